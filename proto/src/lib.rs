@@ -1,1 +1,33 @@
-//! Placeholder.
+//! The contract between hub, agents and people.
+//!
+//! * Shared **values** ([`digest`], [`name`], [`object`], [`desired`], [`status`], [`report`]): plain data with
+//!   validated constructors, without a runtime. The pure crate `muster-decide` builds on these alone.
+//! * The **wire** (feature `wire`): messages and services of `muster/v1/*.proto`, their validated conversions to and
+//!   from the values, the join token, and TLS identity.
+//!
+//! Depends on nothing else of ours.
+
+pub mod desired;
+pub mod digest;
+pub mod name;
+pub mod object;
+pub mod report;
+pub mod status;
+
+#[cfg(feature = "wire")]
+pub mod join_token;
+#[cfg(feature = "wire")]
+pub mod tls;
+#[cfg(feature = "wire")]
+pub mod wire;
+
+pub use desired::{
+    Adoption, Approval, Content, Desired, DesiredApplication, Generation, Removals, Settings,
+};
+pub use digest::{Digest, DigestKey};
+pub use name::{ApplicationName, ClusterName, InvalidName};
+pub use object::{InvalidObject, Object, ObjectKey};
+pub use report::{Report, Rows};
+pub use status::{
+    ApplicationStatus, Drift, DriftKind, HealthStatus, ObjectStatus, SyncStatus, Timestamp,
+};

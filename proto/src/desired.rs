@@ -1,0 +1,274 @@
+//! What one cluster should run: three levels of digests, so that equal parts are found by comparing one.
+//!
+//! `Desired` -> `DesiredApplication` -> `Object`. The hub makes it, the wire carries what the agent lacks, the agent
+//! keeps it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ApplicationName, Digest, Object};
+
+/// Counts the desired states of one cluster. Never decreases; 0 means none yet.
+pub type Generation = u64;
+
+/// Everything one cluster should run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// Stamped by the hub; higher is newer.
+    pub generation: Generation,
+    /// Ordered by name, each name once.
+    pub applications: Vec<Arc<DesiredApplication>>,
+    /// Whether objects that are no longer here may go.
+    pub removals: Removals,
+    /// What a person has approved for this cluster.
+    pub approvals: Vec<Approval>,
+    digest: Digest,
+}
+
+/// Removals wait until every document parsed and every application concerned rendered (DESIGN.md, invariant 6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Removals {
+    /// What is in the inventory and not here is pruned.
+    Released,
+    /// Nothing is pruned; the text says why, for people.
+    Held(String),
+}
+
+/// A person's word for something that waits, kept by application and digest of what was approved.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Approval {
+    /// The application whose removal or shrinking was approved.
+    pub application: ApplicationName,
+    /// The application digest it was approved for.
+    pub digest: Digest,
+}
+
+/// One application on one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredApplication {
+    /// Its name, unique in a `Desired`.
+    pub name: ApplicationName,
+    /// Commit that the rendering comes from. Not part of the digest: a commit without change changes nothing.
+    pub revision: String,
+    /// What it holds.
+    pub content: Content,
+    digest: Digest,
+}
+
+/// Either objects, or the word to leave everything as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Make it so.
+    Objects {
+        /// How.
+        settings: Settings,
+        /// In the order of the rendering; each key once.
+        objects: Vec<Arc<Object>>,
+    },
+    /// There is no good rendering: apply nothing, prune nothing. The text says why.
+    Keep(String),
+}
+
+/// What the agent must know of an application beside its objects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// Fills namespaced objects that state none; empty: such an object is an error.
+    pub namespace: String,
+    /// Objects that leave Git are removed.
+    pub prune: bool,
+    /// Drift is repaired, not only reported.
+    pub self_heal: bool,
+    /// Applications that must be healthy first.
+    pub depends_on: Vec<ApplicationName>,
+    /// `namespace/name` of the ServiceAccount to impersonate; empty: the agent's own.
+    pub service_account: String,
+    /// What to do with an object that exists already.
+    pub adoption: Adoption,
+}
+
+/// What to do with an object that exists already and belongs to nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Adoption {
+    /// Take it over.
+    #[default]
+    Always,
+    /// Take it over when an apply would change nothing.
+    IfEqual,
+    /// Report it, leave it.
+    Never,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            namespace: String::new(),
+            prune: true,
+            self_heal: true,
+            depends_on: Vec::new(),
+            service_account: String::new(),
+            adoption: Adoption::Always,
+        }
+    }
+}
+
+impl Desired {
+    /// Puts a desired state together; applications are sorted by name.
+    pub fn new(
+        generation: Generation,
+        mut applications: Vec<Arc<DesiredApplication>>,
+        removals: Removals,
+        mut approvals: Vec<Approval>,
+    ) -> Self {
+        applications.sort_by(|a, b| a.name.cmp(&b.name));
+        approvals.sort();
+        let mut parts: Vec<Vec<u8>> = Vec::with_capacity(2 * applications.len() + 2);
+        parts.push(serde_json::to_vec(&removals).expect("text can be written"));
+        parts.push(serde_json::to_vec(&approvals).expect("text can be written"));
+        for application in &applications {
+            parts.push(application.name.as_str().into());
+            parts.push(application.digest.as_bytes().to_vec());
+        }
+        let digest = Digest::of(parts);
+        Self {
+            generation,
+            applications,
+            removals,
+            approvals,
+            digest,
+        }
+    }
+
+    /// The state of a cluster nobody has decided about yet: generation 0, nothing to run, nothing to remove.
+    pub fn none() -> Self {
+        Self::new(
+            0,
+            Vec::new(),
+            Removals::Held("no commit has been read yet".into()),
+            Vec::new(),
+        )
+    }
+
+    /// Over everything but the generation and the revisions.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The same content under another generation.
+    #[must_use]
+    pub fn stamped(&self, generation: Generation) -> Self {
+        Self {
+            generation,
+            ..self.clone()
+        }
+    }
+
+    /// The application of that name.
+    pub fn application(&self, name: &str) -> Option<&Arc<DesiredApplication>> {
+        let at = self
+            .applications
+            .binary_search_by(|application| application.name.as_str().cmp(name));
+        at.ok().map(|at| &self.applications[at])
+    }
+}
+
+impl DesiredApplication {
+    /// An application with objects.
+    pub fn new(
+        name: ApplicationName,
+        revision: String,
+        settings: Settings,
+        objects: Vec<Arc<Object>>,
+    ) -> Self {
+        let settings_bytes = serde_json::to_vec(&settings).expect("settings can be written");
+        let parts = [b"objects".as_slice(), &settings_bytes]
+            .into_iter()
+            .chain(objects.iter().map(|object| object.digest.as_ref()));
+        let digest = Digest::of(parts);
+        Self {
+            name,
+            revision,
+            content: Content::Objects { settings, objects },
+            digest,
+        }
+    }
+
+    /// An application that is to be left as it is.
+    pub fn keep(name: ApplicationName, revision: String, why: String) -> Self {
+        let digest = Digest::of(["keep", &why]);
+        Self {
+            name,
+            revision,
+            content: Content::Keep(why),
+            digest,
+        }
+    }
+
+    /// Over settings and objects, or the reason to keep.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Its objects; none when it is kept as it is.
+    pub fn objects(&self) -> &[Arc<Object>] {
+        match &self.content {
+            Content::Objects { objects, .. } => objects,
+            Content::Keep(_) => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DigestKey;
+    use serde_json::json;
+
+    fn application(name: &str, data: &str, revision: &str) -> Arc<DesiredApplication> {
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"k": data}});
+        let object = Arc::new(Object::new(&object, &DigestKey::new([0; 32])).unwrap());
+        Arc::new(DesiredApplication::new(
+            name.parse().unwrap(),
+            revision.into(),
+            Settings::default(),
+            vec![object],
+        ))
+    }
+
+    fn desired(applications: Vec<Arc<DesiredApplication>>) -> Desired {
+        Desired::new(1, applications, Removals::Released, Vec::new())
+    }
+
+    #[test]
+    fn the_digest_follows_content_and_not_order_revision_or_generation() {
+        let one = desired(vec![
+            application("a", "1", "r1"),
+            application("b", "1", "r1"),
+        ]);
+        let two = desired(vec![
+            application("b", "1", "r2"),
+            application("a", "1", "r2"),
+        ])
+        .stamped(9);
+        assert_eq!(one.digest(), two.digest());
+        assert_ne!(
+            one.digest(),
+            desired(vec![application("a", "2", "r1")]).digest()
+        );
+    }
+
+    #[test]
+    fn holding_removals_is_part_of_the_content() {
+        let held = Desired::new(1, Vec::new(), Removals::Held("why".into()), Vec::new());
+        assert_ne!(held.digest(), desired(Vec::new()).digest());
+    }
+
+    #[test]
+    fn an_application_is_found_by_its_name() {
+        let state = desired(vec![application("b", "1", "r"), application("a", "1", "r")]);
+        assert_eq!(state.application("b").unwrap().name.as_str(), "b");
+        assert!(state.application("c").is_none());
+    }
+}
