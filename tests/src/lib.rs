@@ -1,1 +1,8 @@
-//! Placeholder.
+//! The test bed: everything the scenario tests, the benchmarks and the demo are made of.
+//!
+//! In come the programs of this workspace and the machine they run on; out come clusters, processes and folders that
+//! never outlive the process that asked for them.
+
+pub mod cluster;
+pub mod supervisor;
+pub mod wait;

@@ -1,2 +1,53 @@
-//! Placeholder.
-fn main() {}
+//! `testbed`: the programs of this workspace in one binary, for tests of several processes and for the demo.
+
+use clap::{Parser, Subcommand};
+use muster_tests::{cluster, supervisor};
+
+#[derive(Parser)]
+#[command(name = "testbed", about = "Muster's test bed")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Owns processes and folders for the process that started it, until stdin closes.
+    #[command(hide = true)]
+    Supervise,
+    /// Runs a real, empty Kubernetes API server until stdin closes; prints the path of its kubeconfig.
+    Cluster {
+        /// What the cluster is called.
+        #[arg(default_value = "one")]
+        name: String,
+        /// Also run a scheduler and a node, so that Pods come to life.
+        #[arg(long)]
+        workloads: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Supervise => supervisor::serve(),
+        Command::Cluster { name, workloads } => asynchronously(async {
+            let cluster = cluster::real::start(&name).await?;
+            if workloads {
+                cluster.run_workloads().await?;
+            }
+            println!("{}", cluster.kubeconfig.display());
+            tokio::task::spawn_blocking(|| {
+                std::io::copy(&mut std::io::stdin(), &mut std::io::sink())
+            })
+            .await??;
+            cluster.shutdown();
+            Ok(())
+        }),
+    }
+}
+
+fn asynchronously(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}

@@ -1,0 +1,9 @@
+//! Tests against real API servers, in one binary so that they share them. Each asks `cluster::real::shared` for its
+//! clusters, keeps to names of its own, and looks at what came of it through a client of its own.
+//!
+//! All of them stand below `real::`, which is how `tests/run` counts them.
+
+mod real {
+    mod supervision;
+    mod the_cluster;
+}
