@@ -4,5 +4,6 @@
 //! never outlive the process that asked for them.
 
 pub mod cluster;
+pub mod git;
 pub mod supervisor;
 pub mod wait;
