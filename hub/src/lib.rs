@@ -1,4 +1,7 @@
 //! Follows Git, decides what every cluster should run, serves agents and people.
 
+pub mod clock;
 pub mod config;
+pub mod fleet;
 mod nearest;
+pub mod view;

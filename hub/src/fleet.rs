@@ -1,0 +1,402 @@
+//! The one owner of the fleet's state, and the handle everyone else holds.
+//!
+//! In: commits from [`crate::git`], sessions and their reports, people's commands. Out: one `watch<Arc<Desired>>` a
+//! cluster and one `watch<Arc<View>>` for people. Every change that must survive is in the store before anyone
+//! hears of it.
+//!
+//! Every caller waits for its answer (and a session's end comes once), so the queue to the task never holds more than
+//! a few entries a session.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_proto::{
+    ApplicationName, ClusterName, Desired, DesiredApplication, Digest, Generation, Report,
+    Timestamp,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::view::View;
+
+/// The handle. Clones are cheap and all speak to the same task.
+#[derive(Clone)]
+pub struct Fleet {
+    requests: mpsc::UnboundedSender<Request>,
+    view: watch::Receiver<Arc<View>>,
+}
+
+/// Who dials and what it holds. Cluster and certificate come from the handshake, the rest from its Hello.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// Who the certificate says it is.
+    pub cluster: ClusterName,
+    /// The certificate it showed.
+    pub certificate: Certificate,
+    /// Semantic version of the agent.
+    pub agent_version: String,
+    /// Of its API server.
+    pub kubernetes_version: String,
+    /// UID of its namespace kube-system.
+    pub cluster_uid: String,
+    /// Random per process: tells a reconnect from a second agent.
+    pub instance: String,
+    /// Of the accepted desired state; 0 when none was ever accepted.
+    pub generation: Generation,
+    /// Of the accepted desired state.
+    pub desired_digest: Option<Digest>,
+    /// The application digests it holds whole.
+    pub applications: Vec<(ApplicationName, Digest)>,
+}
+
+/// What the hub keeps of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Serial number, lower-case hex.
+    pub serial: String,
+    /// Its end.
+    pub not_after: Timestamp,
+}
+
+/// A session that may go on.
+pub struct Grant {
+    /// What the session says to the fleet; dropping it ends the session.
+    pub session: Session,
+    /// The newest desired state. Generation 0: nothing is decided, send nothing.
+    pub desired: watch::Receiver<Arc<Desired>>,
+    /// Of what Hello named, the content that the hub still knows.
+    pub known: Vec<Arc<DesiredApplication>>,
+    /// Resolves when the session has to end.
+    pub closed: oneshot::Receiver<Closed>,
+}
+
+/// Why the hub ends a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Closed {
+    /// A newer session of the same cluster took over.
+    #[error("a newer session of this cluster took over")]
+    Superseded,
+    /// A person removed the cluster and keeps its objects.
+    #[error("the cluster was removed from the hub; its objects stay as they are")]
+    Removed,
+    /// A newer join token was redeemed for this name, so this certificate is no longer good.
+    #[error("the certificate was revoked: join again with `muster cluster join`")]
+    Revoked,
+}
+
+/// Why a session can't begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// A person removed the cluster.
+    #[error("the cluster was removed from the hub; its objects stay as they are")]
+    Removed,
+    /// The certificate is on the list.
+    #[error("the certificate was revoked: join again with `muster cluster join`")]
+    Revoked,
+    /// Another Kubernetes cluster showed the credentials of this one.
+    #[error(
+        "two agents claim {cluster}: it was enrolled for the cluster with UID {enrolled}, and this agent runs in {found}; give this one a name of its own with `muster cluster join NAME`, or, if the cluster was rebuilt, join it again with `muster cluster join {cluster}`"
+    )]
+    OtherCluster {
+        /// The name both claim.
+        cluster: ClusterName,
+        /// UID in the store.
+        enrolled: String,
+        /// UID in the Hello.
+        found: String,
+    },
+    /// The hub can't write what it must remember, or is stopping.
+    #[error("the hub can't take a session now: {0}")]
+    Unavailable(String),
+}
+
+/// Why a join token lets nobody in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenRefused {
+    /// No such token.
+    #[error("this hub made no such join token: make one with `muster cluster join NAME`")]
+    Unknown,
+    /// It was used.
+    #[error(
+        "this join token was used already: a token lets one cluster in, once; make another with `muster cluster join {0}`"
+    )]
+    Used(ClusterName),
+    /// Its time is over.
+    #[error("this join token has expired: make another with `muster cluster join {0}`")]
+    Expired(ClusterName),
+    /// The hub can't write what it must remember, or is stopping.
+    #[error("the hub can't take a cluster in now: {0}")]
+    Unavailable(String),
+}
+
+/// Why a person's command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandFailed {
+    /// It names something that is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// It makes no sense now.
+    #[error("{0}")]
+    Refused(String),
+    /// The hub can't do it now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What happens to the objects of a cluster that is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objects {
+    /// They stay; nobody looks after them any more.
+    Keep,
+    /// The agent deletes them first.
+    Delete,
+}
+
+/// A join token's secret and end. The hub keeps only the secret's hash.
+pub struct NewToken {
+    /// 256 random bits as 64 hex digits.
+    pub secret: String,
+    /// When it stops being good.
+    pub expires: Timestamp,
+}
+
+/// What the agent said after a `Done`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// What it holds now.
+    pub generation: Generation,
+    /// What it holds now.
+    pub desired_digest: Option<Digest>,
+    /// Why it refused what was announced.
+    pub refused: Option<String>,
+}
+
+/// Names one session of this hub process; higher is newer.
+pub(crate) type SessionId = u64;
+
+/// One live session's way to the fleet. Dropping it ends the session.
+pub struct Session {
+    cluster: ClusterName,
+    id: SessionId,
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+type Answer<T> = oneshot::Sender<T>;
+
+/// What comes to the task.
+#[allow(dead_code)] // until the task stands
+pub(crate) enum Request {
+    Connect(Box<Hello>, Answer<Result<Grant, Refused>>),
+    FromSession(ClusterName, SessionId, FromSession),
+    Redeem {
+        secret: String,
+        cluster_uid: String,
+        answer: Answer<Result<ClusterName, TokenRefused>>,
+    },
+    CertificateIssued(ClusterName, Certificate, Answer<Result<(), CommandFailed>>),
+    CreateJoinToken {
+        by: String,
+        cluster: ClusterName,
+        labels: BTreeMap<String, String>,
+        valid: Duration,
+        answer: Answer<Result<NewToken, CommandFailed>>,
+    },
+    RemoveCluster {
+        by: String,
+        cluster: ClusterName,
+        objects: Objects,
+        answer: Answer<Result<String, CommandFailed>>,
+    },
+    ApproveRemovals {
+        by: String,
+        cluster: ClusterName,
+        answer: Answer<Result<(), CommandFailed>>,
+    },
+    SyncNow {
+        by: String,
+        answer: Answer<Result<String, CommandFailed>>,
+    },
+}
+
+#[allow(dead_code)] // until the task stands
+pub(crate) enum FromSession {
+    Accepted(Accepted, Answer<()>),
+    Report(Report, Answer<bool>),
+    Alive,
+    Ended,
+}
+
+impl Fleet {
+    /// Begins a session: the newest of a cluster wins, an older one is closed.
+    ///
+    /// # Errors
+    /// When the cluster may not have one; each reason says what to do.
+    pub async fn connect(&self, hello: Hello) -> Result<Grant, Refused> {
+        let request = |answer| Request::Connect(Box::new(hello), answer);
+        self.ask(request)
+            .await
+            .unwrap_or_else(|| Err(Refused::Unavailable(STOPPING.into())))
+    }
+
+    /// Takes a join token's secret against the name it was made for. Of two at once, one wins.
+    ///
+    /// # Errors
+    /// When the token is unknown, used or expired, or can't be marked as used.
+    pub async fn redeem_token(
+        &self,
+        secret: String,
+        cluster_uid: String,
+    ) -> Result<ClusterName, TokenRefused> {
+        let request = |answer| Request::Redeem {
+            secret,
+            cluster_uid,
+            answer,
+        };
+        self.ask(request)
+            .await
+            .unwrap_or_else(|| Err(TokenRefused::Unavailable(STOPPING.into())))
+    }
+
+    /// Remembers a certificate; to be called before it is handed out.
+    ///
+    /// # Errors
+    /// When it can't be written: then don't hand it out.
+    pub async fn certificate_issued(
+        &self,
+        cluster: ClusterName,
+        certificate: Certificate,
+    ) -> Result<(), CommandFailed> {
+        self.command(|answer| Request::CertificateIssued(cluster, certificate, answer))
+            .await
+    }
+
+    /// Invites a cluster. `by` is who asked, for the audit log (as below).
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub async fn create_join_token(
+        &self,
+        by: &str,
+        cluster: ClusterName,
+        labels: BTreeMap<String, String>,
+        valid: Duration,
+    ) -> Result<NewToken, CommandFailed> {
+        let by = by.to_owned();
+        self.command(|answer| Request::CreateJoinToken {
+            by,
+            cluster,
+            labels,
+            valid,
+            answer,
+        })
+        .await
+    }
+
+    /// Lets a cluster go. The answer is a sentence for the person.
+    ///
+    /// # Errors
+    /// When there is no such cluster, or it can't be written.
+    pub async fn remove_cluster(
+        &self,
+        by: &str,
+        cluster: ClusterName,
+        objects: Objects,
+    ) -> Result<String, CommandFailed> {
+        let by = by.to_owned();
+        self.command(|answer| Request::RemoveCluster {
+            by,
+            cluster,
+            objects,
+            answer,
+        })
+        .await
+    }
+
+    /// A person's word that removals may go on at a cluster whose agent was ahead of the hub's store.
+    ///
+    /// # Errors
+    /// When there is no such cluster, nothing waits there, or it can't be written.
+    pub async fn approve_removals(
+        &self,
+        by: &str,
+        cluster: ClusterName,
+    ) -> Result<(), CommandFailed> {
+        let by = by.to_owned();
+        self.command(|answer| Request::ApproveRemovals {
+            by,
+            cluster,
+            answer,
+        })
+        .await
+    }
+
+    /// Fetches the fleet repository at once. Answers with the newest commit when it is here.
+    ///
+    /// # Errors
+    /// Why the fetch failed.
+    pub async fn sync_now(&self, by: &str) -> Result<String, CommandFailed> {
+        let by = by.to_owned();
+        self.command(|answer| Request::SyncNow { by, answer }).await
+    }
+
+    /// What people see, always the newest.
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    async fn command<T>(
+        &self,
+        request: impl FnOnce(Answer<Result<T, CommandFailed>>) -> Request,
+    ) -> Result<T, CommandFailed> {
+        self.ask(request)
+            .await
+            .unwrap_or_else(|| Err(CommandFailed::Unavailable(STOPPING.into())))
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).ok()?;
+        answered.await.ok()
+    }
+}
+
+const STOPPING: &str = "the hub is stopping";
+
+impl Session {
+    /// Whose session it is.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    /// Says what the agent holds after a `Done`. A refusal for a higher generation makes the hub stamp a new one.
+    pub async fn accepted(&self, accepted: Accepted) {
+        let (answer, answered) = oneshot::channel();
+        self.send(FromSession::Accepted(accepted, answer));
+        // No answer: the task ended, and `closed` with it.
+        answered.await.ok();
+    }
+
+    /// Takes a report in. False: the rows disagree with the agent's, ask for a full report.
+    pub async fn report(&self, report: Report) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.send(FromSession::Report(report, answer));
+        answered.await.unwrap_or(true)
+    }
+
+    /// The peer gave a sign of life. Without one (messages count) for 45 s the cluster is shown as unknown.
+    pub fn alive(&self) {
+        self.send(FromSession::Alive);
+    }
+
+    fn send(&self, what: FromSession) {
+        let request = Request::FromSession(self.cluster.clone(), self.id, what);
+        // Nobody listens: the hub is stopping.
+        self.requests.send(request).ok();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.send(FromSession::Ended);
+    }
+}
