@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The agent: makes one cluster match its desired state, keeps it so, and reports.
+
+pub mod engine;

@@ -1,0 +1,200 @@
+//! The engine makes one cluster match its desired state and keeps it so, hub or no hub.
+//!
+//! In: desired states ([`Engine::accept`]), events of the API server. Out: writes to the API server, the accepted state
+//! ([`Engine::held`]) and status rows ([`Engine::rows`]), both as `watch`: newest wins. One task owns all of it;
+//! [`Engine`] is a cheap handle to that task.
+
+use std::sync::Arc;
+
+use muster_proto::{ClusterName, Desired, Digest, Generation, Rows};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What the engine must be told before it starts.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Namespace of the ledger; created when absent.
+    pub namespace: String,
+    /// Which hub decides here: trust domain and fingerprint of its CA. Another value in the ledger means that another
+    /// hub owns this cluster.
+    pub hub: String,
+    /// Name of this cluster, from the certificate.
+    pub cluster: ClusterName,
+    /// Random per process: tells two agents of one name apart.
+    pub instance: String,
+}
+
+/// What the agent holds after a desired state was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Of the accepted state.
+    pub generation: Generation,
+    /// Of the accepted state.
+    pub digest: Digest,
+}
+
+/// Why a desired state was not accepted. The state held before stays.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Generations never decrease.
+    #[error("generation {offered} is older than {held}, which this cluster holds")]
+    Older {
+        /// What came.
+        offered: Generation,
+        /// What is held.
+        held: Generation,
+    },
+    /// A generation names one content.
+    #[error("same generation, other content: generation {0} was accepted with another digest")]
+    OtherContent(Generation),
+    /// The cluster could not keep it: nothing is wrong with the state, offer it again later.
+    #[error("the desired state could not be stored in the cluster: {0}")]
+    NotStored(String),
+    /// The engine does not write any more.
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// Where the engine stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// The ledger has not been read yet; the text says what is in the way, empty when nothing is.
+    Starting(String),
+    /// The cluster is ours; [`Engine::held`] is what the ledger holds.
+    Working(Cluster),
+    /// Nothing is written any more; the text says why and what to do. The newest of two agents goes on working.
+    Stopped(String),
+}
+
+/// What the API server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// UID of the namespace kube-system.
+    pub uid: String,
+    /// Version of the API server, such as `v1.37.2`.
+    pub kubernetes_version: String,
+}
+
+/// Why the engine is told to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// The cluster was removed from the fleet and keeps its objects: the ledger is emptied and given up, so that
+    /// another hub or name may take the cluster.
+    Removed,
+    /// Anything else; nothing in the cluster changes.
+    Because(String),
+}
+
+/// Handle to the engine's task. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    requests: mpsc::Sender<Request>,
+    held: watch::Receiver<Arc<Desired>>,
+    rows: watch::Receiver<Arc<Rows>>,
+    standing: watch::Receiver<Standing>,
+}
+
+#[derive(Debug)]
+enum Request {
+    Accept(Box<Desired>, oneshot::Sender<Result<Held, Refused>>),
+    Stop(Stop, oneshot::Sender<()>),
+}
+
+impl Engine {
+    /// Offers a desired state; answers when it is stored in the cluster, before it is acted on.
+    ///
+    /// # Errors
+    /// By the generation rule, when it can't be stored, or when the engine has stopped.
+    pub async fn accept(&self, desired: Desired) -> Result<Held, Refused> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Accept(Box::new(desired), answer);
+        let ended = || Refused::Stopped("the engine has ended".into());
+        self.requests.send(request).await.map_err(|_| ended())?;
+        answered.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// The accepted state; [`Desired::none`] at first.
+    pub fn held(&self) -> watch::Receiver<Arc<Desired>> {
+        self.held.clone()
+    }
+
+    /// What to report.
+    pub fn rows(&self) -> watch::Receiver<Arc<Rows>> {
+        self.rows.clone()
+    }
+
+    /// Where the engine stands.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    /// Waits until the ledger was read, so that [`Engine::held`] is what this cluster holds.
+    ///
+    /// # Errors
+    /// Why the engine does not work here, with the remedy.
+    pub async fn loaded(&self) -> Result<Cluster, String> {
+        let mut standing = self.standing.clone();
+        let settled = standing
+            .wait_for(|standing| !matches!(standing, Standing::Starting(_)))
+            .await;
+        match settled.as_deref() {
+            Ok(Standing::Working(cluster)) => Ok(cluster.clone()),
+            Ok(Standing::Stopped(why)) => Err(why.clone()),
+            Ok(Standing::Starting(_)) | Err(_) => Err("the engine has ended".into()),
+        }
+    }
+
+    /// Stops all writing; returns when nothing is in flight any more.
+    pub async fn stop(&self, why: Stop) {
+        let (answer, answered) = oneshot::channel();
+        if self.requests.send(Request::Stop(why, answer)).await.is_ok() {
+            let _ = answered.await;
+        }
+    }
+}
+
+/// Makes the engine: a handle, and the task to run. The task ends when every handle is dropped.
+///
+/// It starts from what the ledger in the cluster holds, without any hub.
+pub fn start(
+    client: kube::Client,
+    options: EngineOptions,
+) -> (Engine, impl Future<Output = ()> + Send + 'static) {
+    let (requests, inbox) = mpsc::channel(1);
+    let (held_tx, held) = watch::channel(Arc::new(Desired::none()));
+    let (rows_tx, rows) = watch::channel(Arc::new(Rows::default()));
+    let (standing_tx, standing) = watch::channel(Standing::Starting(String::new()));
+    let engine = Engine {
+        requests,
+        held,
+        rows,
+        standing,
+    };
+    let publish = (held_tx, rows_tx, standing_tx);
+    (engine, run(client, options, inbox, publish))
+}
+
+type Publish = (
+    watch::Sender<Arc<Desired>>,
+    watch::Sender<Arc<Rows>>,
+    watch::Sender<Standing>,
+);
+
+async fn run(
+    _client: kube::Client,
+    _options: EngineOptions,
+    mut inbox: mpsc::Receiver<Request>,
+    (_held, _rows, standing): Publish,
+) {
+    let why = "the engine is not built yet".to_owned();
+    let _ = standing.send(Standing::Stopped(why.clone()));
+    while let Some(request) = inbox.recv().await {
+        match request {
+            Request::Accept(_, answer) => {
+                let _ = answer.send(Err(Refused::Stopped(why.clone())));
+            }
+            Request::Stop(_, answer) => {
+                let _ = answer.send(());
+            }
+        }
+    }
+}
