@@ -7,6 +7,7 @@
 pub mod acceptor;
 pub mod connector;
 mod identity;
+pub mod proxy;
 mod verify;
 
 pub use identity::{Identity, InvalidIdentity, Role};

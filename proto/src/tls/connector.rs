@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::TcpStream;
+use rustls::{CertificateError, ClientConfig};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
+use super::proxy::Proxies;
 use super::verify::HubVerifier;
 pub use super::verify::Trust;
 
@@ -38,15 +38,30 @@ pub async fn connect(
     trust: Trust,
     credentials: Option<Credentials>,
 ) -> Result<Channel, ConnectError> {
+    connect_through(&Proxies::default(), address, trust, credentials).await
+}
+
+/// [`connect`], through the proxy where there is one on the way.
+///
+/// # Errors
+/// Those of [`connect`]; a proxy that refuses is named.
+pub async fn connect_through(
+    proxies: &Proxies,
+    address: &str,
+    trust: Trust,
+    credentials: Option<Credentials>,
+) -> Result<Channel, ConnectError> {
+    let proxies = proxies.clone();
     let config = Arc::new(config(trust, credentials)?);
     // Host names are not what we trust by (see `HubVerifier`), but TLS wants one to send.
     let name = ServerName::try_from("hub").expect("a valid DNS name");
     let connector = tower::service_fn(move |uri: http::Uri| {
         let connector = TlsConnector::from(config.clone());
         let (name, authority) = (name.clone(), uri.authority().cloned());
+        let proxies = proxies.clone();
         async move {
             let authority = authority.ok_or_else(|| io::Error::other("an address is host:port"))?;
-            let stream = TcpStream::connect(authority.as_str()).await?;
+            let stream = proxies.open(authority.as_str()).await?;
             stream.set_nodelay(true)?;
             io::Result::Ok(TokioIo::new(connector.connect(name, stream).await?))
         }
@@ -61,7 +76,10 @@ pub async fn connect(
     endpoint
         .connect_with_connector(connector)
         .await
-        .map_err(|error| ConnectError::Dial(address.to_owned(), root_cause(&error)))
+        .map_err(|error| match refused_certificate(&error) {
+            Some(why) => ConnectError::NotTheHub(address.to_owned(), why),
+            None => ConnectError::Dial(address.to_owned(), root_cause(&error)),
+        })
 }
 
 /// Why there is no connection to the hub.
@@ -73,9 +91,27 @@ pub enum ConnectError {
     /// Unusable certificate or key.
     #[error("own certificate or key can't be used: {0}")]
     Credentials(#[from] rustls::Error),
-    /// Refused, unreachable, or not the hub.
+    /// Somebody answered, and its certificate is not the hub's: another try won't help.
+    #[error("{0} is not the hub: {1}")]
+    NotTheHub(String, String),
+    /// Refused or unreachable.
     #[error("can't reach the hub at {0}: {1}")]
     Dial(String, String),
+}
+
+/// Why the peer's certificate was refused, when that is what happened.
+fn refused_certificate(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.find_map(|cause| {
+        let inner = cause.downcast_ref::<io::Error>()?.get_ref()?;
+        match inner.downcast_ref::<rustls::Error>()? {
+            rustls::Error::InvalidCertificate(CertificateError::Other(why)) => {
+                Some(why.0.to_string())
+            }
+            rustls::Error::InvalidCertificate(why) => Some(why.to_string()),
+            _ => None,
+        }
+    })
 }
 
 /// The last source of an error: what actually happened.
