@@ -1,1 +1,25 @@
-//! Placeholder.
+//! What every cluster of a fleet should run: pure values and functions.
+//!
+//! A commit is **read** ([`model`]), its applications are **placed** on clusters ([`placement`]), every variant is
+//! **rendered** once ([`render`]), **specialised** into what each cluster should run and compared with the last good
+//! state ([`desired`]), which keeps what broke and holds removals back.
+//!
+//! In: a [`Snapshot`] of the fleet repository, the enrolled clusters with the labels of their join tokens
+//! ([`Members`]), the [`LastGood`] state that the hub stores. Out: a [`Decision`]. No clock, network, file system or
+//! environment is touched here, so the same values always decide the same.
+
+pub mod desired;
+pub mod last_good;
+pub mod problem;
+pub mod render;
+pub mod snapshot;
+
+pub use desired::{ClusterDecision, Decision, Members, Refused, decide};
+pub use last_good::{LastGood, Placement};
+pub use problem::{Location, Problem};
+pub use snapshot::{File, FileContent, Snapshot};
+
+use std::collections::BTreeMap;
+
+/// Labels of a cluster.
+pub type Labels = BTreeMap<String, String>;

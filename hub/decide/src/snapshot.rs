@@ -1,0 +1,43 @@
+//! The files of one commit, as the hub read them out of Git.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+/// One commit of the fleet repository.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// The commit's object id, in hex.
+    pub revision: String,
+    /// Every file by its path from the root, with `/` and without a leading one.
+    pub files: BTreeMap<String, File>,
+}
+
+/// One entry of a tree that is no folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Object id in Git, in hex: equal ids are equal content.
+    pub oid: String,
+    /// What it holds.
+    pub content: FileContent,
+}
+
+/// What an entry of a tree holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileContent {
+    /// The bytes of a plain file.
+    Bytes(Bytes),
+    /// A plain file that [`is_read`] says nobody will ask for.
+    Unread,
+    /// A symbolic link; to use one is an error.
+    Symlink,
+    /// A commit of another repository; to use one is an error.
+    Submodule,
+}
+
+/// Whether a file of this path must come with its bytes; others may be [`FileContent::Unread`].
+pub fn is_read(path: &str) -> bool {
+    [".yaml", ".yml", ".json"]
+        .iter()
+        .any(|end| path.ends_with(end))
+}
