@@ -4,5 +4,6 @@ pub mod ca;
 pub mod clock;
 pub mod config;
 pub mod fleet;
+pub mod git;
 mod nearest;
 pub mod view;
