@@ -6,4 +6,5 @@
 pub mod cluster;
 pub mod git;
 pub mod supervisor;
+pub mod tidy;
 pub mod wait;
