@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use muster_tests::cluster::real;
 use muster_tests::wait;
@@ -15,6 +15,28 @@ async fn is_the_version_that_is_pinned() -> Result<()> {
     let cluster = real::shared("one").await?;
     let version = cluster.client()?.apiserver_version().await?;
     assert_eq!(version.git_version, format!("v{}", real::pinned_version()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_another_name_is_another_cluster() -> Result<()> {
+    let uid = async |name: &str| -> Result<Option<String>> {
+        let cluster = real::shared(name).await?;
+        let namespace = Api::<Namespace>::all(cluster.client()?)
+            .get("kube-system")
+            .await?;
+        Ok(namespace.metadata.uid)
+    };
+    assert_eq!(uid("one").await?, uid("one").await?);
+    assert_ne!(uid("one").await?, uid("two").await?);
+
+    // Neither takes the other's administrator for its own.
+    let (one, two) = (real::shared("one").await?, real::shared("two").await?);
+    let mut stranger = one.config.clone();
+    stranger.cluster_url = two.config.cluster_url.clone();
+    stranger.root_cert = two.config.root_cert.clone();
+    let refused = kube::Client::try_from(stranger)?.apiserver_version().await;
+    assert!(refused.is_err(), "{refused:?}");
     Ok(())
 }
 
