@@ -93,8 +93,9 @@ pub struct Engine {
     standing: watch::Receiver<Standing>,
 }
 
+/// What the handle asks of the task.
 #[derive(Debug)]
-enum Request {
+pub(crate) enum Request {
     Accept(Box<Desired>, oneshot::Sender<Result<Held, Refused>>),
     Stop(Stop, oneshot::Sender<()>),
 }
@@ -159,6 +160,12 @@ pub fn start(
     client: kube::Client,
     options: EngineOptions,
 ) -> (Engine, impl Future<Output = ()> + Send + 'static) {
+    let (engine, inbox, publish) = channel();
+    (engine, run(client, options, inbox, publish))
+}
+
+/// The two ends: the handle, and what the task holds.
+pub(crate) fn channel() -> (Engine, mpsc::Receiver<Request>, Publish) {
     let (requests, inbox) = mpsc::channel(1);
     let (held_tx, held) = watch::channel(Arc::new(Desired::none()));
     let (rows_tx, rows) = watch::channel(Arc::new(Rows::default()));
@@ -169,24 +176,32 @@ pub fn start(
         rows,
         standing,
     };
-    let publish = (held_tx, rows_tx, standing_tx);
-    (engine, run(client, options, inbox, publish))
+    let publish = Publish {
+        held: held_tx,
+        rows: rows_tx,
+        standing: standing_tx,
+    };
+    (engine, inbox, publish)
 }
 
-type Publish = (
-    watch::Sender<Arc<Desired>>,
-    watch::Sender<Arc<Rows>>,
-    watch::Sender<Standing>,
-);
+/// What the task tells everybody.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) held: watch::Sender<Arc<Desired>>,
+    pub(crate) rows: watch::Sender<Arc<Rows>>,
+    pub(crate) standing: watch::Sender<Standing>,
+}
 
 async fn run(
     _client: kube::Client,
     _options: EngineOptions,
     mut inbox: mpsc::Receiver<Request>,
-    (_held, _rows, standing): Publish,
+    publish: Publish,
 ) {
     let why = "the engine is not built yet".to_owned();
-    let _ = standing.send(Standing::Stopped(why.clone()));
+    publish
+        .standing
+        .send_replace(Standing::Stopped(why.clone()));
     while let Some(request) = inbox.recv().await {
         match request {
             Request::Accept(_, answer) => {
