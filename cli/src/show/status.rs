@@ -1,0 +1,275 @@
+//! `muster status`: the fleet on one screen, what is wrong first.
+
+use muster_proto::wire::v1;
+
+use super::applications::application_columns;
+use super::clusters::{cluster_columns, removals};
+use super::rows::{SCREENFUL, more, problems};
+use super::words::{self, CONNECTED, NEVER_JOINED, REMOVED, REMOVING, SILENT};
+use super::{Look, applications, clusters};
+use crate::text::{Cell, Text, Tone};
+
+/// The page.
+pub(crate) fn status(fleet: &v1::Fleet, look: Look) -> Text {
+    let mut page = Text::fields(source(fleet, look));
+    page.paragraph(application_table(fleet, look));
+    page.paragraph(cluster_table(fleet, look));
+    page.paragraph(problems(&fleet.problems, look));
+    page
+}
+
+/// Is Git read, adopted and true everywhere? What `status --check` answers.
+pub(crate) fn is_well(fleet: &v1::Fleet) -> bool {
+    let source = fleet.source.clone().unwrap_or_default();
+    source.error.is_empty()
+        && !source.revision.is_empty()
+        && source.revision == source.adopted_revision
+        && fleet.problems.is_empty()
+        && fleet.clusters.iter().all(cluster_is_well)
+        && fleet.applications.iter().all(application_is_well)
+}
+
+/// A cluster that was told nothing yet has nothing to be wrong about; one that is silent is not known to be well.
+fn cluster_is_well(cluster: &v1::ClusterSummary) -> bool {
+    let as_told = cluster.sync == "Synced" && cluster.health == "Current";
+    let speaks = cluster.connection == CONNECTED;
+    let nothing_told = cluster.applications == 0;
+    match cluster.connection.as_str() {
+        REMOVING | REMOVED => true,
+        SILENT => false,
+        _ => cluster.removals_held.is_empty() && (nothing_told || (speaks && as_told)),
+    }
+}
+
+fn application_is_well(application: &v1::ApplicationSummary) -> bool {
+    let as_told = application.sync == "Synced" && application.health == "Current";
+    application.clusters == 0 || (as_told && application.clusters_unknown == 0)
+}
+
+fn source(fleet: &v1::Fleet, look: Look) -> Vec<(&'static str, Cell)> {
+    let source = fleet.source.clone().unwrap_or_default();
+    let mut fields = vec![(
+        "Repository",
+        format!("{} ({})", source.url, source.branch).into(),
+    )];
+    match source.revision.as_str() {
+        "" => fields.push(("Revision", Cell::new("none fetched yet", Tone::Busy))),
+        revision => {
+            let subject = format!("{} {}", words::revision(revision), source.subject);
+            fields.push(("Revision", subject.into()));
+            let ago = format!("{} ago", words::age(source.fetched_at_ms, look.now));
+            fields.push(("Fetched", ago.into()));
+        }
+    }
+    if !source.error.is_empty() {
+        fields.push(("Fetch error", Cell::new(&source.error, Tone::Bad)));
+    }
+    if source.adopted_revision != source.revision {
+        let adopted = match source.adopted_revision.as_str() {
+            "" => "none yet".to_owned(),
+            revision => format!(
+                "{}: what is broken in the newest stays as it was there, and nothing is removed",
+                words::revision(revision)
+            ),
+        };
+        fields.push(("Adopted", Cell::new(adopted, Tone::Bad)));
+    }
+    fields.push(("Clusters", clusters_in_words(fleet).into()));
+    fields.push(("Applications", applications_in_words(fleet).into()));
+    fields
+}
+
+/// `5: 3 connected, 1 unknown, 1 never joined; all that is known is Synced and Current`.
+fn clusters_in_words(fleet: &v1::Fleet) -> String {
+    let count = |word: &str| {
+        fleet
+            .clusters
+            .iter()
+            .filter(|c| c.connection == word)
+            .count()
+    };
+    let parts: Vec<String> = [
+        (CONNECTED, "connected"),
+        (SILENT, "unknown"),
+        (NEVER_JOINED, "never joined"),
+        (REMOVING, "being removed"),
+        (REMOVED, "removed"),
+    ]
+    .into_iter()
+    .map(|(word, text)| (count(word), text))
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, text)| format!("{count} {text}"))
+    .collect();
+    in_words(fleet.clusters.len(), &parts.join(", "))
+}
+
+fn applications_in_words(fleet: &v1::Fleet) -> String {
+    let all = fleet.applications.len();
+    let well = fleet.applications.iter().filter(|a| application_is_well(a));
+    match well.count() {
+        well if well == all && all > 0 => in_words(all, "all Synced and Current"),
+        well => in_words(all, &format!("{well} Synced and Current")),
+    }
+}
+
+fn in_words(count: usize, parts: &str) -> String {
+    match count {
+        0 => "none".to_owned(),
+        count => format!("{count}: {parts}"),
+    }
+}
+
+/// Every application, those that are not well first; a screenful of them.
+fn application_table(fleet: &v1::Fleet, look: Look) -> Text {
+    let mut rows: Vec<&v1::ApplicationSummary> = fleet.applications.iter().collect();
+    rows.sort_by_key(|application| application_is_well(application));
+    let shown = rows.iter().take(SCREENFUL);
+    let mut text = Text::table(
+        look.headers,
+        &application_columns("APPLICATION", look),
+        shown.map(|row| applications::row(row, look)).collect(),
+    );
+    text.append(more(rows.len(), "muster apps"));
+    text
+}
+
+/// The clusters that need a look.
+fn cluster_table(fleet: &v1::Fleet, look: Look) -> Text {
+    let rows = fleet
+        .clusters
+        .iter()
+        .filter(|cluster| !cluster_is_well(cluster));
+    let rows: Vec<&v1::ClusterSummary> = rows.collect();
+    let shown = rows.iter().take(SCREENFUL);
+    let mut text = Text::table(
+        look.headers,
+        &cluster_columns("CLUSTER", look),
+        shown.map(|row| clusters::row(row, look)).collect(),
+    );
+    text.append(more(rows.len(), "muster clusters"));
+    text.append(removals(rows.iter().copied()));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::example;
+
+    fn page(fleet: &v1::Fleet) -> String {
+        status(fleet, example::look()).paint(crate::text::Paper::default())
+    }
+
+    #[test]
+    fn what_is_wrong_is_seen_at_once() {
+        insta::assert_snapshot!(page(&example::fleet()), @r"
+        Repository:     https://git.example/fleet.git (main)
+        Revision:       4be1c2a Raise the shop's replicas
+        Fetched:        12s ago
+        Adopted:        1fe08d3: what is broken in the newest stays as it was there, and nothing is removed
+        Clusters:       4: 2 connected, 1 unknown, 1 never joined
+        Applications:   2: 1 Synced and Current
+
+        APPLICATION   SYNC      HEALTH    SYNCED   HEALTHY   UNKNOWN   REVISION   MESSAGE
+        shop          Drifted   Current   1/4      2/4       2         4be1c2a    eu-1: 1 of 12 objects differs
+        monitoring    Synced    Current   2/2      2/2       0         4be1c2a
+
+        CLUSTER   CONNECTION            SYNC      HEALTH    SYNCED   HEALTHY   MESSAGE
+        eu-1      Connected             Drifted   Current   1/2      2/2       shop: 1 of 12 objects differs; removals wait
+        us-2      Unknown (since 12m)   Unknown   Unknown   -/2      -/2
+        us-3      Never joined          Unknown   Unknown   -/1      -/1
+        Removals on eu-1 wait: commit 4be1c2a did not render whole
+
+        PROBLEM AT                       APPLICATION   CLUSTER   SINCE   MESSAGE
+        apps/monitoring/muster.yaml:12   monitoring    -         5m      unknown field `namspace`; did you mean `namespace`?
+        ");
+    }
+
+    #[test]
+    fn a_fleet_that_is_well_is_a_few_lines() {
+        let fleet = example::well();
+        insta::assert_snapshot!(page(&fleet), @r"
+        Repository:     https://git.example/fleet.git (main)
+        Revision:       4be1c2a Raise the shop's replicas
+        Fetched:        12s ago
+        Clusters:       2: 2 connected
+        Applications:   2: all Synced and Current
+
+        APPLICATION   SYNC     HEALTH    SYNCED   HEALTHY   UNKNOWN   REVISION   MESSAGE
+        monitoring    Synced   Current   2/2      2/2       0         4be1c2a
+        shop          Synced   Current   2/2      2/2       0         4be1c2a
+        ");
+        assert!(is_well(&fleet));
+    }
+
+    #[test]
+    fn a_hub_that_has_fetched_nothing_says_why() {
+        let fleet = v1::Fleet {
+            source: Some(v1::Source {
+                url: "https://git.example/fleet.git".into(),
+                branch: "main".into(),
+                error: "401: the credentials are refused".into(),
+                ..v1::Source::default()
+            }),
+            ..v1::Fleet::default()
+        };
+        insta::assert_snapshot!(page(&fleet), @r"
+        Repository:     https://git.example/fleet.git (main)
+        Revision:       none fetched yet
+        Fetch error:    401: the credentials are refused
+        Clusters:       none
+        Applications:   none
+        ");
+        assert!(!is_well(&fleet));
+    }
+
+    #[test]
+    fn a_large_fleet_stays_one_screen() {
+        let mut fleet = example::fleet();
+        let silent = fleet.clusters.iter().find(|c| c.connection == SILENT);
+        fleet.clusters = vec![silent.unwrap().clone(); 500];
+        fleet.applications = vec![fleet.applications[0].clone(); 300];
+        let page = page(&fleet);
+        assert!(page.lines().count() < 60, "{page}");
+        assert!(page.contains("... and 480 more: muster clusters"), "{page}");
+        assert!(page.contains("... and 280 more: muster apps"), "{page}");
+    }
+
+    #[test]
+    fn the_check_fails_for_each_single_thing_that_is_not_well() {
+        type Breaks = fn(&mut v1::Fleet);
+        let broken: [(&str, Breaks); 9] = [
+            ("fetch", |f| f.source.as_mut().unwrap().error = "x".into()),
+            ("adopted", |f| {
+                f.source.as_mut().unwrap().adopted_revision = "x".into()
+            }),
+            ("nothing fetched", |f| f.source = None),
+            ("problem", |f| f.problems.push(v1::Problem::default())),
+            ("silent", |f| f.clusters[0].connection = SILENT.into()),
+            ("sync", |f| f.clusters[0].sync = "Drifted".into()),
+            ("health", |f| f.clusters[0].health = "Suspended".into()),
+            ("held", |f| f.clusters[0].removals_held = "x".into()),
+            ("application", |f| {
+                f.applications[0].sync = "Progressing".into()
+            }),
+        ];
+        for (what, break_it) in broken {
+            let mut fleet = example::well();
+            break_it(&mut fleet);
+            assert!(!is_well(&fleet), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_that_never_joined_and_runs_nothing_is_no_alarm() {
+        let mut fleet = example::well();
+        fleet.clusters.push(v1::ClusterSummary {
+            name: "new".into(),
+            connection: NEVER_JOINED.into(),
+            ..v1::ClusterSummary::default()
+        });
+        assert!(is_well(&fleet));
+        fleet.clusters.last_mut().unwrap().applications = 1;
+        assert!(!is_well(&fleet));
+    }
+}

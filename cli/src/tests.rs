@@ -1,0 +1,410 @@
+//! Whole runs of `muster` against a hub's API in this process.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use muster_proto::wire::v1;
+use tokio::sync::watch;
+
+use crate::config::Environment;
+use crate::show::example;
+use crate::stub::Stub;
+use crate::{ExitCode, run_in};
+
+/// What a run said and how it ended.
+struct Run {
+    code: ExitCode,
+    out: String,
+    err: String,
+}
+
+/// One command line.
+async fn muster(environment: &Environment, line: &str) -> Run {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let words = std::iter::once("muster").chain(line.split_whitespace());
+    let code = run_in(environment, words, &mut out, &mut err).await;
+    Run {
+        code,
+        out: String::from_utf8(out).unwrap(),
+        err: String::from_utf8(err).unwrap(),
+    }
+}
+
+/// Output that the test reads while the run goes on. Refuses, as a closed pipe does, once `limit` documents are out.
+#[derive(Clone)]
+struct Pipe {
+    text: watch::Sender<String>,
+    closed: Arc<Mutex<bool>>,
+}
+
+impl Pipe {
+    fn new() -> Self {
+        Self {
+            text: watch::Sender::new(String::new()),
+            closed: Arc::default(),
+        }
+    }
+
+    fn close(&self) {
+        *self.closed.lock().unwrap() = true;
+    }
+
+    /// Waits until so many lines are out.
+    async fn lines(&self, count: usize) -> Vec<String> {
+        let mut text = self.text.subscribe();
+        let seen = text.wait_for(|text| text.lines().count() >= count);
+        let seen = tokio::time::timeout(Duration::from_secs(30), seen).await;
+        let seen = seen.expect("in time").unwrap();
+        seen.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if *self.closed.lock().unwrap() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let text = std::str::from_utf8(bytes).unwrap();
+        self.text.send_modify(|all| all.push_str(text));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_question_goes_over_tls_with_the_token_and_comes_back_as_a_table() {
+    let hub = Stub::start().await;
+    let run = muster(&hub.environment(), "clusters --no-headers -l region=eu").await;
+    assert_eq!(run.code, ExitCode::Ok, "{}", run.err);
+    assert!(
+        run.out.starts_with("eu-1   Connected   Drifted   Current"),
+        "{}",
+        run.out
+    );
+    assert_eq!(run.out.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn json_and_yaml_are_the_hubs_messages() {
+    let hub = Stub::start().await;
+    let environment = hub.environment();
+    let json = muster(&environment, "status -o json").await.out;
+    let fleet: v1::Fleet = serde_json::from_str(&json).unwrap();
+    assert_eq!(fleet, example::fleet());
+    assert!(json.contains("\"adoptedRevision\": "), "{json}");
+    let yaml = muster(&environment, "status -o yaml").await.out;
+    let fleet: v1::Fleet = serde_saphyr::from_str(&yaml).unwrap();
+    assert_eq!(fleet, example::fleet());
+
+    for (line, field) in [
+        ("clusters", "clusters"),
+        ("apps", "applications"),
+        ("drift", "rows"),
+        ("get cluster eu-1", "placements"),
+        ("get app shop", "placements"),
+    ] {
+        let json = muster(&environment, &format!("{line} -o json")).await.out;
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert!(
+            !value[field].as_array().unwrap().is_empty(),
+            "{line}: {json}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_check_ends_with_three_when_something_is_wrong() {
+    let hub = Stub::start().await;
+    let environment = hub.environment();
+    for flag in ["--check", "--exit-code"] {
+        let run = muster(&environment, &format!("status {flag}")).await;
+        assert_eq!(run.code, ExitCode::NotInSync);
+        assert!(run.out.contains("PROBLEM AT"), "it still says what");
+    }
+    assert_eq!(muster(&environment, "status").await.code, ExitCode::Ok);
+    hub.fleet.send_replace(example::well());
+    assert_eq!(
+        muster(&environment, "status --check").await.code,
+        ExitCode::Ok
+    );
+}
+
+#[tokio::test]
+async fn every_failure_is_one_line_that_says_what_to_do() {
+    let hub = Stub::start().await;
+    let environment = hub.environment();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobodys = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    let stranger = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&stranger, crate::stub::ca_pem()).unwrap();
+
+    let cases = [
+        (Environment::default(), "status", ExitCode::Failed),
+        (
+            Environment {
+                token: Some("wrong".to_owned()),
+                ..environment.clone()
+            },
+            "status",
+            ExitCode::Failed,
+        ),
+        (
+            Environment {
+                server: Some(nobodys.clone()),
+                ..environment.clone()
+            },
+            "status",
+            ExitCode::Failed,
+        ),
+        (
+            Environment {
+                ca_file: Some(stranger.path().to_owned()),
+                ..environment.clone()
+            },
+            "status",
+            ExitCode::Failed,
+        ),
+        (environment.clone(), "get cluster eu1", ExitCode::Failed),
+        (environment.clone(), "get cluster toaster", ExitCode::Failed),
+        (environment.clone(), "get app shpo", ExitCode::Failed),
+        (
+            environment.clone(),
+            "clusters -l nonsense",
+            ExitCode::Failed,
+        ),
+        (
+            environment.clone(),
+            "cluster remove us1 --keep-objects",
+            ExitCode::Failed,
+        ),
+        (environment.clone(), "cluster join EU_1", ExitCode::Usage),
+        (
+            Environment {
+                server: None,
+                ..environment.clone()
+            },
+            "context add a",
+            ExitCode::Usage,
+        ),
+    ];
+    let mut said = String::new();
+    for (environment, line, code) in cases {
+        let run = muster(&environment, line).await;
+        assert_eq!(run.code, code, "{line}: {}", run.err);
+        assert_eq!(run.err.lines().count(), 1, "{line}: {}", run.err);
+        assert_eq!(run.out, "", "{line}");
+        said += &run.err;
+    }
+    let said = said.replace(&nobodys, "NOBODY").replace(&hub.server, "HUB");
+    insta::assert_snapshot!(said, @r#"
+    muster: no hub is configured (no server): run `muster context add NAME --server HOST:PORT --ca-file FILE --token-file FILE`, or, on the hub's machine, `muster context add local --data DIR`
+    muster: the hub at HUB refused the token: no such token; set another with `muster context add NAME --token-file FILE` or MUSTER_TOKEN
+    muster: can't reach the hub at NOBODY: Connection refused (os error 111); is it running, and is this the address of its API?
+    muster: whoever answers at HUB is not the hub of this CA (BadSignature): compare the context's CA with the hub's ca.pem
+    muster: no cluster is called "eu1"; did you mean "eu-1"?
+    muster: no cluster is called "toaster"; `muster clusters` lists them
+    muster: no application is called "shpo"; did you mean "shop"?
+    muster: no selector: "nonsense"
+    muster: no cluster is called "us1"; did you mean "us-1"?
+    muster: cluster name "EU_1" must be 1 to 63 lower-case letters, digits and '-', starting and ending with a letter or digit
+    muster: `muster context add` needs --server HOST:PORT; on the hub's machine: `muster context add local --data DIR`
+    "#);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_wrong_usage() {
+    for line in [
+        "",
+        "stats",
+        "cluster remove eu-1",
+        "cluster remove eu-1 --keep-objects --delete-objects",
+        "status --check --watch",
+        "cluster join eu-1 --label region",
+        "cluster join eu-1 --valid soon",
+        "completion powershell",
+        "status -o xml",
+    ] {
+        let run = muster(&Environment::default(), line).await;
+        assert_eq!(run.code, ExitCode::Usage, "{line}");
+        assert!(run.out.is_empty() && !run.err.is_empty(), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_join_token_is_asked_for_with_labels_and_validity() {
+    let hub = Stub::start().await;
+    let line = "cluster join eu-2 --label region=eu --label stage=production --valid 30m";
+    let run = muster(&hub.environment(), line).await;
+    assert_eq!(run.code, ExitCode::Ok, "{}", run.err);
+    assert!(
+        run.out
+            .contains("muster-agent run --join-token-file eu-2.join"),
+        "{}",
+        run.out
+    );
+    let told = hub.told.lock().unwrap().join("\n");
+    insta::assert_snapshot!(told, @r#"CreateJoinTokenRequest { cluster: "eu-2", labels: {"region": "eu", "stage": "production"}, valid_seconds: 1800 }"#);
+}
+
+#[tokio::test]
+async fn the_manifests_go_to_kubectl_and_the_rest_to_the_person() {
+    let hub = Stub::start().await;
+    let run = muster(
+        &hub.environment(),
+        "cluster join eu-2 --manifest --image agent:1",
+    )
+    .await;
+    assert_eq!(run.code, ExitCode::Ok, "{}", run.err);
+    assert!(run.out.starts_with("apiVersion: v1\n"), "{}", run.out);
+    assert!(run.out.contains("agent:1"));
+    assert_eq!(
+        run.err,
+        "muster: eu-2 may join once, until 2100-01-01T00:00:00Z\n"
+    );
+}
+
+#[tokio::test]
+async fn removal_and_sync_reach_the_hub() {
+    let hub = Stub::start().await;
+    let environment = hub.environment();
+    let removed = muster(&environment, "cluster remove eu-1 --delete-objects").await;
+    assert_eq!(
+        removed.out, "eu-1 is removed; its objects stay.\n",
+        "{}",
+        removed.err
+    );
+    let synced = muster(&environment, "sync now").await;
+    assert_eq!(synced.out, "Git is at 4be1c2a.\n", "{}", synced.err);
+    let told = hub.told.lock().unwrap().join("\n");
+    insta::assert_snapshot!(told, @r#"
+    RemoveClusterRequest { name: "eu-1", delete_objects: true }
+    sync
+    "#);
+}
+
+#[tokio::test]
+async fn the_own_version_is_printed_even_if_the_hub_is_away() {
+    let hub = Stub::start().await;
+    let both = muster(&hub.environment(), "version").await;
+    assert_eq!(
+        both.out, "muster 0.1.0\nhub    0.1.0 (test.muster)\n",
+        "{}",
+        both.err
+    );
+    let json = muster(&hub.environment(), "version -o json").await.out;
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["hub"]["trustDomain"], "test.muster");
+    let own = muster(&Environment::default(), "version").await;
+    assert_eq!(
+        (own.code, own.out.as_str()),
+        (ExitCode::Failed, "muster 0.1.0\n")
+    );
+    let client = muster(&Environment::default(), "version --client").await;
+    assert_eq!(
+        (client.code, client.out.as_str()),
+        (ExitCode::Ok, "muster 0.1.0\n")
+    );
+}
+
+#[tokio::test]
+async fn completion_knows_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let run = muster(&Environment::default(), &format!("completion {shell}")).await;
+        assert!(
+            run.out.contains("clusters") && run.out.contains("drift"),
+            "{shell}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_context_leads_to_the_hub() {
+    let hub = Stub::start().await;
+    let all = hub.environment();
+    let add = muster(&all, "context add local").await;
+    assert_eq!(add.code, ExitCode::Ok, "{}", add.err);
+    let environment = Environment {
+        config_file: all.config_file.clone(),
+        ..Environment::default()
+    };
+    let run = muster(&environment, "apps --no-headers").await;
+    assert_eq!(run.code, ExitCode::Ok, "{}", run.err);
+    assert_eq!(run.out.lines().count(), 2);
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_no_failure() {
+    let hub = Stub::start().await;
+    let (mut pipe, mut err) = (Pipe::new(), Vec::new());
+    pipe.close();
+    for line in [
+        &["muster", "clusters"][..],
+        &["muster", "completion", "bash"],
+        &["muster", "--help"],
+    ] {
+        let code = run_in(&hub.environment(), line, &mut pipe, &mut err).await;
+        assert_eq!(code, ExitCode::Ok, "{line:?}");
+    }
+    assert!(err.is_empty());
+}
+
+#[tokio::test]
+async fn watching_prints_each_change_and_outlives_a_restart_of_the_hub() {
+    let mut hub = Stub::start().await;
+    let environment = hub.environment();
+    let (pipe, complaints) = (Pipe::new(), Pipe::new());
+    let (mut out, mut err) = (pipe.clone(), complaints.clone());
+    let run = tokio::spawn(async move {
+        let line = ["muster", "clusters", "--watch", "-o", "json"];
+        run_in(&environment, line, &mut out, &mut err).await
+    });
+    let connection = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        value["clusters"][0]["connection"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let say = |connection: &str| {
+        let change = |fleet: &mut v1::Fleet| fleet.clusters[0].connection = connection.into();
+        hub.fleet.send_modify(change);
+    };
+    pipe.lines(1).await;
+    say("unknown");
+    pipe.lines(2).await;
+    hub.restart().await;
+    complaints.lines(1).await;
+    hub.fleet
+        .send_modify(|fleet| fleet.clusters[0].connection = "removed".into());
+    let lines = pipe.lines(3).await;
+    let seen: Vec<String> = lines.iter().map(|line| connection(line)).collect();
+    assert_eq!(seen, ["connected", "unknown", "removed"]);
+    pipe.close();
+    hub.fleet
+        .send_modify(|fleet| fleet.clusters[0].connection = "connected".into());
+    let code = tokio::time::timeout(Duration::from_secs(30), run).await;
+    assert_eq!(code.unwrap().unwrap(), ExitCode::Ok);
+}
+
+#[tokio::test]
+async fn watching_one_cluster_asks_again_when_the_fleet_changes() {
+    let hub = Stub::start().await;
+    let environment = hub.environment();
+    let pipe = Pipe::new();
+    let mut out = pipe.clone();
+    let run = tokio::spawn(async move {
+        let line = ["muster", "get", "cluster", "eu-1", "--watch", "-o", "json"];
+        run_in(&environment, line, &mut out, &mut Vec::new()).await
+    });
+    pipe.lines(1).await;
+    hub.fleet
+        .send_modify(|fleet| fleet.clusters[0].generation = 43);
+    let lines = pipe.lines(2).await;
+    assert!(lines[1].contains("\"generation\":43"), "{}", lines[1]);
+    run.abort();
+}
