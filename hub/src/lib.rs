@@ -6,4 +6,5 @@ pub mod config;
 pub mod fleet;
 pub mod git;
 mod nearest;
+pub mod store;
 pub mod view;
