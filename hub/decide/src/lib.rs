@@ -9,10 +9,14 @@
 //! environment is touched here, so the same values always decide the same.
 
 pub mod desired;
+pub mod labels;
 pub mod last_good;
+pub mod model;
+pub mod placement;
 pub mod problem;
 pub mod render;
 pub mod snapshot;
+mod yaml;
 
 pub use desired::{ClusterDecision, Decision, Members, Refused, decide};
 pub use last_good::{LastGood, Placement};

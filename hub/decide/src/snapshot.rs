@@ -41,3 +41,35 @@ pub fn is_read(path: &str) -> bool {
         .iter()
         .any(|end| path.ends_with(end))
 }
+
+impl FileContent {
+    /// What it is, for messages.
+    pub(crate) fn what(&self) -> &'static str {
+        match self {
+            Self::Bytes(_) | Self::Unread => "a file",
+            Self::Symlink => "a symbolic link",
+            Self::Submodule => "a submodule",
+        }
+    }
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// A commit with these text files, for tests.
+    pub(crate) fn of<'a>(
+        revision: &str,
+        files: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let file = |(path, text): (&str, &str)| {
+            let file = File {
+                oid: blake3::hash(text.as_bytes()).to_hex().to_string(),
+                content: FileContent::Bytes(Bytes::copy_from_slice(text.as_bytes())),
+            };
+            (path.to_owned(), file)
+        };
+        Self {
+            revision: revision.to_owned(),
+            files: files.into_iter().map(file).collect(),
+        }
+    }
+}

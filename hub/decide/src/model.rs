@@ -1,0 +1,493 @@
+//! The documents of a fleet: every `muster.yaml` of a snapshot, read strictly.
+//!
+//! In: a [`Snapshot`]. Out: a [`Fleet`]: applications, clusters, repositories and rollouts by name, and what is broken,
+//! each with file and line. One broken document breaks nothing else; [`Fleet::may_hide`] says what it could have been,
+//! so that nobody takes it for deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster_proto::{ApplicationName, ClusterName};
+
+use crate::problem::{Location, Problem};
+use crate::snapshot::{FileContent, Snapshot};
+
+pub mod application;
+pub mod cluster;
+mod cycles;
+pub(crate) mod document;
+pub mod repository;
+pub mod rollout;
+pub mod scalar;
+pub mod spec;
+mod unsupported;
+
+pub use application::{Application, Target};
+pub use cluster::Cluster;
+pub use document::Kind;
+pub use repository::Repository;
+pub use rollout::Rollout;
+
+use document::{Broken, Document};
+
+/// Name of the files that hold our documents.
+pub const FILE_NAME: &str = "muster.yaml";
+
+/// Everything the documents of one commit say.
+#[derive(Debug, Clone, Default)]
+pub struct Fleet {
+    /// By name.
+    pub applications: BTreeMap<ApplicationName, Arc<Application>>,
+    /// By name.
+    pub clusters: BTreeMap<ClusterName, Arc<Cluster>>,
+    /// By name.
+    pub repositories: BTreeMap<String, Repository>,
+    /// By name.
+    pub rollouts: BTreeMap<String, Rollout>,
+    /// Documents that could not be read, and why; sorted.
+    pub problems: Vec<Problem>,
+    /// Folders whose manifests belong to an application of their own.
+    pub(crate) homes: BTreeSet<String>,
+    broken: BTreeSet<(Kind, String)>,
+    unreadable: bool,
+}
+
+/// Reads every document of a snapshot.
+pub fn read(snapshot: &Snapshot) -> Fleet {
+    let mut fleet = Fleet::default();
+    let mut documents: BTreeMap<(Kind, String), Vec<Document>> = BTreeMap::new();
+    for (path, file) in &snapshot.files {
+        let (folder, name) = split(path);
+        if name != FILE_NAME {
+            continue;
+        }
+        let found = match &file.content {
+            FileContent::Bytes(bytes) => document::read(path, bytes),
+            other => vec![Err(Broken::unreadable(
+                Location::new(path.as_str(), 0),
+                format!("{} can't be read: put the file itself here", other.what()),
+            ))],
+        };
+        for found in found {
+            // The manifests of an application must not fall to the one above because its document is broken.
+            if found
+                .as_ref()
+                .map_or_else(Broken::kind, |found| Some(found.kind))
+                .is_none_or(|kind| kind == Kind::Application)
+            {
+                fleet.homes.insert(folder.to_owned());
+            }
+            match found {
+                Ok(document) => documents
+                    .entry((document.kind, document.name.clone()))
+                    .or_default()
+                    .push(document),
+                Err(broken) => fleet.reject(broken),
+            }
+        }
+    }
+    for group in documents.into_values() {
+        fleet.take(&group);
+    }
+    cycles::refuse(&mut fleet);
+    fleet.problems.sort();
+    fleet
+}
+
+impl Fleet {
+    /// Whether a document that could not be read may be the one of this kind and name.
+    ///
+    /// A file that is no YAML, or a document without a readable name, may be anybody's.
+    pub fn may_hide(&self, kind: Kind, name: &str) -> bool {
+        self.unreadable || self.broken.contains(&(kind, name.to_owned()))
+    }
+
+    /// Whether there is any application, or a document that may be one.
+    pub(crate) fn has_applications(&self) -> bool {
+        !self.applications.is_empty()
+            || self.unreadable
+            || self
+                .broken
+                .iter()
+                .any(|(kind, _)| *kind == Kind::Application)
+    }
+
+    /// Takes the documents of one kind and name. Nobody knows which of two is meant, so neither counts then.
+    fn take(&mut self, group: &[Document]) {
+        let (first, rest) = group.split_first().expect("groups have a member");
+        for again in rest {
+            let what = format!("{} {}", again.kind, again.name);
+            self.reject(again.broken(
+                again.node.line,
+                format!("{what} is declared at {} already", first.location()),
+            ));
+        }
+        if self.broken.contains(&(first.kind, first.name.clone())) {
+            return;
+        }
+        if let Err(broken) = self.add(first) {
+            self.reject(broken);
+        }
+    }
+
+    fn add(&mut self, document: &Document) -> Result<(), Broken> {
+        let name = document.name.clone();
+        match document.kind {
+            Kind::Application => {
+                let read = application::read(document)?;
+                self.applications.insert(read.name.clone(), Arc::new(read));
+            }
+            Kind::Cluster => {
+                let read = cluster::read(document)?;
+                self.clusters.insert(read.name.clone(), Arc::new(read));
+            }
+            Kind::Repository => {
+                self.repositories.insert(name, document.spec()?);
+            }
+            Kind::Rollout => {
+                self.rollouts.insert(name, document.spec()?);
+            }
+        }
+        Ok(())
+    }
+
+    fn reject(&mut self, broken: Broken) {
+        match broken.names() {
+            names if names.is_empty() => self.unreadable = true,
+            names => self.broken.extend(names),
+        }
+        self.problems.push(broken.into());
+    }
+}
+
+/// The folder of a path (empty: the root) and the name of the file.
+pub(crate) fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet(files: &[(&str, &str)]) -> Fleet {
+        read(&Snapshot::of("r", files.iter().copied()))
+    }
+
+    /// Adds the head that all documents have.
+    fn document(kind: &str, name: &str, rest: &str) -> String {
+        format!("apiVersion: muster.dev/v1alpha1\nkind: {kind}\nmetadata:\n  name: {name}\n{rest}")
+    }
+
+    fn problems(fleet: &Fleet) -> String {
+        let shown: Vec<_> = fleet.problems.iter().map(ToString::to_string).collect();
+        shown.join("\n")
+    }
+
+    #[test]
+    fn an_application_needs_no_more_than_a_name() {
+        let fleet = fleet(&[("apps/web/muster.yaml", &document("Application", "web", ""))]);
+        let web = &fleet.applications["web"];
+        assert_eq!(problems(&fleet), "");
+        assert_eq!(web.location.to_string(), "apps/web/muster.yaml:1");
+        let [target] = &web.targets[..] else {
+            panic!("{:?}", web.targets)
+        };
+        assert_eq!(
+            (&*target.name, target.path.as_str()),
+            ("default", "apps/web")
+        );
+        assert_eq!(web.settings, muster_proto::Settings::default());
+    }
+
+    /// Every field of DESIGN.md section 3.
+    const EVERYTHING: &str = r#"
+apiVersion: muster.dev/v1alpha1
+kind: Application
+metadata:
+  name: web
+  labels: {team: shop}
+  annotations: {note: any text}
+spec:
+  source: {repository: shop, ref: {semver: ">=1.2 <2"}, path: deploy}
+  namespace: shop
+  targets:
+  - name: production
+    clusters:
+      matchLabels: {stage: production}
+      matchExpressions: [{key: region, operator: NotIn, values: [us]}]
+      names: [eu-1, eu-2]
+    path: overlays/production
+    helm: {values: {replicas: 3}, valueFiles: [production.yaml]}
+    patches:
+    - target: {group: apps, version: v1, kind: Deployment, name: web, namespace: shop, labelSelector: a=b, annotationSelector: c=d}
+      patch: "- {op: remove, path: /spec/replicas}"
+    - path: patch.yaml
+    variables: {tier: gold}
+  - clusters: {}
+  dependsOn: [database]
+  sync:
+    prune: false
+    selfHeal: false
+    detectOnly: true
+    additions: report
+    retry: {limit: 3, initial: 2s, max: 5m}
+    timeout: 10m
+    pruneBudget: {percent: 50, objects: 10}
+  ignoreDifferences:
+  - {group: apps, kind: Deployment, namespace: shop, name: web, jsonPointers: [/spec/replicas], managers: [keda],
+     listItems: [{list: /spec/template/spec/containers, key: {name: proxy}}]}
+  health:
+  - {group: example.com, kind: Thing, current: "self.status.ok", inProgress: "true", failed: "false"}
+  rollout: careful
+  serviceAccount: deployer
+  adoption: if-equal
+  helm: {releaseName: web, values: {}, valueFiles: [], apiVersions: [monitoring.coreos.com/v1], keepFirst: true}
+  variables: {}
+---
+apiVersion: muster.dev/v1alpha1
+kind: Cluster
+metadata: {name: eu-1}
+spec:
+  labels: {stage: production}
+  values: {network: {cidr: 10.0.0.0/8}}
+---
+apiVersion: muster.dev/v1alpha1
+kind: Repository
+metadata: {name: shop}
+spec: {url: "https://example.com/shop.git", ref: {branch: main}, credential: shop}
+---
+apiVersion: muster.dev/v1alpha1
+kind: Rollout
+metadata: {name: careful}
+spec:
+  waves:
+  - {name: canary, clusters: {matchLabels: {canary: "true"}}, batchSize: 1, soak: 1h, approval: true}
+  - {name: rest, batchSize: 25%}
+  gate: {healthy: true, timeout: 15m}
+  failureBudget: 2
+  windows: [{days: [Mon, Tue], start: "09:00", end: "17:00", timeZone: Europe/Berlin}]
+  onFailure: rollback
+"#;
+
+    #[test]
+    fn every_field_of_the_format_is_read() {
+        let fleet = fleet(&[("muster.yaml", EVERYTHING)]);
+        assert_eq!(problems(&fleet), "");
+        let web = &fleet.applications["web"];
+        let names: Vec<_> = web.targets.iter().map(|target| &*target.name).collect();
+        assert_eq!(names, ["production", "target-2"]);
+        assert_eq!(web.targets[0].path, "overlays/production");
+        assert_eq!(web.settings.service_account, "shop/deployer");
+        assert_eq!(fleet.clusters["eu-1"].spec.labels["stage"], "production");
+        assert_eq!(
+            fleet.repositories["shop"].credential.as_deref(),
+            Some("shop")
+        );
+        assert_eq!(fleet.rollouts["careful"].waves.len(), 2);
+    }
+
+    #[test]
+    fn what_can_not_be_done_yet_is_said_and_never_ignored() {
+        let fields = [
+            "source: {repository: shop}",
+            "source: {ref: {branch: main}}",
+            "ignoreDifferences: [{kind: Secret}]",
+            "health: [{kind: Thing}]",
+            "rollout: careful",
+            "helm: {}",
+            "variables: {}",
+            "sync: {detectOnly: true}",
+            "sync: {additions: repair}",
+            "sync: {retry: {limit: 1}}",
+            "sync: {timeout: 1m}",
+            "sync: {pruneBudget: {percent: 1}}",
+            "targets:\n  - helm: {}",
+            "targets:\n  - path: a\n  - clusters: {}\n    patches: [{path: a}]",
+            "targets:\n  - variables: {}",
+        ];
+        let said = fields.map(|field| {
+            let text = document("Application", "web", &format!("spec:\n  {field}\n"));
+            let fleet = fleet(&[("muster.yaml", &text)]);
+            let (location, message) = fleet.applications["web"].unsupported.clone().unwrap();
+            format!("{location}: {message}")
+        });
+        insta::assert_snapshot!(said.join("\n"), @r"
+        muster.yaml:6: spec.source.repository is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.source.ref is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.ignoreDifferences is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.health is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.rollout is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.helm is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.variables is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.sync.detectOnly is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.sync.additions is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.sync.retry is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.sync.timeout is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.sync.pruneBudget is not supported yet: the application keeps what it had
+        muster.yaml:7: spec.targets[0].helm is not supported yet: the application keeps what it had
+        muster.yaml:9: spec.targets[1].patches is not supported yet: the application keeps what it had
+        muster.yaml:7: spec.targets[0].variables is not supported yet: the application keeps what it had
+        ");
+    }
+
+    #[test]
+    fn a_broken_document_says_where_and_what_to_do() {
+        let application = |spec: &str| document("Application", "web", &format!("spec:\n{spec}"));
+        let texts = [
+            application("  sync:\n    prunes: true\n"),
+            application("  targets:\n  - cluster: {}\n"),
+            application("  targets: []\n"),
+            application("  targets: [{name: a}, {name: a}]\n"),
+            application("  targets:\n  - clusters: {matchLabels: {stage: no}}\n"),
+            application("  source:\n    path: ../../..\n"),
+            application("  source: {ref: {branch: a, tag: b}}\n"),
+            application("  dependsOn: [Not_A_Name]\n"),
+            application("  serviceAccount: deployer\n"),
+            application("  adoption: sometimes\n"),
+            application("  sync: {timeout: soon}\n"),
+            document("Aplication", "web", ""),
+            document("Application", "Web_1", ""),
+            document("Application", "7", ""),
+            document("Cluster", "eu", "spec: {labels: {a: 1}}\n"),
+            document("Cluster", "eu.west", ""),
+            document("Cluster", "eu", "  labels: {stage: production}\n"),
+            document("Repository", "shop", "spec: {}\n"),
+            document(
+                "Rollout",
+                "r",
+                "spec: {waves: [{name: a, batchSize: 200%}]}\n",
+            ),
+            document("Application", "web", "specs: {}\n"),
+            "kind: Application\nmetadata: {name: web}\n".to_owned(),
+            "apiVersion: muster.dev/v1alpha1\nkind: Application\n".to_owned(),
+            "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata:\n  labels: {}\n"
+                .to_owned(),
+            "- a\n".to_owned(),
+            "a: [\n".to_owned(),
+        ];
+        let said = texts.map(|text| {
+            // As the second document of its file: lines count from the top.
+            let text = format!("{}---\n{text}", document("Application", "first", ""));
+            problems(&fleet(&[("apps/muster.yaml", &text)]))
+        });
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        apps/muster.yaml:12: spec.sync: unknown field "prunes": did you mean "prune"?
+        apps/muster.yaml:12: spec.targets[0]: unknown field "cluster": did you mean "clusters"?
+        apps/muster.yaml:11: spec.targets: is empty; leave it out to place the application on every cluster
+        apps/muster.yaml:11: spec.targets[1]: another target is called "a"
+        apps/muster.yaml:12: spec.targets[0].clusters.matchLabels.stage: must be text, found true or false: put it in quotes
+        apps/muster.yaml:12: spec.source.path: leads out of the repository
+        apps/muster.yaml:11: spec.source.ref: needs exactly one of branch, tag, semver, commit
+        apps/muster.yaml:11: spec.dependsOn[0]: application name "Not_A_Name" must be 1 to 63 lower-case letters, digits and '-', starting and ending with a letter or digit
+        apps/muster.yaml:11: spec.serviceAccount: write NAMESPACE/NAME, or give the application a namespace
+        apps/muster.yaml:11: spec.adoption: "sometimes" is none of always, if-equal, never
+        apps/muster.yaml:11: spec.sync.timeout: must be a duration such as 30s, 5m or 1h30m
+        apps/muster.yaml:7: kind must be one of Application, Cluster, Repository, Rollout
+        apps/muster.yaml:9: application name "Web_1" must be 1 to 63 lower-case letters, digits and '-', starting and ending with a letter or digit
+        apps/muster.yaml:9: metadata.name: must be text, found a number: put it in quotes
+        apps/muster.yaml:10: spec.labels.a: must be text, found a number: put it in quotes
+        apps/muster.yaml:9: cluster name "eu.west" must be 1 to 63 lower-case letters, digits and '-', starting and ending with a letter or digit
+        apps/muster.yaml:10: labels of a cluster stand in spec.labels, not in metadata.labels
+        apps/muster.yaml:10: spec: needs "url"
+        apps/muster.yaml:10: spec.waves[0].batchSize: must be a number or a percentage such as 25%
+        apps/muster.yaml:10: unknown field "specs": did you mean "spec"?
+        apps/muster.yaml:6: apiVersion must be muster.dev/v1alpha1
+        apps/muster.yaml:6: needs "metadata" with a name
+        apps/muster.yaml:9: metadata: needs "name"
+        apps/muster.yaml:6: a document must be a mapping, found a list
+        apps/muster.yaml:6: not YAML: unclosed bracket '['
+        "#);
+    }
+
+    #[test]
+    fn one_broken_document_breaks_no_other_and_may_hide_only_itself() {
+        let text = [
+            document("Application", "a", "spec: {wrong: 1}\n"),
+            document("Application", "b", ""),
+            document("Cluster", "a", ""),
+        ];
+        let fleet = fleet(&[("muster.yaml", &text.join("---\n"))]);
+        assert_eq!(
+            fleet
+                .applications
+                .keys()
+                .map(|name| name.as_str())
+                .collect::<Vec<_>>(),
+            ["b"]
+        );
+        assert!(fleet.clusters.contains_key("a"));
+        assert!(fleet.may_hide(Kind::Application, "a"));
+        assert!(!fleet.may_hide(Kind::Application, "c"));
+        assert!(!fleet.may_hide(Kind::Cluster, "a"));
+    }
+
+    #[test]
+    fn what_can_not_be_told_apart_may_hide_anything() {
+        let texts = [
+            "a: [\n".to_owned(),
+            "- a\n".to_owned(),
+            document("Application", "NOT-A-NAME", ""),
+        ];
+        for text in texts {
+            let fleet = fleet(&[("muster.yaml", &text)]);
+            assert!(fleet.may_hide(Kind::Application, "any"), "{text}");
+        }
+    }
+
+    #[test]
+    fn of_two_documents_with_one_name_neither_counts() {
+        let text = document("Application", "a", "");
+        let fleet = fleet(&[("x/muster.yaml", &text), ("y/muster.yaml", &text)]);
+        assert!(fleet.applications.is_empty());
+        assert_eq!(
+            problems(&fleet),
+            "y/muster.yaml:1: Application a is declared at x/muster.yaml:1 already"
+        );
+        assert!(fleet.may_hide(Kind::Application, "a"));
+    }
+
+    #[test]
+    fn applications_that_wait_for_each_other_are_refused() {
+        let depends = |name: &str, on: &str| {
+            document(
+                "Application",
+                name,
+                &format!("spec: {{dependsOn: [{on}]}}\n"),
+            )
+        };
+        let fleet = fleet(&[
+            ("a/muster.yaml", &depends("a", "b")),
+            ("b/muster.yaml", &depends("b", "c")),
+            ("c/muster.yaml", &depends("c", "b")),
+            ("d/muster.yaml", &depends("d", "d")),
+        ]);
+        insta::assert_snapshot!(problems(&fleet), @r"
+        b/muster.yaml:1: dependsOn goes round in a circle: b -> c -> b
+        c/muster.yaml:1: dependsOn goes round in a circle: c -> b -> c
+        d/muster.yaml:1: dependsOn goes round in a circle: d -> d
+        ");
+        assert_eq!(
+            fleet
+                .applications
+                .keys()
+                .map(|name| name.as_str())
+                .collect::<Vec<_>>(),
+            ["a"]
+        );
+    }
+
+    #[test]
+    fn a_link_instead_of_a_file_is_refused() {
+        let mut snapshot = Snapshot::of("r", [("muster.yaml", "")]);
+        for content in [FileContent::Symlink, FileContent::Submodule] {
+            snapshot.files.get_mut("muster.yaml").unwrap().content = content;
+            let fleet = read(&snapshot);
+            assert!(
+                problems(&fleet).contains("put the file itself here"),
+                "{}",
+                problems(&fleet)
+            );
+            assert!(fleet.may_hide(Kind::Application, "any"));
+        }
+    }
+}

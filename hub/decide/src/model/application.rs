@@ -1,0 +1,176 @@
+//! `Application`: where manifests are, how they are rendered, and which clusters take which variant.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use muster_proto::{ApplicationName, Settings};
+
+use super::document::{Broken, Document};
+use super::spec::ApplicationSpec;
+use super::{split, unsupported};
+use crate::placement::ClusterSelector;
+use crate::problem::Location;
+
+/// One application as Git states it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Application {
+    /// Unique in the fleet.
+    pub name: ApplicationName,
+    /// Where its document is.
+    pub location: Location,
+    /// First match wins; never empty.
+    pub targets: Vec<Target>,
+    /// What the agent must know.
+    pub settings: Settings,
+    /// What it asks for that can't be done yet, and where: such an application keeps what it had.
+    pub unsupported: Option<(Location, String)>,
+    /// The whole document.
+    pub spec: ApplicationSpec,
+}
+
+/// Clusters that take one variant of an application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Name of the variant: as written, else `target-N` by its place, else `default`.
+    pub name: Arc<str>,
+    /// Which clusters.
+    pub clusters: ClusterSelector,
+    /// Folder of its manifests, from the root of the repository; empty: the root.
+    pub path: String,
+    /// Where the path is stated.
+    pub location: Location,
+}
+
+pub(super) fn read(document: &Document) -> Result<Application, Broken> {
+    let spec: ApplicationSpec = document.spec()?;
+    let (folder, _) = split(&document.file);
+    let path_of = |path: &str, field: &[&str]| {
+        let line = document.line(field);
+        join(folder, path)
+            .map(|path| (path, Location::new(document.file.as_str(), line)))
+            .map_err(|why| document.broken(line, format!("spec.{}: {why}", field.join("."))))
+    };
+    let own_path = spec.source.path.as_deref().unwrap_or("");
+    let (path, location) = path_of(own_path, &["source", "path"])?;
+    let mut targets = Vec::new();
+    let mut names = BTreeSet::new();
+    for (index, target) in spec.targets.iter().flatten().enumerate() {
+        let index_text = index.to_string();
+        let name: Arc<str> = match &target.name {
+            Some(name) => name.as_str().into(),
+            None => format!("target-{}", index + 1).into(),
+        };
+        if !names.insert(name.clone()) {
+            let line = document.line(&["targets", &index_text, "name"]);
+            return Err(document.broken(
+                line,
+                format!("spec.targets[{index}]: another target is called {name:?}"),
+            ));
+        }
+        let (path, location) = match &target.path {
+            Some(own) => path_of(own, &["targets", &index_text, "path"])?,
+            None => (path.clone(), location.clone()),
+        };
+        targets.push(Target {
+            name,
+            clusters: target.clusters.clone(),
+            path,
+            location,
+        });
+    }
+    if spec.targets.is_none() {
+        targets.push(Target {
+            name: "default".into(),
+            clusters: ClusterSelector::default(),
+            path,
+            location,
+        });
+    }
+    if targets.is_empty() {
+        let line = document.line(&["targets"]);
+        let message =
+            "spec.targets: is empty; leave it out to place the application on every cluster";
+        return Err(document.broken(line, message.into()));
+    }
+    let unsupported = unsupported::first(&spec, document);
+    Ok(Application {
+        name: document
+            .name
+            .parse()
+            .expect("names are checked with the head of the document"),
+        location: document.location(),
+        targets,
+        settings: settings(&spec, document)?,
+        unsupported,
+        spec,
+    })
+}
+
+fn settings(spec: &ApplicationSpec, document: &Document) -> Result<Settings, Broken> {
+    let namespace = spec.namespace.clone().unwrap_or_default();
+    let service_account = match spec.service_account.as_deref() {
+        None => String::new(),
+        Some(account) if account.contains('/') => account.to_owned(),
+        Some(account) if !namespace.is_empty() => format!("{namespace}/{account}"),
+        Some(_) => {
+            let line = document.line(&["serviceAccount"]);
+            let message =
+                "spec.serviceAccount: write NAMESPACE/NAME, or give the application a namespace";
+            return Err(document.broken(line, message.into()));
+        }
+    };
+    Ok(Settings {
+        namespace,
+        prune: spec.sync.prune,
+        self_heal: spec.sync.self_heal,
+        depends_on: spec.depends_on.clone(),
+        service_account,
+        adoption: spec.adoption,
+    })
+}
+
+/// A path that is written in a file of `folder`, from the root of the repository.
+fn join(folder: &str, path: &str) -> Result<String, &'static str> {
+    if path.starts_with('/') {
+        return Err("must be relative to the folder of this file");
+    }
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop().ok_or("leads out of the repository")?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_stay_in_the_repository() {
+        let cases = [
+            ("", "", Ok("")),
+            ("a/b", "", Ok("a/b")),
+            ("a/b", "./c/", Ok("a/b/c")),
+            ("a/b", "../c", Ok("a/c")),
+            ("a", "../..", Err("leads out of the repository")),
+            (
+                "a",
+                "/c",
+                Err("must be relative to the folder of this file"),
+            ),
+        ];
+        for (folder, path, joined) in cases {
+            assert_eq!(
+                join(folder, path).as_deref(),
+                joined.as_ref().map(|path| *path),
+                "{folder} {path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Small values of our documents: durations and amounts.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+/// A number, or a share of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// So many.
+    Count(u32),
+    /// 0 to 100 of a hundred.
+    Percent(u8),
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AmountVisitor)
+    }
+}
+
+struct AmountVisitor;
+
+impl Visitor<'_> for AmountVisitor {
+    type Value = Amount;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or a percentage such as 25%")
+    }
+
+    fn visit_u64<E: Error>(self, count: u64) -> Result<Amount, E> {
+        let count = u32::try_from(count).map_err(E::custom)?;
+        Ok(Amount::Count(count))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Amount, E> {
+        let percent = text
+            .strip_suffix('%')
+            .and_then(|number| number.parse().ok());
+        match percent {
+            Some(percent @ 0..=100) => Ok(Amount::Percent(percent)),
+            _ => Err(E::custom("must be a number or a percentage such as 25%")),
+        }
+    }
+}
+
+/// Reads a duration such as `30s`, `5m` or `1h30m`.
+pub(super) fn duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    match parse_duration(&text) {
+        Some(duration) => Ok(Some(duration)),
+        None => Err(D::Error::custom(
+            "must be a duration such as 30s, 5m or 1h30m",
+        )),
+    }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
+        let (number, unit) = (rest[..digits].parse().ok()?, &rest[digits..]);
+        let end = unit
+            .find(|letter: char| letter.is_ascii_digit())
+            .unwrap_or(unit.len());
+        let one = match &unit[..end] {
+            "ms" => Duration::from_millis(1),
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            _ => return None,
+        };
+        total = total.checked_add(one.checked_mul(number)?)?;
+        rest = &unit[end..];
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        let cases = [
+            ("30s", Some(30_000)),
+            ("5m", Some(300_000)),
+            ("1h30m", Some(5_400_000)),
+            ("250ms", Some(250)),
+            ("", None),
+            ("5", None),
+            ("m", None),
+            ("1d", None),
+            ("-1s", None),
+            ("99999999999h", None),
+        ];
+        for (text, millis) in cases {
+            assert_eq!(
+                parse_duration(text),
+                millis.map(Duration::from_millis),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! `spec` of an `Application`, field by field.
+//!
+//! The format is whole from the start; what this version can't do yet is refused by `unsupported`, never ignored.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster_proto::{Adoption, ApplicationName};
+use serde::Deserialize;
+
+use super::repository::GitRef;
+use super::scalar::duration;
+use crate::placement::ClusterSelector;
+
+/// `spec` of an `Application`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ApplicationSpec {
+    /// Where its manifests are; the folder of its file when it says nothing.
+    pub source: Source,
+    /// Fills namespaced objects that state none.
+    pub namespace: Option<String>,
+    /// Which clusters take which variant, first match wins; every cluster when it says nothing.
+    pub targets: Option<Vec<TargetSpec>>,
+    /// Applications that must be healthy first, where they are placed on the same cluster.
+    pub depends_on: Vec<ApplicationName>,
+    /// How a cluster is made to match.
+    pub sync: Sync,
+    /// Fields that others may own.
+    pub ignore_differences: Vec<IgnoreRule>,
+    /// Health of kinds that we don't know.
+    pub health: Vec<HealthRule>,
+    /// Name of a `Rollout`.
+    pub rollout: Option<String>,
+    /// `NAME` in the application's namespace, or `NAMESPACE/NAME`: whom the agent impersonates.
+    pub service_account: Option<String>,
+    /// What to do with objects that exist already.
+    pub adoption: Adoption,
+    /// How a Helm chart is rendered.
+    pub helm: Option<Helm>,
+    /// What `${vars.NAME}` stands for. That it is there, even empty, turns placeholders on.
+    pub variables: Option<Variables>,
+}
+
+/// Values by name.
+pub type Variables = BTreeMap<String, serde_json::Value>;
+
+/// Where manifests are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Source {
+    /// A folder: relative to the file of the application, or in the repository below.
+    pub path: Option<String>,
+    /// Name of a `Repository`; this one when it says nothing.
+    pub repository: Option<String>,
+    /// Which commit of that repository; its own choice when it says nothing.
+    #[serde(rename = "ref")]
+    pub reference: Option<GitRef>,
+}
+
+/// Clusters that take one variant.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TargetSpec {
+    /// Name of the variant. Give one: a target without is called by its place.
+    pub name: Option<String>,
+    /// Which clusters; every one when it says nothing.
+    pub clusters: ClusterSelector,
+    /// Instead of the path of the source.
+    pub path: Option<String>,
+    /// Beside those of the application.
+    pub helm: Option<Helm>,
+    /// Laid over the rendered objects.
+    pub patches: Vec<Patch>,
+    /// Beside those of the application.
+    pub variables: Option<Variables>,
+}
+
+/// How a Helm chart is rendered.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Helm {
+    /// The application's name when it says nothing.
+    pub release_name: Option<String>,
+    /// Over those of the files.
+    pub values: serde_json::Map<String, serde_json::Value>,
+    /// Later ones win.
+    pub value_files: Vec<String>,
+    /// API versions that the chart asks for, where the cluster serves them.
+    pub api_versions: Vec<String>,
+    /// A chart that makes up secrets renders once, and that stays.
+    pub keep_first: bool,
+}
+
+/// A patch of rendered objects.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Patch {
+    /// Which objects; those that the patch names when it says nothing.
+    pub target: Option<PatchTarget>,
+    /// A strategic merge or JSON 6902 patch.
+    pub patch: Option<String>,
+    /// A file that holds one.
+    pub path: Option<String>,
+}
+
+/// Which objects a patch is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[expect(missing_docs)]
+pub struct PatchTarget {
+    pub group: Option<String>,
+    pub version: Option<String>,
+    pub kind: Option<String>,
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+    pub label_selector: Option<String>,
+    pub annotation_selector: Option<String>,
+}
+
+/// How a cluster is made to match.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Sync {
+    /// Objects that leave Git are removed.
+    pub prune: bool,
+    /// Drift is repaired.
+    pub self_heal: bool,
+    /// Nothing is applied: differences are reported only.
+    pub detect_only: bool,
+    /// What to do with fields that people add.
+    pub additions: Option<Additions>,
+    /// How a refused apply is tried again.
+    pub retry: Option<Retry>,
+    /// How long an application may take until it is healthy.
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Option<Duration>,
+    /// How much may go without a person's word.
+    pub prune_budget: Option<PruneBudget>,
+}
+
+impl Default for Sync {
+    fn default() -> Self {
+        Self {
+            prune: true,
+            self_heal: true,
+            detect_only: false,
+            additions: None,
+            retry: None,
+            timeout: None,
+            prune_budget: None,
+        }
+    }
+}
+
+/// What to do with fields that people put on our objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Additions {
+    /// Take them away.
+    Repair,
+    /// Show them.
+    Report,
+    /// Leave them.
+    Ignore,
+}
+
+/// How a refused apply is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Retry {
+    /// How many times; for ever when it says nothing.
+    pub limit: Option<u32>,
+    /// The first pause; each is double the one before.
+    #[serde(deserialize_with = "duration")]
+    pub initial: Option<Duration>,
+    /// The longest pause.
+    #[serde(deserialize_with = "duration")]
+    pub max: Option<Duration>,
+}
+
+/// More than both waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PruneBudget {
+    /// Of the application's objects.
+    pub percent: Option<u8>,
+    /// So many.
+    pub objects: Option<u32>,
+}
+
+/// Fields of objects that others may own.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct IgnoreRule {
+    /// Of which API group; any when it says nothing.
+    pub group: Option<String>,
+    /// Of which kind; any when it says nothing.
+    pub kind: Option<String>,
+    /// In which namespace; any when it says nothing.
+    pub namespace: Option<String>,
+    /// Of which name; any when it says nothing.
+    pub name: Option<String>,
+    /// Fields, such as `/spec/replicas`.
+    pub json_pointers: Vec<String>,
+    /// Items of lists, by their key.
+    pub list_items: Vec<ListItem>,
+    /// Whatever these field managers own.
+    pub managers: Vec<String>,
+}
+
+/// An item of a list, by its key.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListItem {
+    /// JSON pointer of the list.
+    pub list: String,
+    /// Such as `name: sidecar`.
+    pub key: BTreeMap<String, serde_json::Value>,
+}
+
+/// Health of one kind, in CEL over the object as `self`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HealthRule {
+    /// API group; the core group when it says nothing.
+    #[serde(default)]
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// True: it works.
+    #[serde(default)]
+    pub current: Option<String>,
+    /// True: not yet.
+    #[serde(default)]
+    pub in_progress: Option<String>,
+    /// True: it needs a person.
+    #[serde(default)]
+    pub failed: Option<String>,
+}
