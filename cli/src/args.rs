@@ -103,7 +103,13 @@ pub(crate) enum Output {
 #[derive(ClapArgs)]
 pub(crate) struct ListArgs {
     /// Only clusters with these labels: stage=production,region in (eu,us)
-    #[arg(short = 'l', long, value_name = "SELECTOR", default_value_t)]
+    #[arg(
+        short = 'l',
+        long,
+        value_name = "SELECTOR",
+        default_value_t,
+        hide_default_value = true
+    )]
     pub(crate) selector: String,
     #[command(flatten)]
     pub(crate) view: ViewArgs,
@@ -137,7 +143,7 @@ pub(crate) struct GetArgs {
 #[derive(ClapArgs)]
 pub(crate) struct DriftArgs {
     /// Only this application
-    #[arg(long, value_name = "NAME", default_value_t)]
+    #[arg(long, value_name = "NAME", default_value_t, hide_default_value = true)]
     pub(crate) app: String,
     #[command(flatten)]
     pub(crate) list: ListArgs,

@@ -12,6 +12,13 @@ pub(crate) enum Failure {
     Told(String),
     /// The command line makes no sense together with what is configured.
     Usage(String),
+    /// Nobody answers where the hub should be.
+    Unreachable {
+        /// Where: `host:port`.
+        server: String,
+        /// What happened.
+        why: String,
+    },
     /// The hub refused or could not answer.
     Hub {
         /// Which hub: `host:port`.
@@ -48,7 +55,11 @@ impl Failure {
             Code::DeadlineExceeded,
             Code::Internal,
         ];
-        matches!(self, Self::Hub { status, .. } if passing.contains(&status.code()))
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Hub { status, .. } => passing.contains(&status.code()),
+            _ => false,
+        }
     }
 }
 
@@ -65,6 +76,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = match self {
             Self::Told(line) | Self::Usage(line) => line.clone(),
+            Self::Unreachable { server, why } => format!(
+                "can't reach the hub at {server}: {why}; is it running, and is this the address of its API?"
+            ),
             Self::Hub { server, status } => hub_line(server, status),
             Self::OutputClosed => "the output was closed".to_owned(),
         };
@@ -79,7 +93,7 @@ fn hub_line(server: &str, status: &Status) -> String {
             "the hub at {server} refused the token: {said}; set another with `muster context add NAME --token-file FILE` or MUSTER_TOKEN"
         ),
         Code::PermissionDenied => format!("the hub at {server} does not allow this: {said}"),
-        Code::Unavailable => format!("can't reach the hub at {server}: {said}"),
+        Code::Unavailable => format!("the hub at {server} can't answer now: {said}"),
         Code::DeadlineExceeded | Code::Cancelled => {
             format!("the hub at {server} did not answer in time; try again")
         }

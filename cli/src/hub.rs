@@ -62,19 +62,16 @@ pub(crate) async fn connect(hub: &Hub) -> Result<Session, Failure> {
     })
 }
 
-/// Told as the hub's own "unavailable", so that whoever waits for the hub sees no difference; a hub of another CA
-/// won't change by waiting.
+/// A hub that is away may come back; one of another CA won't.
 fn unreachable(server: &str, error: ConnectError) -> Failure {
     match error {
+        ConnectError::Dial(_, why) => Failure::Unreachable {
+            server: server.to_owned(),
+            why,
+        },
         ConnectError::NotTheHub(_, why) => Failure::told(format!(
             "whoever answers at {server} is not the hub of this CA ({why}): compare the context's CA with the hub's ca.pem"
         )),
-        ConnectError::Dial(_, why) => Failure::hub(
-            server,
-            Status::unavailable(format!(
-                "{why}; is it running, and is this the address of its API?"
-            )),
-        ),
         error => Failure::told(error.to_string()),
     }
 }

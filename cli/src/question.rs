@@ -7,7 +7,6 @@ use crate::answer::Answer;
 use crate::args::{Command, GetCommand, ListArgs, ViewArgs};
 use crate::failure::Failure;
 use crate::hub::{Session, call};
-use crate::nearest;
 
 /// What a person wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,18 +63,14 @@ pub(crate) async fn ask(session: &mut Session, question: &Question) -> Result<An
         Question::Cluster(name) => {
             let request = call(v1::GetClusterRequest { name: name.clone() });
             let answer = session.client.get_cluster(request).await;
-            match session.answer(answer) {
-                Ok(detail) => Ok(Answer::Cluster(detail)),
-                Err(failure) => Err(unknown_cluster(session, name, failure).await),
-            }
+            let detail = session.answer(answer).map_err(unknown_cluster)?;
+            Ok(Answer::Cluster(detail))
         }
         Question::App(name) => {
             let request = call(v1::GetApplicationRequest { name: name.clone() });
             let answer = session.client.get_application(request).await;
-            match session.answer(answer) {
-                Ok(detail) => Ok(Answer::App(detail)),
-                Err(failure) => Err(unknown_app(session, name, failure).await),
-            }
+            let detail = session.answer(answer).map_err(unknown_app)?;
+            Ok(Answer::App(detail))
         }
         Question::Drift { selector, app } => {
             let request = call(v1::ListDriftRequest {
@@ -83,10 +78,8 @@ pub(crate) async fn ask(session: &mut Session, question: &Question) -> Result<An
                 application: app.clone(),
             });
             let answer = session.client.list_drift(request).await;
-            match session.answer(answer) {
-                Ok(list) => Ok(Answer::Drift(list)),
-                Err(failure) => Err(unknown_app(session, app, failure).await),
-            }
+            let list = session.answer(answer).map_err(unknown_app)?;
+            Ok(Answer::Drift(list))
         }
     }
 }
@@ -136,34 +129,20 @@ impl Question {
     }
 }
 
-/// "Not found" with the nearest name of a cluster that is there; any other failure as it is.
-pub(crate) async fn unknown_cluster(
-    session: &mut Session,
-    name: &str,
-    failure: Failure,
-) -> Failure {
-    let Some(fleet) = fleet_if_unknown(session, &failure).await else {
-        return failure;
-    };
-    let known: Vec<&str> = fleet.clusters.iter().map(|c| c.name.as_str()).collect();
-    let hint = nearest::hint(name, &known, "muster clusters");
-    Failure::told(format!("no cluster is called {name:?}{hint}"))
+/// The hub names the nearest cluster; this adds where they all are. Any other failure as it is.
+pub(crate) fn unknown_cluster(failure: Failure) -> Failure {
+    unknown(failure, "muster clusters")
 }
 
-async fn unknown_app(session: &mut Session, name: &str, failure: Failure) -> Failure {
-    let Some(fleet) = fleet_if_unknown(session, &failure).await else {
-        return failure;
-    };
-    let known: Vec<&str> = fleet.applications.iter().map(|a| a.name.as_str()).collect();
-    let hint = nearest::hint(name, &known, "muster apps");
-    Failure::told(format!("no application is called {name:?}{hint}"))
+fn unknown_app(failure: Failure) -> Failure {
+    unknown(failure, "muster apps")
 }
 
-async fn fleet_if_unknown(session: &mut Session, failure: &Failure) -> Option<v1::Fleet> {
-    let unknown = matches!(failure, Failure::Hub { status, .. } if status.code() == Code::NotFound);
-    if !unknown {
-        return None;
+fn unknown(failure: Failure, list_with: &str) -> Failure {
+    match &failure {
+        Failure::Hub { status, .. } if status.code() == Code::NotFound => {
+            Failure::told(format!("{} (`{list_with}` lists all)", status.message()))
+        }
+        _ => failure,
     }
-    let answer = session.client.get_fleet(call(fleet_request(""))).await;
-    answer.ok().map(tonic::Response::into_inner)
 }

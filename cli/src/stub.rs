@@ -169,6 +169,10 @@ impl Service {
     }
 }
 
+fn unknown(what: &str, name: &str) -> Status {
+    Status::not_found(format!("there is no {what} {name:?}"))
+}
+
 fn selected(mut fleet: v1::Fleet, selector: &str) -> Result<v1::Fleet, Status> {
     match selector.split_once('=') {
         None if selector.is_empty() => {}
@@ -213,7 +217,7 @@ impl FleetService for Service {
         let fleet = self.fleet.borrow();
         let name = &request.get_ref().name;
         let summary = fleet.clusters.iter().find(|c| c.name == *name).cloned();
-        let summary = summary.ok_or_else(|| Status::not_found("no such cluster"))?;
+        let summary = summary.ok_or_else(|| unknown("cluster", name))?;
         Ok(Response::new(v1::ClusterDetail {
             summary: Some(summary),
             ..example::cluster()
@@ -226,7 +230,7 @@ impl FleetService for Service {
     ) -> Result<Response<v1::ApplicationDetail>, Status> {
         match request.get_ref().name.as_str() {
             "shop" => Ok(Response::new(example::application())),
-            _ => Err(Status::not_found("no such application")),
+            name => Err(unknown("application", name)),
         }
     }
 
@@ -267,7 +271,7 @@ impl FleetService for Service {
             .iter()
             .any(|c| c.name == request.name);
         if !known {
-            return Err(Status::not_found("no such cluster"));
+            return Err(unknown("cluster", &request.name));
         }
         self.hear(format!("{request:?}"));
         Ok(Response::new(v1::RemoveClusterResponse {

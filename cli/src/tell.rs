@@ -1,6 +1,7 @@
 //! What people tell the hub: let a cluster join, remove it, look at Git now.
 
 use std::io::Write;
+use std::time::Duration;
 
 use muster_proto::wire::v1;
 
@@ -9,7 +10,11 @@ use crate::config::Hub;
 use crate::failure::Failure;
 use crate::hub::{self, call};
 use crate::show::words;
+use crate::text::clean;
 use crate::{ExitCode, join, question};
+
+/// The hub answers when it has fetched, and a Git server may be slow.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// `muster cluster …`.
 pub(crate) async fn cluster(
@@ -31,21 +36,13 @@ async fn remove(
 ) -> Result<ExitCode, Failure> {
     let mut session = hub::connect(hub).await?;
     let request = v1::RemoveClusterRequest {
-        name: args.name.clone(),
+        name: args.name,
         delete_objects: args.delete_objects,
     };
     let answer = session.client.remove_cluster(call(request)).await;
-    match session.answer(answer) {
-        Ok(removed) => {
-            let said = crate::text::clean(&removed.message);
-            match said.as_str() {
-                "" => writeln!(out, "{} is removed.", args.name)?,
-                said => writeln!(out, "{said}")?,
-            }
-            Ok(ExitCode::Ok)
-        }
-        Err(failure) => Err(question::unknown_cluster(&mut session, &args.name, failure).await),
-    }
+    let answer = session.answer(answer).map_err(question::unknown_cluster)?;
+    writeln!(out, "{}", clean(&answer.message))?;
+    Ok(ExitCode::Ok)
 }
 
 /// `muster sync …`.
@@ -56,7 +53,9 @@ pub(crate) async fn sync(
 ) -> Result<ExitCode, Failure> {
     let SyncCommand::Now = command;
     let mut session = hub::connect(hub).await?;
-    let answer = session.client.sync_now(call(v1::SyncNowRequest {})).await;
+    let mut request = call(v1::SyncNowRequest {});
+    request.set_timeout(FETCH_TIMEOUT);
+    let answer = session.client.sync_now(request).await;
     let answer = session.answer(answer)?;
     writeln!(out, "Git is at {}.", words::revision(&answer.revision))?;
     Ok(ExitCode::Ok)

@@ -57,10 +57,10 @@ pub(super) fn row(cluster: &v1::ClusterSummary, look: Look) -> Vec<Cell> {
         ]);
     }
     let held = match cluster.removals_held.as_str() {
-        "" => "",
-        _ => "removals wait",
+        "" => String::new(),
+        why => format!("removals wait: {why}"),
     };
-    cells.push(words::sentences([cluster.message.as_str(), held]).into());
+    cells.push(words::sentences([cluster.message.as_str(), &held]).into());
     cells
 }
 
@@ -70,19 +70,6 @@ fn generation(cluster: &v1::ClusterSummary) -> String {
         accepted if accepted == cluster.generation => accepted.to_string(),
         accepted => format!("{accepted} of {}", cluster.generation),
     }
-}
-
-/// Why nothing is removed, for each cluster where removals wait.
-pub(super) fn removals<'a>(clusters: impl Iterator<Item = &'a v1::ClusterSummary>) -> Text {
-    let mut text = Text::default();
-    for cluster in clusters.filter(|cluster| !cluster.removals_held.is_empty()) {
-        let line = format!(
-            "Removals on {} wait: {}",
-            cluster.name, cluster.removals_held
-        );
-        text.line([Cell::new(line, Tone::Bad)]);
-    }
-    text
 }
 
 /// `muster get cluster NAME`.
@@ -181,7 +168,7 @@ mod tests {
         let table = clusters(&fleet.clusters, example::look());
         insta::assert_snapshot!(table.paint(Paper::default()), @r"
         NAME   CONNECTION            SYNC      HEALTH    SYNCED   HEALTHY   MESSAGE
-        eu-1   Connected             Drifted   Current   1/2      2/2       shop: 1 of 12 objects differs; removals wait
+        eu-1   Connected             Drifted   Current   1/2      2/2       shop: 1 of 12 objects differs; removals wait: commit 4be1c2a did not render whole
         us-1   Connected             Synced    Current   2/2      2/2
         us-2   Unknown (since 12m)   Unknown   Unknown   -/2      -/2
         us-3   Never joined          Unknown   Unknown   -/1      -/1
@@ -197,7 +184,7 @@ mod tests {
         };
         let table = clusters(&example::fleet().clusters, look);
         insta::assert_snapshot!(table.paint(Paper::default()), @r"
-        eu-1   Connected             Drifted   Current   1/2   2/2   3h12m   3s    41 of 42   v1.37.1   0.1.0   region=eu   shop: 1 of 12 objects differs; removals wait
+        eu-1   Connected             Drifted   Current   1/2   2/2   3h12m   3s    41 of 42   v1.37.1   0.1.0   region=eu   shop: 1 of 12 objects differs; removals wait: commit 4be1c2a did not render whole
         us-1   Connected             Synced    Current   2/2   2/2   3h12m   3s    42         v1.37.1   0.1.0   region=us
         us-2   Unknown (since 12m)   Unknown   Unknown   -/2   -/2   12m     12m   42         v1.37.1   0.1.0   region=us
         us-3   Never joined          Unknown   Unknown   -/1   -/1   2d2h    -     0          -         -       -

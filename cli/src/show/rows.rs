@@ -6,8 +6,8 @@ use super::Look;
 use super::words;
 use crate::text::{Cell, Text};
 
-/// Rows of a section that a person reads on one screen; the rest is counted.
-pub(crate) const SCREENFUL: usize = 20;
+/// Rows of one section of a page that fits a screen; the rest is counted.
+pub(crate) const SCREENFUL: usize = 10;
 
 /// Sync, health, objects, revision, since and message of a placement.
 ///
