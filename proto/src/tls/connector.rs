@@ -105,10 +105,13 @@ fn refused_certificate(error: &(dyn std::error::Error + 'static)) -> Option<Stri
     causes.find_map(|cause| {
         let inner = cause.downcast_ref::<io::Error>()?.get_ref()?;
         match inner.downcast_ref::<rustls::Error>()? {
-            rustls::Error::InvalidCertificate(CertificateError::Other(why)) => {
-                Some(why.0.to_string())
-            }
-            rustls::Error::InvalidCertificate(why) => Some(why.to_string()),
+            rustls::Error::InvalidCertificate(why) => Some(match why {
+                CertificateError::Other(why) => why.0.to_string(),
+                CertificateError::BadSignature | CertificateError::UnknownIssuer => {
+                    "its certificate comes from another CA".to_owned()
+                }
+                other => format!("its certificate is refused ({other})"),
+            }),
             _ => None,
         }
     })

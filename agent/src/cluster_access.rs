@@ -1,0 +1,113 @@
+//! The way to the cluster's API server: a kubeconfig, or the ServiceAccount of the Pod that the agent runs in.
+//!
+//! In: what `config` was told. Out: a `kube::Client`, and which cluster it is.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::Api;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+/// How to reach the API server.
+#[derive(Debug)]
+pub enum ClusterAccess {
+    /// By a kubeconfig that has been read, and a context that is in it.
+    Kubeconfig {
+        /// All files merged.
+        kubeconfig: Box<Kubeconfig>,
+        /// Which context.
+        context: String,
+    },
+    /// By the Pod's ServiceAccount.
+    InCluster,
+}
+
+impl ClusterAccess {
+    /// Reads kubeconfig files, of which the first to say something wins, and checks that the context is there.
+    ///
+    /// # Errors
+    /// When a file can't be read, or there is no such context; those that exist are named.
+    pub fn from_kubeconfig(files: &[PathBuf], context: Option<String>) -> anyhow::Result<Self> {
+        let mut kubeconfig = Kubeconfig::default();
+        for file in files {
+            let next = Kubeconfig::read_from(file)
+                .with_context(|| format!("kubeconfig {} can't be used", file.display()))?;
+            kubeconfig = kubeconfig.merge(next)?;
+        }
+        let names: Vec<&str> = kubeconfig
+            .contexts
+            .iter()
+            .map(|context| context.name.as_str())
+            .collect();
+        let Some(context) = context.or_else(|| kubeconfig.current_context.clone()) else {
+            bail!(
+                "the kubeconfig has no current context: add --context, one of {}",
+                names.join(", ")
+            );
+        };
+        if !names.contains(&context.as_str()) {
+            bail!(
+                "the kubeconfig has no context {context:?}: choose one of {}",
+                names.join(", ")
+            );
+        }
+        Ok(Self::Kubeconfig {
+            kubeconfig: Box::new(kubeconfig),
+            context,
+        })
+    }
+
+    /// A client for the API server; nothing is dialled yet.
+    ///
+    /// # Errors
+    /// When the credentials it names can't be read.
+    pub async fn client(self) -> anyhow::Result<kube::Client> {
+        let config = match self {
+            Self::InCluster => kube::Config::incluster()
+                .context("the ServiceAccount of this Pod can't be read: is automountServiceAccountToken off?")?,
+            Self::Kubeconfig {
+                kubeconfig,
+                context,
+            } => {
+                let cluster = kubeconfig
+                    .contexts
+                    .iter()
+                    .find(|named| named.name == context)
+                    .and_then(|named| named.context.as_ref())
+                    .and_then(|context| kubeconfig.clusters.iter().find(|named| named.name == context.cluster));
+                let states_a_proxy = cluster
+                    .and_then(|named| named.cluster.as_ref())
+                    .is_some_and(|cluster| cluster.proxy_url.is_some());
+                let options = KubeConfigOptions {
+                    context: Some(context.clone()),
+                    ..Default::default()
+                };
+                let mut config = kube::Config::from_custom_kubeconfig(*kubeconfig, &options)
+                    .await
+                    .with_context(|| format!("context {context:?} can't be used"))?;
+                // `kube` takes HTTPS_PROXY for the API server too; that one is on the way to the hub.
+                if !states_a_proxy {
+                    config.proxy_url = None;
+                }
+                config
+            }
+        };
+        kube::Client::try_from(config).context("no client for the API server can be made")
+    }
+}
+
+/// UID of the namespace kube-system: tells one cluster from another, however it is reached.
+///
+/// # Errors
+/// When the API server can't be asked.
+pub async fn cluster_uid(client: &kube::Client) -> anyhow::Result<String> {
+    let namespace = Api::<Namespace>::all(client.clone())
+        .get("kube-system")
+        .await
+        .context("the API server can't be asked which cluster this is (namespace kube-system)")?;
+    namespace
+        .metadata
+        .uid
+        .context("the namespace kube-system has no UID")
+}

@@ -1,0 +1,395 @@
+//! One connection to the hub, from Hello to its end.
+//!
+//! In: the hub's messages, the engine's rows. Out: Accepted, reports, requests for certificates, and in the end why it
+//! ended. What is to be said is state, not a queue: a message is made when the stream has room for it, so a slow hub
+//! gets fewer and newer ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use muster_proto::tls::connector::{Trust, connect_through};
+use muster_proto::wire::digest_bytes;
+use muster_proto::wire::v1::agent_service_client::AgentServiceClient;
+use muster_proto::wire::v1::{self, agent_message, hub_message};
+use muster_proto::{DesiredApplication, Rows};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codec::CompressionEncoding;
+use tonic::{Code, Status, Streaming};
+
+use super::transfer::Transfer;
+use super::{Ended, Session};
+use crate::credentials::{CertificateRequest, Credentials, StoreError};
+use crate::engine::{Cluster, Held, Refused, Standing};
+
+/// A hub that has not answered a Hello by then is given up.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Reports follow each other no faster; rows change in bursts.
+const REPORT_PACE: Duration = Duration::from_millis(100);
+/// A Begin names every object of the cluster, 34 bytes each.
+const LARGEST_MESSAGE: usize = 32 * 1024 * 1024;
+
+/// One session. Cancel-safe: dropped at any time, nothing is half done but a state that was not accepted.
+pub(super) async fn serve(session: &mut Session, transfer: &mut Transfer) -> Ended {
+    let cluster = match session.engine.loaded().await {
+        Ok(cluster) => cluster,
+        Err(why) => return Ended::Stopped(why),
+    };
+    let hello = hello(session, &cluster, transfer.whole());
+    let (outgoing, incoming) = match open(session, hello).await {
+        Ok(streams) => streams,
+        Err(ended) => return ended,
+    };
+    tracing::info!(cluster = %session.credentials.cluster, hub = session.credentials.hub, "in session with the hub");
+    let open = Open {
+        rows: session.engine.rows(),
+        standing: session.engine.standing(),
+        session,
+        transfer,
+        incoming,
+        to_say: ToSay {
+            report: true,
+            ..ToSay::default()
+        },
+        reported: None,
+        renewal: None,
+        in_hand: None,
+    };
+    match open.run(outgoing).await {
+        Ok(never) => match never {},
+        Err(ended) => ended,
+    }
+}
+
+/// Whether the hub lets this cluster in; says Hello with nothing held, and leaves again.
+pub(super) async fn probe(session: &Session) -> Result<(), Ended> {
+    let hello = v1::Hello {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: session.instance.clone(),
+        ..v1::Hello::default()
+    };
+    let (_outgoing, mut incoming) = open(session, hello).await?;
+    // A hub that has nothing to say to a newcomer is silent; one that refuses says so at once.
+    match tokio::time::timeout(ANSWER_TIMEOUT, incoming.message()).await {
+        Ok(Err(status)) => Err(ended(&status)),
+        Ok(Ok(None)) => Err(Ended::Lost("the hub closed the session".into())),
+        Ok(Ok(Some(_))) | Err(_) => Ok(()),
+    }
+}
+
+type Streams = (mpsc::Sender<v1::AgentMessage>, Streaming<v1::HubMessage>);
+
+async fn open(session: &Session, hello: v1::Hello) -> Result<Streams, Ended> {
+    let credentials = &session.credentials;
+    let trust = Trust::Ca(credentials.ca().clone());
+    let channel = connect_through(
+        &session.proxies,
+        &credentials.hub,
+        trust,
+        Some(credentials.for_tls()),
+    )
+    .await
+    .map_err(|error| Ended::Lost(error.to_string()))?;
+    let mut client = AgentServiceClient::new(channel)
+        .send_compressed(CompressionEncoding::Zstd)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .max_decoding_message_size(LARGEST_MESSAGE);
+    let (outgoing, messages) = mpsc::channel(1);
+    let _room_for_one = outgoing.try_send(say(agent_message::Message::Hello(hello)));
+    let answer = client.session(ReceiverStream::new(messages));
+    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+        Ok(Ok(response)) => Ok((outgoing, response.into_inner())),
+        Ok(Err(status)) => Err(ended(&status)),
+        Err(_) => Err(Ended::Lost(format!(
+            "the hub at {} does not answer",
+            credentials.hub
+        ))),
+    }
+}
+
+fn hello<'a>(
+    session: &'a Session,
+    cluster: &Cluster,
+    whole: impl Iterator<Item = &'a Arc<DesiredApplication>>,
+) -> v1::Hello {
+    let held = session.engine.held().borrow().clone();
+    let name = |application: &Arc<DesiredApplication>| v1::HeldApplication {
+        name: application.name.to_string(),
+        digest: digest_bytes(application.digest()),
+    };
+    v1::Hello {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        kubernetes_version: cluster.kubernetes_version.clone(),
+        cluster_uid: cluster.uid.clone(),
+        instance: session.instance.clone(),
+        generation: held.generation,
+        desired_digest: match held.generation {
+            0 => bytes::Bytes::new(),
+            _ => digest_bytes(held.digest()),
+        },
+        applications: held
+            .applications
+            .iter()
+            .map(name)
+            .chain(whole.map(name))
+            .collect(),
+    }
+}
+
+/// An open session.
+struct Open<'a> {
+    session: &'a mut Session,
+    transfer: &'a mut Transfer,
+    incoming: Streaming<v1::HubMessage>,
+    rows: watch::Receiver<Arc<Rows>>,
+    standing: watch::Receiver<Standing>,
+    to_say: ToSay,
+    /// What the hub holds of the rows; `None`: it must be told everything.
+    reported: Option<Arc<Rows>>,
+    /// The key that a renewed certificate will be for.
+    renewal: Option<CertificateRequest>,
+    /// While something is being stored, no further message is read.
+    in_hand: Option<BoxFuture<'static, Stored>>,
+}
+
+/// What the hub is to be told, made into a message when there is room.
+#[derive(Debug, Default)]
+struct ToSay {
+    accepted: Option<v1::Accepted>,
+    renew: bool,
+    report: bool,
+}
+
+/// Something was stored, or could not be.
+enum Stored {
+    State(Result<Held, Refused>),
+    Credentials(Box<Credentials>, Result<(), StoreError>),
+}
+
+impl Open<'_> {
+    async fn run(
+        mut self,
+        outgoing: mpsc::Sender<v1::AgentMessage>,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let mut rows_changed = false;
+        let mut next_report = Instant::now();
+        loop {
+            let speak = self.to_say.accepted.is_some() || self.to_say.renew || self.to_say.report;
+            let busy = self.in_hand.is_some();
+            let stored = async {
+                match &mut self.in_hand {
+                    Some(work) => work.await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Every arm may be dropped: messages stay in the stream, changes in their watch, work in its place.
+            tokio::select! {
+                stored = stored => {
+                    self.in_hand = None;
+                    self.stored(stored)?;
+                }
+                message = self.incoming.message(), if !busy => match message {
+                    Ok(Some(message)) => self.heard(message)?,
+                    Ok(None) => return Err(Ended::Lost("the hub closed the session".into())),
+                    Err(status) => return Err(ended(&status)),
+                },
+                permit = outgoing.reserve(), if speak => match permit {
+                    Ok(permit) => {
+                        if let Some(message) = next(&mut self.to_say, &self.renewal, &mut self.reported, &mut self.rows) {
+                            if matches!(message, agent_message::Message::Report(_)) {
+                                next_report = Instant::now() + REPORT_PACE;
+                            }
+                            permit.send(say(message));
+                        }
+                    }
+                    // The connection is gone; the stream that comes in knows why.
+                    Err(_) => self.to_say = ToSay::default(),
+                },
+                changed = self.rows.changed(), if !rows_changed => match changed {
+                    Ok(()) => rows_changed = true,
+                    Err(_) => return Err(Ended::Stopped("the engine has ended".into())),
+                },
+                () = tokio::time::sleep_until(next_report), if rows_changed => {
+                    rows_changed = false;
+                    self.to_say.report = true;
+                }
+                _ = self.standing.changed() => {
+                    if let Standing::Stopped(why) = &*self.standing.borrow_and_update() {
+                        return Err(Ended::Stopped(why.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self, message: v1::HubMessage) -> Result<(), Ended> {
+        use hub_message::Message;
+        match message.message {
+            Some(Message::Begin(begin)) => self.transfer.begin(begin),
+            Some(Message::Objects(objects)) => {
+                let taken = self.transfer.objects(objects);
+                taken.map_err(|error| Ended::Lost(error.to_string()))?;
+            }
+            Some(Message::Done(done)) => {
+                let held = self.session.engine.held().borrow().clone();
+                let desired = self.transfer.done(&done, &held).map_err(|error| {
+                    // Whatever the hub believes we hold: the next Hello tells.
+                    *self.transfer = Transfer::default();
+                    Ended::Lost(error.to_string())
+                })?;
+                let engine = self.session.engine.clone();
+                self.in_hand =
+                    Some(async move { Stored::State(engine.accept(desired).await) }.boxed());
+            }
+            Some(Message::FullReportWanted(_)) => {
+                self.reported = None;
+                self.to_say.report = true;
+            }
+            Some(Message::RenewalDue(_)) => self.renewal_due(),
+            Some(Message::Renewed(renewed)) => self.renewed(renewed),
+            // A newer hub's message; it knows our version.
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn renewal_due(&mut self) {
+        if self.renewal.is_none() {
+            match CertificateRequest::new() {
+                Ok(request) => self.renewal = Some(request),
+                Err(error) => return tracing::error!(%error, "no new key can be made"),
+            }
+        }
+        self.to_say.renew = true;
+    }
+
+    fn renewed(&mut self, renewed: v1::Renewed) {
+        let Some(request) = self.renewal.take() else {
+            return tracing::warn!("the hub sent a certificate that was not asked for");
+        };
+        let certificates = renewed
+            .certificates_der
+            .iter()
+            .map(|der| der.to_vec())
+            .collect();
+        match request.renewed(certificates, &self.session.credentials) {
+            Err(error) => {
+                tracing::error!(%error, "the renewed certificate can't be used; the old one stays")
+            }
+            Ok(credentials) => {
+                let (place, client) = (self.session.place.clone(), self.session.client.clone());
+                let save = async move {
+                    let saved = place.save(&client, &credentials).await;
+                    Stored::Credentials(Box::new(credentials), saved)
+                };
+                self.in_hand = Some(save.boxed());
+            }
+        }
+    }
+
+    fn stored(&mut self, stored: Stored) -> Result<(), Ended> {
+        match stored {
+            Stored::State(Ok(held)) => {
+                self.transfer.accepted();
+                tracing::info!(generation = held.generation, "a desired state was accepted");
+                self.accepted(held, String::new());
+            }
+            Stored::State(Err(refused)) => match refused {
+                Refused::Older { .. } | Refused::OtherContent(_) => {
+                    tracing::warn!(%refused, "a desired state was refused");
+                    let held = self.session.engine.held().borrow().clone();
+                    let held = Held {
+                        generation: held.generation,
+                        digest: held.digest(),
+                    };
+                    self.accepted(held, refused.to_string());
+                }
+                Refused::NotStored(_) => return Err(Ended::Lost(refused.to_string())),
+                Refused::Stopped(why) => return Err(Ended::Stopped(why)),
+            },
+            Stored::Credentials(credentials, Ok(())) => {
+                tracing::info!("the certificate was renewed; the next connection uses it");
+                self.session.credentials = *credentials;
+            }
+            Stored::Credentials(_, Err(error)) => {
+                tracing::error!(%error, "the renewed certificate can't be kept; the old one stays in use");
+            }
+        }
+        Ok(())
+    }
+
+    fn accepted(&mut self, held: Held, refused: String) {
+        self.to_say.accepted = Some(v1::Accepted {
+            generation: held.generation,
+            desired_digest: digest_bytes(held.digest),
+            refused,
+        });
+    }
+}
+
+/// The next message, the most urgent first; `None` when there was nothing to tell after all.
+fn next(
+    to_say: &mut ToSay,
+    renewal: &Option<CertificateRequest>,
+    reported: &mut Option<Arc<Rows>>,
+    rows: &mut watch::Receiver<Arc<Rows>>,
+) -> Option<agent_message::Message> {
+    use agent_message::Message;
+    if let Some(accepted) = to_say.accepted.take() {
+        return Some(Message::Accepted(accepted));
+    }
+    if std::mem::take(&mut to_say.renew) {
+        let csr_der = renewal.as_ref()?.csr_der();
+        return Some(Message::Renew(v1::RenewRequest { csr_der }));
+    }
+    to_say.report = false;
+    let newest = rows.borrow().clone();
+    // Before the engine has looked, there are no rows: that is no news of the cluster.
+    if newest.generation() == 0 {
+        return None;
+    }
+    let report = match reported {
+        None => Some(newest.full_report()),
+        Some(reported) => reported.report(&newest),
+    };
+    *reported = Some(newest);
+    report.map(|report| Message::Report((&report).into()))
+}
+
+fn say(message: agent_message::Message) -> v1::AgentMessage {
+    v1::AgentMessage {
+        message: Some(message),
+    }
+}
+
+/// What a gRPC status means for the next dial. The hub's reasons stand in the metadata `muster-reason`.
+fn ended(status: &Status) -> Ended {
+    let reason = status
+        .metadata()
+        .get("muster-reason")
+        .and_then(|reason| reason.to_str().ok());
+    let said = status.message().to_owned();
+    match (status.code(), reason) {
+        (Code::PermissionDenied, Some("removed-keep")) => Ended::Removed(said),
+        (Code::PermissionDenied, _) => Ended::TurnedAway(said),
+        (Code::Aborted, Some("superseded")) => Ended::Superseded(said),
+        _ => Ended::Lost(cause(status)),
+    }
+}
+
+/// What happened, where tonic only says that something did.
+fn cause(status: &Status) -> String {
+    let mut last: Option<&dyn std::error::Error> = None;
+    let mut next = std::error::Error::source(status);
+    while let Some(error) = next {
+        last = Some(error);
+        next = error.source();
+    }
+    match last {
+        Some(error) => error.to_string(),
+        None => status.message().to_owned(),
+    }
+}
