@@ -14,7 +14,7 @@ use clap_complete::Shell;
     version,
     disable_help_subcommand = true,
     after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 from `status --check` when something is not Synced and Current.\n\
-                  Variables: MUSTER_CONTEXT, MUSTER_SERVER, MUSTER_CA_FILE, MUSTER_TOKEN, MUSTER_TOKEN_FILE, MUSTER_CONFIG (the context file), NO_COLOR."
+                  Variables: MUSTER_CONTEXT, MUSTER_SERVER, MUSTER_CA_FILE, MUSTER_TOKEN, MUSTER_TOKEN_FILE, MUSTER_CONFIG (the context file), HTTPS_PROXY, NO_PROXY, NO_COLOR."
 )]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -10,6 +10,7 @@ use std::fs;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
+use muster_proto::tls::proxy::Proxies;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -33,6 +34,10 @@ pub struct Environment {
     pub token: Option<String>,
     /// `MUSTER_TOKEN_FILE`: a file that holds it.
     pub token_file: Option<PathBuf>,
+    /// `HTTPS_PROXY`, in either case: a proxy on the way to the hub.
+    pub https_proxy: Option<String>,
+    /// `NO_PROXY`, in either case: where it is not on the way.
+    pub no_proxy: Option<String>,
     /// Standard output, when it is a terminal.
     pub terminal: Option<Terminal>,
 }
@@ -62,6 +67,8 @@ impl Environment {
             ca_file: path("MUSTER_CA_FILE"),
             token: text("MUSTER_TOKEN"),
             token_file: path("MUSTER_TOKEN_FILE"),
+            https_proxy: text("HTTPS_PROXY").or_else(|| text("https_proxy")),
+            no_proxy: text("NO_PROXY").or_else(|| text("no_proxy")),
             terminal: std::io::stdout().is_terminal().then(|| Terminal {
                 colour: set("NO_COLOR").is_none() && text("TERM").as_deref() != Some("dumb"),
                 size: || terminal_size::terminal_size().map(|(columns, rows)| (columns.0, rows.0)),
@@ -86,6 +93,8 @@ pub(crate) struct Hub {
     pub(crate) ca: CertificateDer<'static>,
     /// Shown with every call.
     pub(crate) token: String,
+    /// The way there.
+    pub(crate) proxies: Proxies,
 }
 
 /// The hub that flags, variables and contexts lead to.
@@ -123,7 +132,15 @@ pub(crate) fn find_hub(environment: &Environment, flags: &ConnectionArgs) -> Res
         server: checked_server(&server)?,
         ca,
         token,
+        proxies: proxies(environment)?,
     })
+}
+
+fn proxies(environment: &Environment) -> Result<Proxies, Failure> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (proxy, exceptions) = (text(&environment.https_proxy), text(&environment.no_proxy));
+    Proxies::parse(&proxy, &exceptions)
+        .map_err(|error| Failure::told(format!("HTTPS_PROXY is {error}")))
 }
 
 /// What flags and variables say, before any context.
@@ -366,6 +383,13 @@ mod tests {
         no context is called "somewhere"; `muster context list` lists them
         "#
         );
+        let proxied = Environment {
+            https_proxy: Some("socks5://user:hunter2@proxy:1".to_owned()),
+            ..environment.clone()
+        };
+        let said = error(&proxied, &named("local"));
+        assert!(said.starts_with("HTTPS_PROXY is not a proxy"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
         fs::write(dir.path().join("ca.pem"), "nothing").unwrap();
         assert!(error(&environment, &named("local")).ends_with("give the hub's ca.pem"));
     }

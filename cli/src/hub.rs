@@ -50,7 +50,8 @@ pub(crate) fn call<T>(message: T) -> Request<T> {
 /// Connects to a hub.
 pub(crate) async fn connect(hub: &Hub) -> Result<Session, Failure> {
     let bearer = Bearer::new(&hub.token)?;
-    let channel = connector::connect(&hub.server, Trust::Ca(hub.ca.clone()), None)
+    let trust = Trust::Ca(hub.ca.clone());
+    let channel = connector::connect_through(&hub.proxies, &hub.server, trust, None)
         .await
         .map_err(|error| unreachable(&hub.server, error))?;
     let client = FleetServiceClient::with_interceptor(channel, bearer)
