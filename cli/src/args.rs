@@ -295,6 +295,34 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_names_every_command_and_flag() {
+        fn missing(command: &clap::Command, path: &str, page: &str, out: &mut Vec<String>) {
+            for flag in command.get_arguments().filter_map(|a| a.get_long()) {
+                if flag != "help" && flag != "version" && !page.contains(&format!("--{flag}")) {
+                    out.push(format!("{path} --{flag}"));
+                }
+            }
+            for sub in command.get_subcommands() {
+                let path = format!("{path} {}", sub.get_name());
+                // The overview writes these as one line.
+                let context = path.starts_with("muster context ");
+                if !context && !page.contains(&path) {
+                    out.push(path.clone());
+                }
+                missing(sub, &path, page, out);
+            }
+        }
+        let page = include_str!("../../docs/reference/cli.md");
+        let mut out = Vec::new();
+        missing(&Args::command(), "muster", page, &mut out);
+        assert_eq!(
+            out,
+            Vec::<String>::new(),
+            "missing in docs/reference/cli.md"
+        );
+    }
+
+    #[test]
     fn durations_are_read() {
         for (text, seconds) in [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("2d", 172_800)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
