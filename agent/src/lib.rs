@@ -23,6 +23,7 @@ pub mod config;
 pub mod credentials;
 pub mod engine;
 pub mod enrol;
+mod membership;
 pub mod session;
 
 #[cfg(test)]
@@ -31,24 +32,21 @@ mod scripted;
 use std::pin::pin;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
-use crate::backoff::{Backoff, random};
-use crate::config::{Config, Join, Options};
-use crate::credentials::Credentials;
+use crate::config::{Config, Options};
 use crate::engine::EngineOptions;
 use crate::session::Session;
 
 /// How long the engine may finish what is in flight when the agent is told to end.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How long a new join token is tried by an agent that has credentials already.
-const JOIN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Runs an agent until `shutdown` resolves.
 ///
 /// # Errors
 /// When the cluster can't be joined, or a task ended that should not.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    muster_proto::tls::install_crypto();
     let client = config.cluster.client().await?;
     run_in(client, config.options, shutdown).await
 }
@@ -65,7 +63,7 @@ pub async fn run_in(
     muster_proto::tls::install_crypto();
     let mut shutdown = pin!(shutdown);
     let mut credentials = tokio::select! {
-        credentials = identity(&client, &options) => credentials?,
+        credentials = membership::credentials(&client, &options) => credentials?,
         () = &mut shutdown => return Ok(()),
     };
     loop {
@@ -108,79 +106,4 @@ pub async fn run_in(
             None => return Ok(()),
         }
     }
-}
-
-/// Who this agent is: by its store, or by its join token.
-async fn identity(client: &kube::Client, options: &Options) -> anyhow::Result<Credentials> {
-    let place = &options.credentials;
-    let held = load(client, options).await?;
-    match (held, &options.join) {
-        (Some(held), Join::Absent(_)) => Ok(held),
-        (Some(held), Join::Token(token)) if held.joined_with == enrol::token_digest(token) => {
-            Ok(held)
-        }
-        (Some(held), Join::Token(_)) => {
-            tracing::info!(cluster = %held.cluster, "there is a new join token: joining again");
-            // A token that is used up or expired must not take down a cluster that is a member.
-            let why = match tokio::time::timeout(JOIN_AGAIN, join(client, options)).await {
-                Ok(Ok(joined)) => return Ok(joined),
-                Ok(Err(error)) => format!("{error:#}"),
-                Err(_) => "the hub could not be reached".to_owned(),
-            };
-            tracing::warn!(cluster = %held.cluster, reason = why, "the new join token does not work: going on with the credentials in {place}");
-            Ok(held)
-        }
-        (None, Join::Absent(why)) => bail!(
-            "this cluster is not a member yet (nothing is kept in {place}), and {why}: get a token by `muster cluster join NAME` and pass it with --join-token"
-        ),
-        (None, Join::Token(_)) => join(client, options).await,
-    }
-}
-
-/// What is kept. An API server that is away for now is asked again.
-async fn load(client: &kube::Client, options: &Options) -> anyhow::Result<Option<Credentials>> {
-    let mut backoff = Backoff::new(options.waits);
-    loop {
-        match options.credentials.load(client).await {
-            Ok(held) => {
-                return Ok(held.map(|mut held| {
-                    if let Some(hub) = &options.hub {
-                        held.hub.clone_from(hub);
-                    }
-                    held
-                }));
-            }
-            Err(error) if error.may_pass() => retry(&error, &mut backoff).await,
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-async fn join(client: &kube::Client, options: &Options) -> anyhow::Result<Credentials> {
-    let Join::Token(token) = &options.join else {
-        bail!("joining needs a token");
-    };
-    options.credentials.prepare().await?;
-    let mut backoff = Backoff::new(options.waits);
-    let uid = loop {
-        match cluster_access::cluster_uid(client).await {
-            Ok(uid) => break uid,
-            Err(error) => retry(&format!("{error:#}"), &mut backoff).await,
-        }
-    };
-    let credentials = enrol::enrol(token, options, &uid)
-        .await
-        .context("enrolment")?;
-    // The token is spent: what came for it is not given up.
-    while let Err(error) = options.credentials.save(client, &credentials).await {
-        retry(&error, &mut backoff).await;
-    }
-    tracing::info!(cluster = %credentials.cluster, place = %options.credentials, "joined the fleet");
-    Ok(credentials)
-}
-
-async fn retry(error: &impl std::fmt::Display, backoff: &mut Backoff) {
-    let wait = backoff.next(random());
-    tracing::warn!(%error, retry_in = ?wait, "trying again");
-    tokio::time::sleep(wait).await;
 }

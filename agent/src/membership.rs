@@ -1,0 +1,250 @@
+//! How a cluster is a member of its fleet: by what it keeps, or by a join token.
+//!
+//! In: the store and the token of the configuration. Out: credentials that are kept. An API server or a hub that is away
+//! for now is asked again; a token that does not work never takes down a cluster that is a member already.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use muster_proto::join_token::JoinToken;
+
+use crate::backoff::{Backoff, random};
+use crate::cluster_access::cluster_uid;
+use crate::config::{Join, Options};
+use crate::credentials::Credentials;
+use crate::enrol::{enrol, token_digest};
+
+/// How long a new token is tried by a cluster that is a member already.
+const JOIN_AGAIN: Duration = Duration::from_secs(60);
+
+/// Who this agent is.
+///
+/// # Errors
+/// When it is nobody yet and has no token that lets it in, or when what is kept is damaged.
+pub(crate) async fn credentials(
+    client: &kube::Client,
+    options: &Options,
+) -> anyhow::Result<Credentials> {
+    let place = &options.credentials;
+    let held = load(client, options).await?;
+    let joined = match (held, &options.join) {
+        (Some(held), Join::Absent(_)) => return Ok(held),
+        (Some(held), Join::Token(token)) if held.joined_with == token_digest(token) => {
+            return Ok(held);
+        }
+        (Some(held), Join::Token(token)) => {
+            tracing::info!(cluster = %held.cluster, "there is a new join token: joining again");
+            let joining = tokio::time::timeout(JOIN_AGAIN, join(client, options, token));
+            let why = match joining.await {
+                Ok(Ok(joined)) => return keep(client, options, joined).await,
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(_) => "the hub could not be reached".to_owned(),
+            };
+            tracing::warn!(cluster = %held.cluster, reason = why, "the new join token does not work: going on with the credentials in {place}");
+            return Ok(held);
+        }
+        (None, Join::Token(token)) => join(client, options, token).await?,
+        (None, Join::Absent(why)) => bail!(
+            "this cluster is not a member yet (nothing is kept in {place}), and {why}: get a token by `muster cluster join NAME` and pass it with --join-token"
+        ),
+    };
+    keep(client, options, joined).await
+}
+
+/// What is kept, with the hub's address that the configuration prefers.
+async fn load(client: &kube::Client, options: &Options) -> anyhow::Result<Option<Credentials>> {
+    let mut backoff = Backoff::new(options.waits);
+    let mut held = loop {
+        match options.credentials.load(client).await {
+            Ok(held) => break held,
+            Err(error) if error.may_pass() => retry(&error, &mut backoff).await,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if let (Some(held), Some(hub)) = (&mut held, &options.hub) {
+        held.hub.clone_from(hub);
+    }
+    Ok(held)
+}
+
+async fn join(
+    client: &kube::Client,
+    options: &Options,
+    token: &JoinToken,
+) -> anyhow::Result<Credentials> {
+    options.credentials.prepare().await?;
+    let mut backoff = Backoff::new(options.waits);
+    let uid = loop {
+        match cluster_uid(client).await {
+            Ok(uid) => break uid,
+            Err(error) => retry(&format!("{error:#}"), &mut backoff).await,
+        }
+    };
+    enrol(token, options, &uid).await.context("enrolment")
+}
+
+/// The token is spent: what came for it is not given up.
+async fn keep(
+    client: &kube::Client,
+    options: &Options,
+    joined: Credentials,
+) -> anyhow::Result<Credentials> {
+    let mut backoff = Backoff::new(options.waits);
+    while let Err(error) = options.credentials.save(client, &joined).await {
+        retry(&error, &mut backoff).await;
+    }
+    tracing::info!(cluster = %joined.cluster, place = %options.credentials, "joined the fleet");
+    Ok(joined)
+}
+
+async fn retry(error: &impl std::fmt::Display, backoff: &mut Backoff) {
+    let wait = backoff.next(random());
+    tracing::warn!(%error, retry_in = ?wait, "trying again");
+    tokio::time::sleep(wait).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use muster_proto::tls::proxy::Proxies;
+    use muster_proto::wire::v1::EnrolResponse;
+    use serde_json::json;
+    use tonic::Status;
+
+    use super::*;
+    use crate::backoff::Waits;
+    use crate::credentials::Place;
+    use crate::scripted::{ScriptedHub, client_that_answers};
+
+    /// Knows which cluster it is and nothing else.
+    fn client() -> kube::Client {
+        client_that_answers(|(parts, _)| {
+            assert_eq!(parts.uri.path(), "/api/v1/namespaces/kube-system");
+            (
+                200,
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": "uid-1"}}),
+            )
+        })
+    }
+
+    fn token(hub: &ScriptedHub, secret: &str) -> Join {
+        Join::Token(JoinToken {
+            cluster: "eu-1".parse().unwrap(),
+            agents_address: hub.agents.to_string(),
+            enrolment_address: hub.enrolment.to_string(),
+            ca_sha256: hub.ca.pin(),
+            secret: secret.into(),
+        })
+    }
+
+    fn options(join: Join, folder: &tempfile::TempDir) -> Options {
+        Options {
+            join,
+            credentials: Place::Directory(folder.path().join("agent")),
+            namespace: "muster-system".into(),
+            hub: None,
+            enrolment: None,
+            proxies: Proxies::default(),
+            waits: Waits::default(),
+        }
+    }
+
+    /// Lets in whoever comes with that secret; counts the others too.
+    fn lets_in(hub: &ScriptedHub, secret: &'static str) -> Arc<AtomicU32> {
+        let (ca, tries) = (hub.ca.clone(), Arc::new(AtomicU32::new(0)));
+        let counted = tries.clone();
+        hub.enrols(move |request| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            if request.secret != secret {
+                return Err(Status::permission_denied("this join token has expired"));
+            }
+            let certificates = ca.sign(&request.csr_der, "eu-1");
+            Ok(EnrolResponse {
+                cluster: "eu-1".into(),
+                certificates_der: certificates.into_iter().map(Into::into).collect(),
+            })
+        });
+        tries
+    }
+
+    #[tokio::test]
+    async fn a_token_is_used_once_and_not_needed_again() {
+        let (hub, folder) = (ScriptedHub::start().await, tempfile::tempdir().unwrap());
+        let tries = lets_in(&hub, "one");
+        let with_token = options(token(&hub, "one"), &folder);
+        let joined = credentials(&client(), &with_token).await.unwrap();
+        assert_eq!(credentials(&client(), &with_token).await.unwrap(), joined);
+        let without = options(Join::Absent("no token is given".into()), &folder);
+        assert_eq!(credentials(&client(), &without).await.unwrap(), joined);
+        assert_eq!(tries.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn another_token_means_to_join_again() {
+        let (hub, folder) = (ScriptedHub::start().await, tempfile::tempdir().unwrap());
+        lets_in(&hub, "one");
+        let first = credentials(&client(), &options(token(&hub, "one"), &folder))
+            .await
+            .unwrap();
+        lets_in(&hub, "two");
+        let again = options(token(&hub, "two"), &folder);
+        let second = credentials(&client(), &again).await.unwrap();
+        assert_ne!(second, first);
+        assert_eq!(credentials(&client(), &again).await.unwrap(), second);
+    }
+
+    #[tokio::test]
+    async fn another_token_that_does_not_work_leaves_the_cluster_a_member() {
+        let (hub, folder) = (ScriptedHub::start().await, tempfile::tempdir().unwrap());
+        lets_in(&hub, "one");
+        let first = credentials(&client(), &options(token(&hub, "one"), &folder))
+            .await
+            .unwrap();
+        let expired = options(token(&hub, "expired"), &folder);
+        assert_eq!(credentials(&client(), &expired).await.unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_without_a_token_is_told_how_to_get_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(Join::Absent("no --join-token is given".into()), &folder);
+        let message = credentials(&client(), &options)
+            .await
+            .unwrap_err()
+            .to_string();
+        let expected = format!(
+            "this cluster is not a member yet (nothing is kept in {}/agent/credentials.json), and no --join-token is given: get a token by `muster cluster join NAME` and pass it with --join-token",
+            folder.path().display()
+        );
+        assert_eq!(message, expected);
+    }
+
+    #[tokio::test]
+    async fn an_expired_token_ends_a_newcomer_with_the_hubs_words() {
+        let (hub, folder) = (ScriptedHub::start().await, tempfile::tempdir().unwrap());
+        lets_in(&hub, "one");
+        let options = options(token(&hub, "expired"), &folder);
+        let message = format!("{:#}", credentials(&client(), &options).await.unwrap_err());
+        assert!(
+            message.ends_with("says: this join token has expired"),
+            "{message}"
+        );
+    }
+
+    #[tokio::test]
+    async fn damaged_credentials_are_not_replaced_behind_a_persons_back() {
+        let (hub, folder) = (ScriptedHub::start().await, tempfile::tempdir().unwrap());
+        let tries = lets_in(&hub, "one");
+        std::fs::create_dir(folder.path().join("agent")).unwrap();
+        std::fs::write(folder.path().join("agent/credentials.json"), "{").unwrap();
+        let options = options(token(&hub, "one"), &folder);
+        let message = credentials(&client(), &options)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("are damaged"), "{message}");
+        assert_eq!(tries.load(Ordering::Relaxed), 0);
+    }
+}
