@@ -46,7 +46,7 @@ impl Backoff {
     pub fn next(&mut self, random: f64) -> Duration {
         let doubled = self.waits.first.saturating_mul(1 << self.failures.min(20));
         self.failures = self.failures.saturating_add(1);
-        doubled.min(self.waits.longest).mul_f64(random)
+        whole_milliseconds(doubled.min(self.waits.longest).mul_f64(random))
     }
 
     /// Something worked for `long`: when that is long enough, begin anew.
@@ -63,8 +63,13 @@ impl Backoff {
 
     /// The wait of one who was turned away: around [`Waits::rarely`].
     pub fn rarely(&self, random: f64) -> Duration {
-        self.waits.rarely.mul_f64(0.5 + random)
+        whole_milliseconds(self.waits.rarely.mul_f64(0.5 + random))
     }
+}
+
+/// For people who read it in a log.
+fn whole_milliseconds(wait: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Evenly in `0.0..1.0`, by the operating system.

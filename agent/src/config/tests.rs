@@ -200,3 +200,16 @@ fn what_is_wrong_is_told_with_the_flag_and_what_to_write() {
     let environment = [("HTTPS_PROXY", "socks5://u:hunter2@p:1")];
     assert!(error("--data d", &environment).starts_with("HTTPS_PROXY: not a proxy ("));
 }
+
+#[test]
+fn the_reference_names_every_flag_and_no_other() {
+    let reference = include_str!("../../../docs/reference/agent.md");
+    let rows = reference
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `--"));
+    let documented: Vec<&str> = rows
+        .map(|row| row.split([' ', '`']).next().unwrap())
+        .collect();
+    let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+    assert_eq!(documented, known);
+}

@@ -139,7 +139,9 @@ impl Place {
         };
         let trial = async {
             make(directory).await?;
-            write_new(&directory.join(format!("{NAME}.new")), b"").await
+            let trial = directory.join(format!("{NAME}.new"));
+            write_new(&trial, b"").await?;
+            tokio::fs::remove_file(&trial).await
         };
         trial
             .await
