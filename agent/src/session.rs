@@ -4,6 +4,7 @@
 //! is renewed in time. One task, [`run`]; what happens on one connection is in `stream`, what arrives in pieces in
 //! `transfer`.
 
+mod ended;
 mod stream;
 mod transfer;
 
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use crate::backoff::{Backoff, Waits, random};
 use crate::credentials::{Credentials, Place};
 use crate::engine::{Engine, Stop};
+use ended::Ended;
 use transfer::Transfer;
 
 /// What a session needs.
@@ -31,21 +33,6 @@ pub struct Session {
     pub instance: String,
     /// Before it is tried again.
     pub waits: Waits,
-}
-
-/// Why a session ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Ended {
-    /// The network, the hub's restart, a broken message: dial again.
-    Lost(String),
-    /// Another agent dialled as this cluster.
-    Superseded(String),
-    /// The cluster was taken out of the fleet and keeps its objects.
-    Removed(String),
-    /// The hub does not want this certificate any more.
-    TurnedAway(String),
-    /// The engine writes no more.
-    Stopped(String),
 }
 
 /// Keeps a session up. Returns when the cluster was removed from the fleet and later let in again: the engine was

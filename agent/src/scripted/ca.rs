@@ -44,9 +44,15 @@ impl TestCa {
 
     /// Leaf and CA for a request, in the name that the hub gives.
     pub(crate) fn sign(&self, csr_der: &[u8], cluster: &str) -> Vec<Vec<u8>> {
+        self.sign_until(csr_der, cluster, 2100)
+    }
+
+    /// [`TestCa::sign`], for a certificate that ends with the beginning of that year.
+    pub(crate) fn sign_until(&self, csr_der: &[u8], cluster: &str, year: i32) -> Vec<Vec<u8>> {
         let csr = CertificateSigningRequestDer::from(csr_der);
         let mut request = CertificateSigningRequestParams::from_der(&csr).unwrap();
         request.params = named(&format!("cluster/{cluster}"));
+        request.params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let leaf = request.signed_by(&self.issuer).unwrap();
         vec![leaf.der().to_vec(), self.der().to_vec()]
     }

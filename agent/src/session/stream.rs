@@ -17,11 +17,12 @@ use muster_proto::{DesiredApplication, Rows};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 use tonic::codec::CompressionEncoding;
-use tonic::{Code, Status, Streaming};
 
+use super::Session;
+use super::ended::{Ended, ended};
 use super::transfer::Transfer;
-use super::{Ended, Session};
 use crate::credentials::{CertificateRequest, Credentials, StoreError};
 use crate::engine::{Cluster, Held, Refused, Standing};
 
@@ -362,34 +363,5 @@ fn next(
 fn say(message: agent_message::Message) -> v1::AgentMessage {
     v1::AgentMessage {
         message: Some(message),
-    }
-}
-
-/// What a gRPC status means for the next dial. The hub's reasons stand in the metadata `muster-reason`.
-fn ended(status: &Status) -> Ended {
-    let reason = status
-        .metadata()
-        .get("muster-reason")
-        .and_then(|reason| reason.to_str().ok());
-    let said = status.message().to_owned();
-    match (status.code(), reason) {
-        (Code::PermissionDenied, Some("removed-keep")) => Ended::Removed(said),
-        (Code::PermissionDenied, _) => Ended::TurnedAway(said),
-        (Code::Aborted, Some("superseded")) => Ended::Superseded(said),
-        _ => Ended::Lost(cause(status)),
-    }
-}
-
-/// What happened, where tonic only says that something did.
-fn cause(status: &Status) -> String {
-    let mut last: Option<&dyn std::error::Error> = None;
-    let mut next = std::error::Error::source(status);
-    while let Some(error) = next {
-        last = Some(error);
-        next = error.source();
-    }
-    match last {
-        Some(error) => error.to_string(),
-        None => status.message().to_owned(),
     }
 }

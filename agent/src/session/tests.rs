@@ -514,7 +514,7 @@ async fn somebody_who_is_not_the_hub_hears_nothing() {
         waits: Waits::default(),
     };
     let ended = super::stream::probe(&session).await.unwrap_err();
-    let super::Ended::Lost(why) = ended else {
+    let super::ended::Ended::Lost(why) = ended else {
         panic!("{ended:?}");
     };
     assert_eq!(
@@ -550,4 +550,26 @@ async fn the_hub_is_reached_through_a_proxy() {
     let proxies = Proxies::parse(&format!("http://{proxy}"), "").unwrap();
     let _agent = Agent::dialling(&hub, "hub.invalid:7443".into(), proxies);
     assert_eq!(hub.visit().await.hello.cluster_uid, "uid-1");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_told_as_that() {
+    let hub = ScriptedHub::start().await;
+    let (engine, _asked, _publish) = engine::channel();
+    let folder = tempfile::tempdir().unwrap();
+    let held = hub.ca.credentials("eu-1", &hub.agents.to_string());
+    let request = crate::credentials::CertificateRequest::new().unwrap();
+    let expired = hub.ca.sign_until(&request.csr_der(), "eu-1", 2001);
+    let session = Session {
+        credentials: request.renewed(expired, &held).unwrap(),
+        place: Place::Directory(folder.path().to_owned()),
+        client: client_that_answers(|_| unreachable!()),
+        proxies: Proxies::default(),
+        engine,
+        instance: "i".into(),
+        waits: Waits::default(),
+    };
+    let ended = super::stream::probe(&session).await.unwrap_err();
+    let why = "the hub refuses the certificate: received fatal alert: CertificateExpired";
+    assert_eq!(ended, super::ended::Ended::TurnedAway(why.into()));
 }
