@@ -279,6 +279,14 @@ impl FleetService for Service {
         }))
     }
 
+    async fn approve_removals(
+        &self,
+        request: Request<v1::ApproveRemovalsRequest>,
+    ) -> Result<Response<v1::ApproveRemovalsResponse>, Status> {
+        self.hear(format!("{:?}", request.into_inner()));
+        Ok(Response::new(v1::ApproveRemovalsResponse {}))
+    }
+
     async fn sync_now(
         &self,
         _request: Request<v1::SyncNowRequest>,

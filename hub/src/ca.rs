@@ -24,7 +24,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-pub use issue::{AGENT_LIFE, AGENT_RENEWED_AFTER, InvalidRequest, Issued, ends, serial};
+pub use issue::{
+    AGENT_LIFE, AGENT_RENEWED_AFTER, InvalidRequest, Issued, SigningRequest, ends, serial,
+};
 pub use serving::{Serving, serving};
 
 /// A CA lives for ten years; a new one means that every cluster joins again.

@@ -36,40 +36,50 @@ pub struct Issued {
     pub ends: Timestamp,
 }
 
+/// What is taken of a PKCS #10 request: the public key. Whatever name or use it asks for is ignored.
+#[derive(Debug)]
+pub struct SigningRequest(SubjectPublicKeyInfo);
+
 /// A signing request that can't be answered.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificate signing request is invalid: {0}")]
 pub struct InvalidRequest(&'static str);
 
-impl Ca {
-    /// Certifies the public key of a PKCS #10 request for `cluster`. Whatever else the request says is ignored; its
-    /// signature proves that the asker has the private key.
+impl SigningRequest {
+    /// Reads a PKCS #10 request in DER. Its signature proves that the asker has the private key.
     ///
     /// # Errors
-    /// When the request can't be read, its signature is wrong, or its kind of key is unknown.
-    pub fn certify_agent(
-        &self,
-        request: &[u8],
-        cluster: &ClusterName,
-        now: SystemTime,
-    ) -> Result<Issued, InvalidRequest> {
-        let (rest, request) = X509CertificationRequest::from_der(request)
+    /// When it can't be read, its signature is wrong, or its kind of key is unknown.
+    pub fn read(der: &[u8]) -> Result<Self, InvalidRequest> {
+        let (rest, request) = X509CertificationRequest::from_der(der)
             .map_err(|_| InvalidRequest("it is no PKCS #10 request"))?;
         if !rest.is_empty() || request.verify_signature().is_err() {
             return Err(InvalidRequest("its signature is wrong"));
         }
-        let public_key =
-            SubjectPublicKeyInfo::from_der(request.certification_request_info.subject_pki.raw)
-                .map_err(|_| InvalidRequest("its kind of key is not supported; use ECDSA P-256"))?;
+        let public_key = request.certification_request_info.subject_pki.raw;
+        let public_key = SubjectPublicKeyInfo::from_der(public_key)
+            .map_err(|_| InvalidRequest("its kind of key is not supported; use ECDSA P-256"))?;
+        Ok(Self(public_key))
+    }
+}
+
+impl Ca {
+    /// Certifies the key of a request for `cluster`.
+    pub fn certify_agent(
+        &self,
+        request: &SigningRequest,
+        cluster: &ClusterName,
+        now: SystemTime,
+    ) -> Issued {
         let role = Role::Cluster(cluster.clone());
         let mut params = self.leaf(role, cluster.as_str(), now, AGENT_LIFE);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let chain = self.sign(&params, &public_key);
-        Ok(Issued {
+        let chain = self.sign(&params, &request.0);
+        Issued {
             serial: serial(&chain[0]),
             ends: ends(&chain[0]),
             chain,
-        })
+        }
     }
 
     /// A new certificate and key for the hub itself, under `names`: host names and IPs that clients dial.
@@ -151,7 +161,11 @@ mod tests {
         (data, ca)
     }
 
-    fn request(names: &[&str]) -> Vec<u8> {
+    fn request(names: &[&str]) -> SigningRequest {
+        SigningRequest::read(&request_der(names)).unwrap()
+    }
+
+    fn request_der(names: &[&str]) -> Vec<u8> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();
         for name in names {
@@ -167,9 +181,7 @@ mod tests {
         let (_data, ca) = ca();
         let greedy = request(&["spiffe://elsewhere/hub", "spiffe://elsewhere/cluster/other"]);
         let now = SystemTime::now();
-        let issued = ca
-            .certify_agent(&greedy, &"eu-1".parse().unwrap(), now)
-            .unwrap();
+        let issued = ca.certify_agent(&greedy, &"eu-1".parse().unwrap(), now);
         let identity = Identity::of_certificate(&issued.chain[0]).unwrap();
         assert_eq!(
             identity.to_string(),
@@ -186,9 +198,7 @@ mod tests {
     fn an_agents_certificate_lives_thirty_days_and_begins_five_minutes_ago() {
         let (_data, ca) = ca();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let issued = ca
-            .certify_agent(&request(&[]), &"eu-1".parse().unwrap(), now)
-            .unwrap();
+        let issued = ca.certify_agent(&request(&[]), &"eu-1".parse().unwrap(), now);
         let (_, leaf) = X509Certificate::from_der(&issued.chain[0]).unwrap();
         assert_eq!(leaf.validity().not_before.timestamp(), 1_800_000_000 - 300);
         assert_eq!(issued.ends, Timestamp((1_800_000_000 + 30 * 86_400) * 1000));
@@ -199,21 +209,20 @@ mod tests {
     fn serials_are_never_the_same() {
         let (_data, ca) = ca();
         let issue = || ca.certify_agent(&request(&[]), &"eu-1".parse().unwrap(), SystemTime::now());
-        assert_ne!(issue().unwrap().serial, issue().unwrap().serial);
+        assert_ne!(issue().serial, issue().serial);
     }
 
     #[test]
     fn a_request_that_is_none_or_was_changed_is_refused() {
-        let (_data, ca) = ca();
-        let mut changed = request(&["spiffe://a/b"]);
+        let mut changed = request_der(&["spiffe://a/b"]);
         let last = changed.len() - 1;
         changed[last] ^= 1;
         for (bytes, said) in [
             (b"garbage".to_vec(), "it is no PKCS #10 request"),
             (changed, "its signature is wrong"),
         ] {
-            let error = ca.certify_agent(&bytes, &"eu-1".parse().unwrap(), SystemTime::now());
-            assert!(error.unwrap_err().to_string().ends_with(said));
+            let error = SigningRequest::read(&bytes).unwrap_err();
+            assert!(error.to_string().ends_with(said), "{error}");
         }
     }
 

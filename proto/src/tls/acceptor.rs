@@ -6,8 +6,9 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -34,6 +35,37 @@ pub struct Peer {
     pub certificate: Option<CertificateDer<'static>>,
     /// Its network address.
     pub address: Option<std::net::SocketAddr>,
+    /// When it last gave a sign of life.
+    pub heard: Heard,
+}
+
+/// When bytes last came over a connection: an answered HTTP/2 ping is one, long before a message is.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    opened: Instant,
+    /// Milliseconds after `opened`.
+    last: Arc<AtomicU64>,
+}
+
+impl Heard {
+    fn now() -> Self {
+        let last = Arc::new(AtomicU64::new(0));
+        Self {
+            opened: Instant::now(),
+            last,
+        }
+    }
+
+    /// How long the connection stood when bytes last came. Grows with every sign of life.
+    pub fn last(&self) -> Duration {
+        Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+
+    fn note(&self) {
+        let after = self.opened.elapsed().as_millis().try_into();
+        self.last
+            .store(after.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
 }
 
 /// An accepted connection.
@@ -145,6 +177,7 @@ async fn handshake(
         identity,
         certificate: certificate.map(CertificateDer::into_owned),
         address: Some(address),
+        heard: Heard::now(),
     };
     Ok(Connection { stream, peer })
 }
@@ -163,7 +196,12 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.peer.heard.note();
+        }
+        read
     }
 }
 

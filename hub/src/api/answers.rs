@@ -1,0 +1,258 @@
+//! What people are told: messages made of the [`View`]. Pure.
+
+use std::collections::BTreeMap;
+
+use muster_decide::labels::Selector;
+use muster_proto::wire::v1;
+use muster_proto::{HealthStatus, ObjectStatus, SyncStatus};
+
+use crate::view::{ApplicationView, ClusterView, Connection, PlacementStatus, Problem, View};
+
+/// The whole fleet, or the part of it on the selected clusters.
+pub(super) fn fleet(view: &View, selector: &Selector) -> v1::Fleet {
+    let everything = *selector == Selector::default();
+    let selected = || {
+        view.clusters
+            .iter()
+            .filter(|cluster| selector.matches(&cluster.labels))
+    };
+    let applications = if everything {
+        view.applications
+            .iter()
+            .map(|application| application_summary(application))
+            .collect()
+    } else {
+        applications_on(view, selected())
+    };
+    let concerned = |problem: &&Problem| match &problem.cluster {
+        Some(name) => everything || selected().any(|cluster| cluster.name == *name),
+        None => true,
+    };
+    v1::Fleet {
+        source: Some(source(view)),
+        clusters: selected().map(|cluster| cluster_summary(cluster)).collect(),
+        applications,
+        problems: view
+            .problems
+            .iter()
+            .filter(concerned)
+            .map(problem)
+            .collect(),
+    }
+}
+
+/// One cluster; `None` when there is none of that name.
+pub(super) fn cluster(view: &View, name: &str) -> Option<v1::ClusterDetail> {
+    let cluster = view.cluster(name)?;
+    let problems = view
+        .problems
+        .iter()
+        .filter(|problem| problem.cluster.as_ref() == Some(&cluster.name));
+    Some(v1::ClusterDetail {
+        summary: Some(cluster_summary(cluster)),
+        placements: cluster.placements().map(placement).collect(),
+        objects: cluster.rows.objects().values().map(Into::into).collect(),
+        cluster_uid: cluster.uid.clone(),
+        certificate_expires_ms: cluster.certificate_expires.0,
+        problems: problems.map(self::problem).collect(),
+    })
+}
+
+/// One application; `None` when there is none of that name.
+pub(super) fn application(view: &View, name: &str) -> Option<v1::ApplicationDetail> {
+    let application = view.application(name)?;
+    let problems = view
+        .problems
+        .iter()
+        .filter(|problem| problem.application.as_ref() == Some(&application.name));
+    let objects = rows(view.clusters.iter()).filter(|(_, row)| row.application == application.name);
+    Some(v1::ApplicationDetail {
+        summary: Some(application_summary(application)),
+        placements: view.placements(name).map(placement).collect(),
+        problems: problems.map(self::problem).collect(),
+        objects: objects
+            .map(|(cluster, row)| cluster_object(cluster, row))
+            .collect(),
+    })
+}
+
+/// Objects that drifted, on the selected clusters; of one application unless `application` is empty.
+pub(super) fn drift(view: &View, selector: &Selector, application: &str) -> v1::DriftList {
+    let selected = view
+        .clusters
+        .iter()
+        .filter(|cluster| selector.matches(&cluster.labels));
+    let drifted = rows(selected).filter(|(_, row)| {
+        (row.last_drift.is_some() || row.sync == SyncStatus::Drifted)
+            && (application.is_empty() || row.application.as_str() == application)
+    });
+    v1::DriftList {
+        rows: drifted
+            .map(|(cluster, row)| cluster_object(cluster, row))
+            .collect(),
+    }
+}
+
+fn rows<'a, C: std::ops::Deref<Target = ClusterView> + 'a>(
+    clusters: impl Iterator<Item = &'a C>,
+) -> impl Iterator<Item = (&'a ClusterView, &'a ObjectStatus)> {
+    clusters.flat_map(|cluster| {
+        let cluster: &ClusterView = cluster;
+        cluster
+            .rows
+            .objects()
+            .values()
+            .map(move |row| (cluster, row))
+    })
+}
+
+fn cluster_object(cluster: &ClusterView, row: &ObjectStatus) -> v1::ClusterObject {
+    v1::ClusterObject {
+        cluster: cluster.name.to_string(),
+        object: Some(row.into()),
+    }
+}
+
+fn source(view: &View) -> v1::Source {
+    let source = view.source.clone();
+    v1::Source {
+        url: source.url,
+        branch: source.branch,
+        revision: source.revision,
+        adopted_revision: source.adopted_revision,
+        fetched_at_ms: source.fetched_at.0,
+        error: source.error,
+        subject: source.subject,
+    }
+}
+
+fn problem(problem: &Problem) -> v1::Problem {
+    let name = |name: Option<&dyn ToString>| name.map(ToString::to_string).unwrap_or_default();
+    v1::Problem {
+        application: name(problem.application.as_ref().map(|name| name as _)),
+        cluster: name(problem.cluster.as_ref().map(|name| name as _)),
+        location: problem.location.clone(),
+        message: problem.message.clone(),
+        since_ms: problem.since.0,
+    }
+}
+
+fn cluster_summary(cluster: &ClusterView) -> v1::ClusterSummary {
+    v1::ClusterSummary {
+        name: cluster.name.to_string(),
+        labels: cluster.labels.clone(),
+        connection: cluster.connection.as_str().to_owned(),
+        since_ms: cluster.since.0,
+        last_seen_ms: cluster.last_seen.0,
+        agent_version: cluster.agent_version.clone(),
+        kubernetes_version: cluster.kubernetes_version.clone(),
+        generation: cluster.generation,
+        accepted_generation: cluster.accepted_generation,
+        sync: cluster.sync.to_string(),
+        health: cluster.health.to_string(),
+        applications: count(cluster.placements.len()),
+        applications_synced: cluster.synced,
+        applications_healthy: cluster.healthy,
+        message: cluster.message.clone(),
+        removals_held: cluster.removals_held.clone(),
+    }
+}
+
+fn application_summary(application: &ApplicationView) -> v1::ApplicationSummary {
+    v1::ApplicationSummary {
+        name: application.name.to_string(),
+        location: application.location.clone(),
+        revision: application.revision.clone(),
+        clusters: application.clusters,
+        clusters_synced: application.synced,
+        clusters_healthy: application.healthy,
+        clusters_unknown: application.unknown,
+        sync: application.sync.to_string(),
+        health: application.health.to_string(),
+        message: application.message.clone(),
+    }
+}
+
+fn placement(status: PlacementStatus<'_>) -> v1::Placement {
+    v1::Placement {
+        application: status.placement.application.to_string(),
+        cluster: status.cluster.name.to_string(),
+        target: status.placement.target.clone(),
+        desired_revision: status.placement.revision.clone(),
+        connection: status.cluster.connection.as_str().to_owned(),
+        known_since_ms: status.known_since.0,
+        current: status.current,
+        status: status.status.map(Into::into),
+    }
+}
+
+/// The applications that are placed on some clusters, counted over these only.
+fn applications_on<'a>(
+    view: &View,
+    clusters: impl Iterator<Item = &'a std::sync::Arc<ClusterView>>,
+) -> Vec<v1::ApplicationSummary> {
+    let mut placed: BTreeMap<&str, Vec<PlacementStatus<'_>>> = BTreeMap::new();
+    for cluster in clusters {
+        for status in cluster.placements() {
+            placed
+                .entry(status.placement.application.as_str())
+                .or_default()
+                .push(status);
+        }
+    }
+    let applications = placed.into_iter().filter_map(|(name, placements)| {
+        let summary = application_summary(view.application(name)?);
+        Some(counted_over(summary, &placements))
+    });
+    applications.collect()
+}
+
+fn counted_over(
+    summary: v1::ApplicationSummary,
+    placements: &[PlacementStatus<'_>],
+) -> v1::ApplicationSummary {
+    // What a silent cluster said is no knowledge of now.
+    let known = |status: &PlacementStatus<'_>| {
+        let here = matches!(
+            status.cluster.connection,
+            Connection::Connected | Connection::Removing
+        );
+        status.status.filter(|_| here).map(|row| {
+            let sync = match row.sync {
+                SyncStatus::Synced if !status.current => SyncStatus::Progressing,
+                sync => sync,
+            };
+            (sync, row.health, status.current)
+        })
+    };
+    let rows: Vec<_> = placements.iter().map(known).collect();
+    let counted = |good: fn(SyncStatus, HealthStatus) -> bool| {
+        count(
+            rows.iter()
+                .flatten()
+                .filter(|(sync, health, current)| *current && good(*sync, *health))
+                .count(),
+        )
+    };
+    let sync = rows
+        .iter()
+        .map(|row| row.map_or(SyncStatus::Unknown, |(sync, _, _)| sync))
+        .max();
+    let health = rows
+        .iter()
+        .map(|row| row.map_or(HealthStatus::Unknown, |(_, health, _)| health))
+        .max();
+    v1::ApplicationSummary {
+        clusters: count(placements.len()),
+        clusters_synced: counted(|sync, _| sync == SyncStatus::Synced),
+        clusters_healthy: counted(|_, health| health == HealthStatus::Current),
+        clusters_unknown: count(rows.iter().filter(|row| row.is_none()).count()),
+        sync: sync.unwrap_or(SyncStatus::Unknown).to_string(),
+        health: health.unwrap_or(HealthStatus::Unknown).to_string(),
+        ..summary
+    }
+}
+
+fn count(number: usize) -> u32 {
+    number.try_into().unwrap_or(u32::MAX)
+}

@@ -1,0 +1,177 @@
+//! The messages of `FleetService` as JSON over HTTP: for the web page and scripts.
+//!
+//! Every route makes the message that the gRPC call takes, asks the same service, and writes its answer as JSON.
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use muster_proto::wire::v1::fleet_service_server::FleetService as _;
+use muster_proto::wire::v1::{
+    ApproveRemovalsRequest, CreateJoinTokenRequest, GetApplicationRequest, GetClusterRequest,
+    GetFleetRequest, GetVersionRequest, ListDriftRequest, RemoveClusterRequest, SyncNowRequest,
+};
+use serde::{Deserialize, Serialize};
+use tonic::{Code, Request, Status};
+
+use super::Api;
+use super::token::Person;
+
+/// A refusal in JSON: `{"code": "NotFound", "error": "…"}` under the HTTP status of that code.
+pub(super) struct Failure(pub(super) Status);
+
+type Answer<M> = Result<Json<M>, Failure>;
+
+pub(super) fn routes(api: Api) -> Router {
+    Router::new()
+        .route("/api/v1/fleet", get(fleet))
+        .route(
+            "/api/v1/clusters/{name}",
+            get(cluster).delete(remove_cluster),
+        )
+        .route(
+            "/api/v1/clusters/{name}/approve-removals",
+            post(approve_removals),
+        )
+        .route("/api/v1/applications/{name}", get(application))
+        .route("/api/v1/drift", get(drift))
+        .route("/api/v1/join-tokens", post(create_join_token))
+        .route("/api/v1/sync", post(sync_now))
+        .route("/api/v1/version", get(version))
+        .fallback(nowhere)
+        .with_state(api)
+}
+
+async fn nowhere() -> Failure {
+    Failure(Status::not_found(
+        "no such page; the API is under /api/v1: fleet, clusters/NAME, applications/NAME, drift, join-tokens, sync, version",
+    ))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+struct Which {
+    selector: String,
+    application: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Removal {
+    delete_objects: bool,
+}
+
+async fn fleet(State(api): State<Api>, which: Query<Which>) -> Answer<impl Serialize> {
+    let request = GetFleetRequest {
+        cluster_selector: which.0.selector,
+    };
+    answer(api.get_fleet(Request::new(request)).await)
+}
+
+async fn cluster(State(api): State<Api>, Path(name): Path<String>) -> Answer<impl Serialize> {
+    answer(
+        api.get_cluster(Request::new(GetClusterRequest { name }))
+            .await,
+    )
+}
+
+async fn application(State(api): State<Api>, Path(name): Path<String>) -> Answer<impl Serialize> {
+    answer(
+        api.get_application(Request::new(GetApplicationRequest { name }))
+            .await,
+    )
+}
+
+async fn drift(State(api): State<Api>, which: Query<Which>) -> Answer<impl Serialize> {
+    let Which {
+        selector,
+        application,
+    } = which.0;
+    let request = ListDriftRequest {
+        cluster_selector: selector,
+        application,
+    };
+    answer(api.list_drift(Request::new(request)).await)
+}
+
+async fn create_join_token(
+    State(api): State<Api>,
+    person: Extension<Person>,
+    request: Result<Json<CreateJoinTokenRequest>, JsonRejection>,
+) -> Answer<impl Serialize> {
+    let Json(request) =
+        request.map_err(|error| Failure(Status::invalid_argument(error.body_text())))?;
+    answer(api.create_join_token(asked_by(person, request)).await)
+}
+
+async fn remove_cluster(
+    State(api): State<Api>,
+    person: Extension<Person>,
+    Path(name): Path<String>,
+    Query(Removal { delete_objects }): Query<Removal>,
+) -> Answer<impl Serialize> {
+    let request = RemoveClusterRequest {
+        name,
+        delete_objects,
+    };
+    answer(api.remove_cluster(asked_by(person, request)).await)
+}
+
+async fn approve_removals(
+    State(api): State<Api>,
+    person: Extension<Person>,
+    Path(cluster): Path<String>,
+) -> Answer<impl Serialize> {
+    answer(
+        api.approve_removals(asked_by(person, ApproveRemovalsRequest { cluster }))
+            .await,
+    )
+}
+
+async fn sync_now(State(api): State<Api>, person: Extension<Person>) -> Answer<impl Serialize> {
+    answer(api.sync_now(asked_by(person, SyncNowRequest {})).await)
+}
+
+async fn version(State(api): State<Api>) -> Answer<impl Serialize> {
+    answer(api.get_version(Request::new(GetVersionRequest {})).await)
+}
+
+fn asked_by<M>(Extension(person): Extension<Person>, message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(person);
+    request
+}
+
+fn answer<M: Serialize>(answer: Result<tonic::Response<M>, Status>) -> Answer<M> {
+    answer
+        .map(|answer| Json(answer.into_inner()))
+        .map_err(Failure)
+}
+
+#[derive(Serialize)]
+struct Refusal<'a> {
+    code: String,
+    error: &'a str,
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let http = match self.0.code() {
+            Code::InvalidArgument => StatusCode::BAD_REQUEST,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::FailedPrecondition => StatusCode::CONFLICT,
+            Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let refusal = Refusal {
+            code: format!("{:?}", self.0.code()),
+            error: self.0.message(),
+        };
+        (http, Json(refusal)).into_response()
+    }
+}
