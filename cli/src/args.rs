@@ -60,6 +60,9 @@ pub(crate) enum Command {
     /// Look at Git now instead of at the next poll
     #[command(subcommand)]
     Sync(SyncCommand),
+    /// Give the word that something waits for
+    #[command(subcommand)]
+    Approve(ApproveCommand),
     /// Version of this program and of the hub
     Version(VersionArgs),
     /// The hubs this program knows
@@ -195,6 +198,15 @@ pub(crate) struct RemoveArgs {
 pub(crate) enum SyncCommand {
     /// Fetch and decide at once
     Now,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ApproveCommand {
+    /// Let removals go on at a cluster that was ahead of the hub's store
+    Removals {
+        /// Name of the cluster
+        cluster: String,
+    },
 }
 
 #[derive(ClapArgs)]

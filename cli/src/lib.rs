@@ -138,6 +138,10 @@ async fn dispatch(
             let hub = config::find_hub(environment, connection)?;
             tell::sync(&hub, command, out).await
         }
+        Command::Approve(command) => {
+            let hub = config::find_hub(environment, connection)?;
+            tell::approve(&hub, command, out).await
+        }
         Command::Version(command) => version::print(environment, connection, command, out).await,
         Command::Context(command) => context::run(environment, connection, command, out),
         Command::Completion { shell } => {

@@ -1,11 +1,11 @@
-//! What people tell the hub: let a cluster join, remove it, look at Git now.
+//! What people tell the hub: let a cluster join, remove it, look at Git now, go on with removals.
 
 use std::io::Write;
 use std::time::Duration;
 
 use muster_proto::wire::v1;
 
-use crate::args::{ClusterCommand, RemoveArgs, SyncCommand};
+use crate::args::{ApproveCommand, ClusterCommand, RemoveArgs, SyncCommand};
 use crate::config::Hub;
 use crate::failure::Failure;
 use crate::hub::{self, call};
@@ -58,5 +58,22 @@ pub(crate) async fn sync(
     let answer = session.client.sync_now(request).await;
     let answer = session.answer(answer)?;
     writeln!(out, "Git is at {}.", words::revision(&answer.revision))?;
+    Ok(ExitCode::Ok)
+}
+
+/// `muster approve …`.
+pub(crate) async fn approve(
+    hub: &Hub,
+    command: ApproveCommand,
+    out: &mut (dyn Write + Send),
+) -> Result<ExitCode, Failure> {
+    let ApproveCommand::Removals { cluster } = command;
+    let mut session = hub::connect(hub).await?;
+    let request = call(v1::ApproveRemovalsRequest {
+        cluster: cluster.clone(),
+    });
+    let answer = session.client.approve_removals(request).await;
+    session.answer(answer).map_err(question::unknown_cluster)?;
+    writeln!(out, "Removals on {cluster} may go on.")?;
     Ok(ExitCode::Ok)
 }

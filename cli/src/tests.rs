@@ -204,7 +204,7 @@ async fn every_failure_is_one_line_that_says_what_to_do() {
     muster: no hub is configured (no server): run `muster context add NAME --server HOST:PORT --ca-file FILE --token-file FILE`, or, on the hub's machine, `muster context add local --data DIR`
     muster: the hub at HUB refused the token: no such token; set another with `muster context add NAME --token-file FILE` or MUSTER_TOKEN
     muster: can't reach the hub at NOBODY: Connection refused (os error 111); is it running, and is this the address of its API?
-    muster: whoever answers at HUB is not the hub of this CA (BadSignature): compare the context's CA with the hub's ca.pem
+    muster: whoever answers at HUB is not the hub of this CA (its certificate comes from another CA): compare the context's CA with the hub's ca.pem
     muster: there is no cluster "eu1" (`muster clusters` lists all)
     muster: there is no application "shpo" (`muster apps` lists all)
     muster: no selector: "nonsense"
@@ -267,7 +267,7 @@ async fn the_manifests_go_to_kubectl_and_the_rest_to_the_person() {
 }
 
 #[tokio::test]
-async fn removal_and_sync_reach_the_hub() {
+async fn removal_approval_and_sync_reach_the_hub() {
     let hub = Stub::start().await;
     let environment = hub.environment();
     let removed = muster(&environment, "cluster remove eu-1 --delete-objects").await;
@@ -276,11 +276,18 @@ async fn removal_and_sync_reach_the_hub() {
         "{}",
         removed.err
     );
+    let approved = muster(&environment, "approve removals eu-1").await;
+    assert_eq!(
+        approved.out, "Removals on eu-1 may go on.\n",
+        "{}",
+        approved.err
+    );
     let synced = muster(&environment, "sync now").await;
     assert_eq!(synced.out, "Git is at 4be1c2a.\n", "{}", synced.err);
     let told = hub.told.lock().unwrap().join("\n");
     insta::assert_snapshot!(told, @r#"
     RemoveClusterRequest { name: "eu-1", delete_objects: true }
+    ApproveRemovalsRequest { cluster: "eu-1" }
     sync
     "#);
 }
