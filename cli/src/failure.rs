@@ -90,7 +90,7 @@ fn hub_line(server: &str, status: &Status) -> String {
     let said = status.message().trim_end_matches('.');
     match status.code() {
         Code::Unauthenticated => format!(
-            "the hub at {server} refused the token: {said}; set another with `muster context add NAME --token-file FILE` or MUSTER_TOKEN"
+            "the hub at {server} does not know this token: give another with MUSTER_TOKEN or `muster context add` (its first one is in the file admin-token in its data directory)"
         ),
         Code::PermissionDenied => format!("the hub at {server} does not allow this: {said}"),
         Code::Unavailable => format!("the hub at {server} can't answer now: {said}"),

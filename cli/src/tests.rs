@@ -202,7 +202,7 @@ async fn every_failure_is_one_line_that_says_what_to_do() {
     let said = said.replace(&nobodys, "NOBODY").replace(&hub.server, "HUB");
     insta::assert_snapshot!(said, @r#"
     muster: no hub is configured (no server): run `muster context add NAME --server HOST:PORT --ca-file FILE --token-file FILE`, or, on the hub's machine, `muster context add local --data DIR`
-    muster: the hub at HUB refused the token: no such token; set another with `muster context add NAME --token-file FILE` or MUSTER_TOKEN
+    muster: the hub at HUB does not know this token: give another with MUSTER_TOKEN or `muster context add` (its first one is in the file admin-token in its data directory)
     muster: can't reach the hub at NOBODY: Connection refused (os error 111); is it running, and is this the address of its API?
     muster: whoever answers at HUB is not the hub of this CA (its certificate comes from another CA): compare the context's CA with the hub's ca.pem
     muster: there is no cluster "eu1" (`muster clusters` lists all)
