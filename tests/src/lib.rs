@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod git;
+pub mod memory;
 pub mod supervisor;
 pub mod tidy;
 pub mod wait;

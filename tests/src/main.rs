@@ -1,7 +1,7 @@
 //! `testbed`: the programs of this workspace in one binary, for tests of several processes and for the demo.
 
 use clap::{Parser, Subcommand};
-use muster_tests::{cluster, supervisor};
+use muster_tests::{cluster, memory, supervisor};
 
 #[derive(Parser)]
 #[command(name = "testbed", about = "Muster's test bed")]
@@ -24,6 +24,8 @@ enum Command {
         #[arg(long)]
         workloads: bool,
     },
+    /// Prints how the built-in kinds of the pinned Kubernetes merge: `tests/src/memory/facts.txt`.
+    Distil,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -39,6 +41,12 @@ fn main() -> anyhow::Result<()> {
                 std::io::copy(&mut std::io::stdin(), &mut std::io::sink())
             })
             .await??;
+            cluster.shutdown();
+            Ok(())
+        }),
+        Command::Distil => asynchronously(async {
+            let cluster = cluster::real::start("distil").await?;
+            print!("{}", memory::distil::distil(&cluster.client()?).await?);
             cluster.shutdown();
             Ok(())
         }),

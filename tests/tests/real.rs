@@ -5,6 +5,7 @@
 
 mod real {
     mod manifest;
+    mod merge_table;
     mod supervision;
     mod the_cluster;
 }

@@ -1,0 +1,103 @@
+//! The rules an object must obey to be stored.
+//!
+//! In: an object as it would be stored, and the one it replaces. Out: nothing, or the 422 with its causes.
+
+use serde_json::Value;
+
+use super::super::kinds::Kind;
+use super::super::status::Refusal;
+
+/// The rules every object obeys, and the few per kind that clients meet often.
+pub(super) fn valid(
+    kind: &Kind,
+    name: &str,
+    live: Option<&Value>,
+    new: &Value,
+) -> Result<(), Refusal> {
+    let mut causes: Vec<(String, String, &str)> = Vec::new();
+    if let Some(custom) = &kind.custom {
+        causes.extend(custom.faults(new));
+    }
+    let immutable: &[(&str, &str, &[&str])] = &[
+        ("apps", "Deployment", &["/spec/selector"]),
+        ("apps", "DaemonSet", &["/spec/selector"]),
+        ("apps", "ReplicaSet", &["/spec/selector"]),
+        (
+            "batch",
+            "Job",
+            &["/spec/selector", "/spec/template", "/spec/completionMode"],
+        ),
+        ("rbac.authorization.k8s.io", "RoleBinding", &["/roleRef"]),
+        (
+            "rbac.authorization.k8s.io",
+            "ClusterRoleBinding",
+            &["/roleRef"],
+        ),
+        ("", "Secret", &["/type"]),
+    ];
+    if let Some(live) = live {
+        let fields = immutable.iter().filter(|(group, k, _)| kind.is(group, k));
+        for pointer in fields.flat_map(|(_, _, pointers)| *pointers) {
+            if live.pointer(pointer) != new.pointer(pointer) {
+                let field = pointer.trim_start_matches('/').replace('/', ".");
+                let value = new.pointer(pointer).unwrap_or(&Value::Null);
+                let message = if kind.group == "rbac.authorization.k8s.io" {
+                    format!("Invalid value: {value}: cannot change roleRef")
+                } else {
+                    format!("Invalid value: {value}: field is immutable")
+                };
+                causes.push((field, message, "FieldValueInvalid"));
+            }
+        }
+        let frozen = ["ConfigMap", "Secret"].iter().any(|k| kind.is("", k));
+        if frozen && live["immutable"] == true {
+            for field in ["data", "binaryData", "immutable"] {
+                if live.get(field) != new.get(field) {
+                    let message =
+                        "Forbidden: field is immutable when `immutable` is set".to_owned();
+                    causes.push((field.to_owned(), message, "FieldValueForbidden"));
+                }
+            }
+        }
+    }
+    if causes.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::invalid(kind, name, &causes))
+    }
+}
+
+pub(super) fn valid_name(kind: &Kind, name: &str) -> Result<(), Refusal> {
+    if name.is_empty() {
+        let cause = (
+            "metadata.name".to_owned(),
+            "Required value: name or generateName is required".to_owned(),
+        );
+        return Err(Refusal::invalid(
+            kind,
+            name,
+            &[(cause.0, cause.1, "FieldValueRequired")],
+        ));
+    }
+    let free = kind.group == "rbac.authorization.k8s.io"
+        || kind.custom.is_none() && kind.group == "apiregistration.k8s.io";
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let subdomain = name.len() <= 253
+        && name.starts_with(plain)
+        && name.ends_with(plain)
+        && name.chars().all(|c| plain(c) || c == '-' || c == '.');
+    if free || subdomain {
+        return Ok(());
+    }
+    let message = format!(
+        "Invalid value: {name:?}: a lowercase RFC 1123 subdomain must consist of lower case \
+         alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character \
+         (e.g. 'example.com', regex used for validation is \
+         '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+    );
+    Err(Refusal::invalid(
+        kind,
+        name,
+        &[("metadata.name".to_owned(), message, "FieldValueInvalid")],
+    ))
+}
