@@ -4,6 +4,7 @@
 //! never outlive the process that asked for them.
 
 pub mod cluster;
+pub mod conformance;
 pub mod git;
 pub mod memory;
 pub mod supervisor;

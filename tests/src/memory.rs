@@ -1,7 +1,8 @@
 //! A Kubernetes API server in memory, for the demo, for simulation, and for tests that need many clusters.
 //!
 //! In: API requests, in process (a [`kube::Client`] without a socket) or over HTTP on loopback. Out: what a real
-//! kube-apiserver of the pinned version answers, as far as this page says.
+//! kube-apiserver of the pinned version answers, as far as this page says; [`crate::conformance`] asks the same of
+//! both.
 //!
 //! What it does: discovery (plain and aggregated); get, list (pages, label selectors, field selectors) and watch
 //! (resourceVersions, bookmarks, initial events, 410 when the log has moved on); create, update, patch (JSON,
