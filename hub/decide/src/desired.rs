@@ -1,4 +1,13 @@
 //! What every cluster should run.
+//!
+//! In: a commit, the enrolled clusters and the last good state. Out: a [`Decision`]. What is broken stays at its last
+//! good state, everything else moves, and removals wait where something that is broken could be what an object moved
+//! to (DESIGN.md, invariant 6).
+
+mod claims;
+#[cfg(test)]
+mod tests;
+mod variants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,10 +17,14 @@ use muster_proto::{
 };
 
 use crate::Labels;
-use crate::last_good::{LastGood, Placement};
+use crate::last_good::{LastApplication, LastGood, Placement};
+use crate::model::{self, Cluster, Fleet, Kind};
+use crate::placement;
 use crate::problem::{Location, Problem};
 use crate::render::Cache;
 use crate::snapshot::Snapshot;
+use claims::Claims;
+use variants::Variants;
 
 /// The enrolled clusters with the labels of their join tokens.
 pub type Members = BTreeMap<ClusterName, Labels>;
@@ -72,17 +85,169 @@ pub struct Refused {
 /// # Errors
 /// [`Refused`] when the commit has no application and the last good state has some.
 pub fn decide(
-    _snapshot: &Snapshot,
-    _members: &Members,
+    snapshot: &Snapshot,
+    members: &Members,
     last_good: &LastGood,
-    _key: &DigestKey,
-    _cache: &mut Cache,
+    key: &DigestKey,
+    cache: &mut Cache,
 ) -> Result<Decision, Refused> {
+    let fleet = model::read(snapshot);
+    if !fleet.has_applications() && !last_good.applications.is_empty() {
+        return Err(Refused {
+            revision: snapshot.revision.clone(),
+            before: last_good.applications.len(),
+        });
+    }
+    for application in last_good.applications.values() {
+        for rendering in application.renderings().values() {
+            cache.know(rendering.objects());
+        }
+    }
+    let documents = cluster_documents(&fleet, last_good);
+    let labels = placement::clusters(members, &documents);
+    let mut problems = fleet.problems.clone();
+    // Why removals wait, for all clusters and for some.
+    let unread = problems.first().map(|problem| format!("{problem}"));
+    let mut held: BTreeMap<ClusterName, String> = BTreeMap::new();
+
+    // Every application's wish for each cluster, before two of them can be in each other's way.
+    let mut locations: BTreeMap<ApplicationName, Location> = BTreeMap::new();
+    let mut wishes: BTreeMap<ClusterName, BTreeMap<ApplicationName, Placement>> = BTreeMap::new();
+    let mut variants = Variants::default();
+    for (name, application) in &fleet.applications {
+        locations.insert(name.clone(), application.location.clone());
+        let last = last_good.applications.get(name).map(|last| &**last);
+        let selectors = application.targets.iter().map(|target| &target.clusters);
+        let placed = placement::place(selectors, &labels);
+        variants.render(snapshot, &fleet, application, &placed, last, key, cache);
+        if let Some((location, message)) = &application.unsupported {
+            problems.push(Problem {
+                application: Some(name.clone()),
+                cluster: None,
+                location: Some(location.clone()),
+                message: message.clone(),
+            });
+        }
+        for (cluster, target) in &placed {
+            let (wish, failed) = variants.wish(application, *target, cluster, last);
+            if let Some(wish) = wish {
+                let wishes = wishes.entry(cluster.clone()).or_default();
+                wishes.insert(name.clone(), wish);
+            }
+            if failed {
+                held.entry(cluster.clone())
+                    .or_insert_with(|| format!("application {name} does not render"));
+            }
+        }
+        // Placed there before, and broken now: an object of it may have moved.
+        if variants.failed(application) {
+            for cluster in last.iter().flat_map(|last| last.placements.keys()) {
+                held.entry(cluster.clone())
+                    .or_insert_with(|| format!("application {name} does not render"));
+            }
+        }
+        // An application that asks for what can't be done keeps even the clusters that it would lose.
+        if application.unsupported.is_some() {
+            keep(name, last, &labels, &mut wishes);
+        }
+    }
+    for (name, last) in &last_good.applications {
+        let is_hidden = !fleet.applications.contains_key(name)
+            && fleet.may_hide(Kind::Application, name.as_str());
+        if is_hidden {
+            locations.insert(name.clone(), last.location.clone());
+            keep(name, Some(last), &labels, &mut wishes);
+        }
+    }
+    problems.extend(variants.problems());
+
+    let mut claims = Claims::new(&variants, &locations);
+    let mut clusters = BTreeMap::new();
+    let mut placements: BTreeMap<ApplicationName, BTreeMap<ClusterName, Placement>> =
+        BTreeMap::new();
+    for (cluster, labels) in labels {
+        let wished = wishes.remove(&cluster).unwrap_or_default();
+        let before = last_good.applications.iter().filter_map(|(name, last)| {
+            let placement = last.placements.get(&cluster)?;
+            Some((name.clone(), placement.clone()))
+        });
+        let (settled, newcomer) = claims.settle(wished, before.collect());
+        if let Some(newcomer) = newcomer {
+            held.entry(cluster.clone())
+                .or_insert_with(|| format!("application {newcomer} is held"));
+        }
+        let removals = match unread.as_ref().or(held.get(&cluster)) {
+            None => Removals::Released,
+            Some(why) => Removals::Held(why.clone()),
+        };
+        for (name, placement) in &settled {
+            let of_application = placements.entry(name.clone()).or_default();
+            of_application.insert(cluster.clone(), placement.clone());
+        }
+        let decision = ClusterDecision {
+            labels,
+            placements: settled.into_values().collect(),
+            removals,
+        };
+        clusters.insert(cluster, decision);
+    }
+    problems.extend(claims.into_problems());
+    problems.sort();
+    problems.dedup();
+    cache.end_of_commit();
     Ok(Decision {
-        clusters: BTreeMap::new(),
-        applications: BTreeMap::new(),
-        last_good: last_good.clone(),
-        problems: Vec::new(),
-        complete: false,
+        clusters,
+        last_good: remember(&locations, placements, documents, last_good),
+        applications: locations,
+        complete: problems.is_empty(),
+        problems,
     })
+}
+
+/// The documents of clusters; one that can't be read stays as it was.
+fn cluster_documents(fleet: &Fleet, last_good: &LastGood) -> BTreeMap<ClusterName, Arc<Cluster>> {
+    let mut documents = fleet.clusters.clone();
+    for (name, last) in &last_good.clusters {
+        if fleet.may_hide(Kind::Cluster, name.as_str()) {
+            documents
+                .entry(name.clone())
+                .or_insert_with(|| last.clone());
+        }
+    }
+    documents
+}
+
+/// Leaves an application where and as it was.
+fn keep(
+    name: &ApplicationName,
+    last: Option<&LastApplication>,
+    clusters: &BTreeMap<ClusterName, Arc<Labels>>,
+    wishes: &mut BTreeMap<ClusterName, BTreeMap<ApplicationName, Placement>>,
+) {
+    let placements = last.iter().flat_map(|last| &last.placements);
+    for (cluster, placement) in placements.filter(|(cluster, _)| clusters.contains_key(*cluster)) {
+        let wishes = wishes.entry(cluster.clone()).or_default();
+        wishes.insert(name.clone(), placement.clone());
+    }
+}
+
+/// The next last good state; what did not change is shared with the one before.
+fn remember(
+    locations: &BTreeMap<ApplicationName, Location>,
+    mut placements: BTreeMap<ApplicationName, BTreeMap<ClusterName, Placement>>,
+    clusters: BTreeMap<ClusterName, Arc<Cluster>>,
+    before: &LastGood,
+) -> LastGood {
+    let applications = locations.iter().map(|(name, location)| {
+        let now = Arc::new(LastApplication {
+            location: location.clone(),
+            placements: placements.remove(name).unwrap_or_default(),
+        });
+        let same = before.applications.get(name).filter(|last| **last == now);
+        (name.clone(), same.cloned().unwrap_or(now))
+    });
+    LastGood {
+        applications: applications.collect(),
+        clusters,
+    }
 }

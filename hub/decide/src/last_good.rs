@@ -1,25 +1,32 @@
 //! What was last decided for good: where every application runs, and with which objects.
 //!
-//! The hub stores it as rows, one an application and one a rendering, and reads it back when it starts, so that a
-//! restart with a broken commit at HEAD changes nothing.
+//! The hub stores it as rows, one a document and one a rendering, and reads it back when it starts, so that a restart
+//! with a broken commit at HEAD changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster_proto::{ApplicationName, ClusterName, DesiredApplication, Digest, Settings};
+use bytes::Bytes;
+use muster_proto::{
+    ApplicationName, ClusterName, Content, DesiredApplication, Digest, Object, Settings,
+};
 use serde::{Deserialize, Serialize};
+
+use crate::model::Cluster;
+use crate::problem::Location;
 
 /// The last good state of the whole fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LastGood {
     pub(crate) applications: BTreeMap<ApplicationName, Arc<LastApplication>>,
+    pub(crate) clusters: BTreeMap<ClusterName, Arc<Cluster>>,
 }
 
 /// One application as it was last decided.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LastApplication {
+    pub(crate) location: Location,
     pub(crate) placements: BTreeMap<ClusterName, Placement>,
-    pub(crate) leaving: BTreeSet<ClusterName>,
 }
 
 /// An application on a cluster.
@@ -34,8 +41,24 @@ pub struct Placement {
 /// A row of the store: what a document said and where its application went. The value is opaque to the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DocumentRow {
-    // Fields follow; a row is written and read as JSON.
+pub enum DocumentRow {
+    /// Of an `Application`.
+    Application {
+        /// Where its document was.
+        location: Location,
+        /// What runs where.
+        placements: Vec<PlacementRow>,
+    },
+    /// A `Cluster`.
+    Cluster(Cluster),
+}
+
+/// Clusters on which the same variant of an application runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementRow {
+    target: Arc<str>,
+    digest: Digest,
+    clusters: Vec<ClusterName>,
 }
 
 /// Which document: `Application/web` or `Cluster/eu-1`.
@@ -50,8 +73,8 @@ pub struct RenderingKey {
     pub digest: Digest,
 }
 
-/// A row of the store: objects of one rendering.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A row of the store: objects of one rendering. Holds manifests, Secrets among them: never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RenderingRow {
     /// The commit it comes from.
@@ -60,6 +83,13 @@ pub struct RenderingRow {
     pub settings: Settings,
     /// Digest and canonical JSON of every object.
     pub objects: Vec<(Digest, String)>,
+}
+
+impl std::fmt::Debug for RenderingRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let count = self.objects.len();
+        write!(f, "RenderingRow({}, {count} objects)", self.revision)
+    }
 }
 
 /// All rows of a [`LastGood`], as read from the store.
@@ -83,13 +113,204 @@ pub struct Changes {
 }
 
 impl LastGood {
+    /// What each cluster ran: for publishing while no commit can be read.
+    pub fn clusters(&self) -> BTreeMap<ClusterName, Vec<Placement>> {
+        let mut clusters: BTreeMap<ClusterName, Vec<Placement>> = BTreeMap::new();
+        for application in self.applications.values() {
+            for (cluster, placement) in &application.placements {
+                clusters
+                    .entry(cluster.clone())
+                    .or_default()
+                    .push(placement.clone());
+            }
+        }
+        clusters
+    }
+
     /// What changed since `older`; [`LastGood::default`] gives every row.
-    pub fn changes_since(&self, _older: &Self) -> Changes {
-        Changes::default()
+    pub fn changes_since(&self, older: &Self) -> Changes {
+        let mut changes = Changes::default();
+        for (name, application) in &self.applications {
+            let before = older.applications.get(name);
+            if before == Some(application) {
+                continue;
+            }
+            let row = application.row();
+            changes.put.documents.insert(application_key(name), row);
+            let stored = before.map(|before| before.renderings()).unwrap_or_default();
+            for (digest, rendering) in application.renderings() {
+                let key = rendering_key(name, digest);
+                if stored.get(&digest) != Some(&rendering)
+                    && let Some(row) = RenderingRow::of(&rendering)
+                {
+                    changes.put.renderings.insert(key, row);
+                }
+            }
+        }
+        for (name, before) in &older.applications {
+            let now = self.applications.get(name);
+            if now.is_none() {
+                changes.removed_documents.push(application_key(name));
+            }
+            let kept = now.map(|now| now.renderings()).unwrap_or_default();
+            let gone = before.renderings().into_keys();
+            let gone = gone.filter(|digest| !kept.contains_key(digest));
+            changes
+                .removed_renderings
+                .extend(gone.map(|digest| rendering_key(name, digest)));
+        }
+        for (name, cluster) in &self.clusters {
+            if older.clusters.get(name) != Some(cluster) {
+                let row = DocumentRow::Cluster((**cluster).clone());
+                changes.put.documents.insert(cluster_key(name), row);
+            }
+        }
+        let gone = older.clusters.keys();
+        let gone = gone.filter(|name| !self.clusters.contains_key(*name));
+        changes.removed_documents.extend(gone.map(cluster_key));
+        changes
     }
 
     /// Reads rows back. A rendering that is missing or damaged is kept as it is in the clusters until it renders.
-    pub fn from_rows(_rows: Rows) -> Self {
-        Self::default()
+    pub fn from_rows(rows: Rows) -> Self {
+        let mut last_good = Self::default();
+        let mut renderings: BTreeMap<RenderingKey, Arc<DesiredApplication>> = BTreeMap::new();
+        for (key, row) in rows.renderings {
+            if let Some(read) = row.read(&key) {
+                renderings.insert(key, Arc::new(read));
+            }
+        }
+        for (key, row) in rows.documents {
+            match row {
+                DocumentRow::Cluster(cluster) => {
+                    last_good
+                        .clusters
+                        .insert(cluster.name.clone(), Arc::new(cluster));
+                }
+                DocumentRow::Application {
+                    location,
+                    placements,
+                } => {
+                    let name = key.strip_prefix("Application/").map(str::parse);
+                    let Some(Ok(name)) = name else { continue };
+                    let application =
+                        LastApplication::read(&name, location, placements, &renderings);
+                    last_good.applications.insert(name, Arc::new(application));
+                }
+            }
+        }
+        last_good
+    }
+}
+
+impl LastApplication {
+    /// Every distinct rendering.
+    pub(crate) fn renderings(&self) -> BTreeMap<Digest, Arc<DesiredApplication>> {
+        let placements = self.placements.values();
+        let renderings = placements.map(|placement| &placement.application);
+        let mut distinct = BTreeMap::new();
+        for rendering in renderings {
+            distinct
+                .entry(rendering.digest())
+                .or_insert_with(|| rendering.clone());
+        }
+        distinct
+    }
+
+    fn row(&self) -> DocumentRow {
+        let mut groups: BTreeMap<(Arc<str>, Digest), Vec<ClusterName>> = BTreeMap::new();
+        for (cluster, placement) in &self.placements {
+            let group = (placement.target.clone(), placement.application.digest());
+            groups.entry(group).or_default().push(cluster.clone());
+        }
+        let groups = groups.into_iter();
+        DocumentRow::Application {
+            location: self.location.clone(),
+            placements: groups
+                .map(|((target, digest), clusters)| PlacementRow {
+                    target,
+                    digest,
+                    clusters,
+                })
+                .collect(),
+        }
+    }
+
+    fn read(
+        name: &ApplicationName,
+        location: Location,
+        rows: Vec<PlacementRow>,
+        renderings: &BTreeMap<RenderingKey, Arc<DesiredApplication>>,
+    ) -> Self {
+        let mut placements = BTreeMap::new();
+        for row in rows {
+            let stored = renderings.get(&rendering_key(name, row.digest)).cloned();
+            let application = stored.unwrap_or_else(|| {
+                let why = "its last good rendering is not in the hub's store any more";
+                Arc::new(DesiredApplication::keep(
+                    name.clone(),
+                    String::new(),
+                    why.into(),
+                ))
+            });
+            for cluster in row.clusters {
+                let placement = Placement {
+                    target: row.target.clone(),
+                    application: application.clone(),
+                };
+                placements.insert(cluster, placement);
+            }
+        }
+        Self {
+            location,
+            placements,
+        }
+    }
+}
+
+impl RenderingRow {
+    fn of(rendering: &DesiredApplication) -> Option<Self> {
+        let Content::Objects { settings, objects } = &rendering.content else {
+            return None;
+        };
+        let objects = objects.iter().map(|object| {
+            let body = String::from_utf8_lossy(&object.body).into_owned();
+            (object.digest, body)
+        });
+        Some(Self {
+            revision: rendering.revision.clone(),
+            settings: settings.clone(),
+            objects: objects.collect(),
+        })
+    }
+
+    /// `None` when it is not what its key says.
+    fn read(self, key: &RenderingKey) -> Option<DesiredApplication> {
+        let objects = self.objects.into_iter().map(|(digest, body)| {
+            let object = Object::received(digest, Bytes::from(body)).ok();
+            object.map(Arc::new)
+        });
+        let read = DesiredApplication::new(
+            key.application.clone(),
+            self.revision,
+            self.settings,
+            objects.collect::<Option<_>>()?,
+        );
+        (read.digest() == key.digest).then_some(read)
+    }
+}
+
+fn application_key(name: &ApplicationName) -> DocumentKey {
+    format!("Application/{name}")
+}
+
+fn cluster_key(name: &ClusterName) -> DocumentKey {
+    format!("Cluster/{name}")
+}
+
+fn rendering_key(application: &ApplicationName, digest: Digest) -> RenderingKey {
+    RenderingKey {
+        application: application.clone(),
+        digest,
     }
 }

@@ -1,0 +1,327 @@
+//! What is decided, commit after commit: one fleet that is told a story.
+
+use std::collections::BTreeMap;
+
+use muster_proto::{ClusterName, Content, DigestKey, Removals};
+
+use super::*;
+use crate::last_good::Changes;
+use proptest::prelude::*;
+
+/// A fleet whose hub remembers.
+#[derive(Default)]
+struct Hub {
+    last_good: LastGood,
+    cache: Cache,
+    members: Members,
+}
+
+impl Hub {
+    fn with(members: &[(&str, &str)]) -> Self {
+        let members = members.iter().map(|(name, stage)| {
+            let labels = BTreeMap::from([("stage".to_owned(), (*stage).to_owned())]);
+            (name.parse::<ClusterName>().unwrap(), labels)
+        });
+        Self {
+            members: members.collect(),
+            ..Self::default()
+        }
+    }
+
+    fn commit(&mut self, revision: &str, files: &[(&str, String)]) -> Result<Decision, Refused> {
+        let files = files.iter().map(|(path, text)| (*path, text.as_str()));
+        let snapshot = Snapshot::of(revision, files);
+        let key = DigestKey::new([1; 32]);
+        let decision = decide(
+            &snapshot,
+            &self.members,
+            &self.last_good,
+            &key,
+            &mut self.cache,
+        )?;
+        // A hub that restarts with this commit decides the same again.
+        let stored = decision.last_good.changes_since(&LastGood::default()).put;
+        let read_back = LastGood::from_rows(stored);
+        assert_eq!(read_back, decision.last_good);
+        let again = decide(
+            &snapshot,
+            &self.members,
+            &read_back,
+            &key,
+            &mut Cache::default(),
+        )?;
+        assert_eq!(again.last_good, decision.last_good);
+        for (name, cluster) in &decision.clusters {
+            let again = &again.clusters[name];
+            assert_eq!(
+                again.desired(1, vec![]).digest(),
+                cluster.desired(1, vec![]).digest()
+            );
+        }
+        self.last_good = decision.last_good.clone();
+        Ok(decision)
+    }
+}
+
+fn application(name: &str, rest: &str) -> String {
+    format!(
+        "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata:\n  name: {name}\nspec:\n  namespace: shop\n{rest}"
+    )
+}
+
+fn config_map(name: &str, value: &str) -> String {
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  k: {value}\n")
+}
+
+/// What runs on a cluster: `application/object=value`, and `held` when removals wait.
+fn shown(decision: &Decision, cluster: &str) -> String {
+    let cluster = &decision.clusters[cluster];
+    let mut shown = Vec::new();
+    for placement in &cluster.placements {
+        let application = &placement.application;
+        if let Content::Keep(_) = application.content {
+            shown.push(format!("{} kept", application.name));
+        }
+        for object in application.objects() {
+            let value = object.value()["data"]["k"]
+                .as_str()
+                .unwrap_or("?")
+                .to_owned();
+            shown.push(format!("{}/{}={value}", application.name, object.key.name));
+        }
+    }
+    if let Removals::Held(_) = cluster.removals {
+        shown.push("held".into());
+    }
+    shown.join(" ")
+}
+
+fn problems(decision: &Decision) -> Vec<String> {
+    decision.problems.iter().map(ToString::to_string).collect()
+}
+
+fn two() -> Vec<(&'static str, String)> {
+    vec![
+        ("a/muster.yaml", application("a", "")),
+        ("a/x.yaml", config_map("x", "one")),
+        ("b/muster.yaml", application("b", "")),
+        ("b/w.yaml", config_map("w", "one")),
+    ]
+}
+
+#[test]
+fn first_match_wins_and_clusters_without_a_match_get_nothing() {
+    let targets = "  targets:\n  - name: production\n    clusters: {matchLabels: {stage: production}}\n    path: p\n  - clusters: {matchLabels: {stage: test}}\n    path: t\n";
+    let files = [
+        ("a/muster.yaml", application("a", targets)),
+        ("a/p/x.yaml", config_map("x", "gold")),
+        ("a/t/x.yaml", config_map("x", "grey")),
+    ];
+    let mut hub = Hub::with(&[("one", "production"), ("two", "test"), ("three", "other")]);
+    let decision = hub.commit("r1", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/x=gold");
+    assert_eq!(shown(&decision, "two"), "a/x=grey");
+    assert_eq!(shown(&decision, "three"), "");
+    assert!(decision.complete);
+}
+
+#[test]
+fn a_broken_rendering_stays_at_its_last_good_and_others_move() {
+    let mut hub = Hub::with(&[("one", "test")]);
+    hub.commit("r1", &two()).unwrap();
+    let mut files = two();
+    files[1].1 = "kind: [".into();
+    files[3].1 = config_map("w", "two");
+    let decision = hub.commit("r2", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/x=one b/w=two held");
+    assert!(
+        problems(&decision)[0].starts_with("a/x.yaml:"),
+        "{:?}",
+        problems(&decision)
+    );
+    assert!(!decision.complete);
+}
+
+#[test]
+fn a_broken_document_keeps_its_application_and_holds_all_removals() {
+    let mut hub = Hub::with(&[("one", "test")]);
+    hub.commit("r1", &two()).unwrap();
+    let mut files = two();
+    files[0].1 = files[0].1.replace("namespace", "namespce");
+    files.truncate(2);
+    let decision = hub.commit("r2", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/x=one held");
+    let decision = hub.commit("r3", &two()[..2]).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/x=one");
+}
+
+#[test]
+fn an_unchanged_application_keeps_the_commit_it_came_with() {
+    let mut hub = Hub::with(&[("one", "test")]);
+    hub.commit("r1", &two()).unwrap();
+    let mut files = two();
+    files[3].1 = config_map("w", "two");
+    let decision = hub.commit("r2", &files).unwrap();
+    let revisions = decision.clusters["one"].placements.iter();
+    let revisions: Vec<_> = revisions
+        .map(|placement| placement.application.revision.as_str())
+        .collect();
+    assert_eq!(revisions, ["r1", "r2"]);
+}
+
+#[test]
+fn only_rows_of_what_changed_are_written() {
+    let mut hub = Hub::with(&[("one", "test")]);
+    let before = hub.commit("r1", &two()).unwrap().last_good;
+    let mut files = two();
+    files[3].1 = config_map("w", "two");
+    let changes = hub
+        .commit("r2", &files)
+        .unwrap()
+        .last_good
+        .changes_since(&before);
+    let documents: Vec<_> = changes.put.documents.keys().map(String::as_str).collect();
+    assert_eq!(documents, ["Application/b"]);
+    assert_eq!(
+        (
+            changes.put.renderings.len(),
+            changes.removed_renderings.len()
+        ),
+        (1, 1)
+    );
+    let same = hub.commit("r3", &files).unwrap().last_good;
+    assert_eq!(same.changes_since(&hub.last_good), Changes::default());
+}
+
+#[test]
+fn an_object_that_moves_to_a_broken_application_is_not_released() {
+    let mut hub = Hub::with(&[("one", "test")]);
+    hub.commit("r1", &two()).unwrap();
+    let mut files = two();
+    files[1] = ("a/z.yaml", config_map("z", "new"));
+    files.push(("b/x.yaml", config_map("x", "one")));
+    files.push(("b/broken.yaml", "kind: Nothing\n".into()));
+    let decision = hub.commit("r2", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/z=new b/w=one held");
+    files.pop();
+    let decision = hub.commit("r3", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/z=new b/w=one b/x=one");
+}
+
+#[test]
+fn an_emptied_repository_is_refused_whole() {
+    let mut hub = Hub::with(&[("one", "test")]);
+    hub.commit("r1", &two()).unwrap();
+    let refused = hub
+        .commit("r2", &[("README.md", "empty".into())])
+        .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "commit r2 holds no Application at all, where there were 2: nothing is changed or removed"
+    );
+}
+
+#[test]
+fn an_application_that_renders_to_nothing_keeps_what_it_had() {
+    let mut hub = Hub::with(&[("one", "test")]);
+    hub.commit("r1", &two()).unwrap();
+    let mut files = two();
+    files.remove(1);
+    let decision = hub.commit("r2", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/x=one b/w=one held");
+}
+
+#[test]
+fn the_owner_keeps_what_a_newcomer_claims_whatever_their_names() {
+    let mut hub = Hub::with(&[("one", "test")]);
+    hub.commit("r1", &two()).unwrap();
+    // `a` comes first by name, and `b` owns w.
+    let mut files = two();
+    files.push(("a/w.yaml", config_map("w", "mine")));
+    let decision = hub.commit("r2", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/x=one b/w=one held");
+    assert_eq!(
+        problems(&decision),
+        [
+            "a/w.yaml:1: ConfigMap shop/w belongs to application b (b/w.yaml:1): application a keeps what it had until one of them gives it up"
+        ]
+    );
+    // Given up by its owner in the same commit it is a move.
+    files.remove(3);
+    files.push(("b/z.yaml", config_map("z", "new")));
+    let decision = hub.commit("r3", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/w=mine a/x=one b/z=new");
+}
+
+#[test]
+fn what_is_not_supported_keeps_what_it_had_everywhere() {
+    let mut hub = Hub::with(&[("one", "test")]);
+    hub.commit("r1", &two()).unwrap();
+    let mut files = two();
+    files[0].1 = application("a", "  rollout: careful\n");
+    files[1].1 = config_map("x", "two");
+    let decision = hub.commit("r2", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/x=one b/w=one held");
+}
+
+/// What can happen to an application's folder in a commit.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Gone,
+    BrokenDocument,
+    BrokenManifest,
+    Good(u8),
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        1 => Just(Fate::Gone),
+        1 => Just(Fate::BrokenDocument),
+        2 => Just(Fate::BrokenManifest),
+        4 => (0u8..8).prop_map(Fate::Good),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Bit n of a good application says whether it holds object n, so objects move between applications.
+    #[test]
+    fn nothing_is_released_by_a_commit_that_is_broken_anywhere(history in prop::collection::vec((fate(), fate()), 1..6)) {
+        let mut hub = Hub::with(&[("one", "test")]);
+        for (index, (a, b)) in history.into_iter().enumerate() {
+            let mut files: Vec<(String, String)> = Vec::new();
+            for (name, fate) in [("a", a), ("b", b)] {
+                let document = application(name, "");
+                let bits = match fate {
+                    Fate::Gone => continue,
+                    Fate::BrokenDocument => {
+                        files.push((format!("{name}/muster.yaml"), format!("{document}  nonsense: 1\n")));
+                        continue;
+                    }
+                    Fate::BrokenManifest => {
+                        files.push((format!("{name}/broken.yaml"), "kind: [".into()));
+                        0
+                    }
+                    Fate::Good(bits) => bits,
+                };
+                files.push((format!("{name}/muster.yaml"), document));
+                for bit in (0..3).filter(|bit| bits & (1 << bit) != 0) {
+                    files.push((format!("{name}/o{bit}.yaml"), config_map(&format!("o{bit}"), name)));
+                }
+            }
+            let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.clone())).collect();
+            let Ok(decision) = hub.commit(&format!("r{index}"), &files) else { continue };
+            if !decision.complete {
+                let held = matches!(decision.clusters["one"].removals, Removals::Held(_));
+                prop_assert!(held, "{:?}", problems(&decision));
+            }
+            let mut seen = std::collections::BTreeSet::new();
+            for placement in &decision.clusters["one"].placements {
+                for object in placement.application.objects() {
+                    prop_assert!(seen.insert(object.key.clone()), "{} is there twice", object.key);
+                }
+            }
+        }
+    }
+}
