@@ -146,8 +146,9 @@ pub fn decide(
                     .or_insert_with(|| format!("application {name} does not render"));
             }
         }
-        // An application that asks for what can't be done keeps even the clusters that it would lose.
-        if application.unsupported.is_some() {
+        // Nor does it leave a cluster before it renders: that, too, is a removal, and the next decision must still
+        // know that it was there.
+        if variants.failed(application) {
             keep(name, last, &labels, &mut wishes);
         }
     }
@@ -162,16 +163,16 @@ pub fn decide(
     problems.extend(variants.problems());
 
     let mut claims = Claims::new(&variants, &locations);
+    let contested = claims::are_possible(wishes.values().flat_map(BTreeMap::values));
     let mut clusters = BTreeMap::new();
     let mut placements: BTreeMap<ApplicationName, BTreeMap<ClusterName, Placement>> =
         BTreeMap::new();
     for (cluster, labels) in labels {
         let wished = wishes.remove(&cluster).unwrap_or_default();
-        let before = last_good.applications.iter().filter_map(|(name, last)| {
-            let placement = last.placements.get(&cluster)?;
-            Some((name.clone(), placement.clone()))
-        });
-        let (settled, newcomer) = claims.settle(wished, before.collect());
+        let (settled, newcomer) = match contested {
+            true => claims.settle(wished, placed_before(&cluster, last_good)),
+            false => (wished, None),
+        };
         if let Some(newcomer) = newcomer {
             held.entry(cluster.clone())
                 .or_insert_with(|| format!("application {newcomer} is held"));
@@ -204,6 +205,17 @@ pub fn decide(
     })
 }
 
+fn placed_before(
+    cluster: &ClusterName,
+    last_good: &LastGood,
+) -> BTreeMap<ApplicationName, Placement> {
+    let placed = last_good.applications.iter().filter_map(|(name, last)| {
+        let placement = last.placements.get(cluster)?;
+        Some((name.clone(), placement.clone()))
+    });
+    placed.collect()
+}
+
 /// The documents of clusters; one that can't be read stays as it was.
 fn cluster_documents(fleet: &Fleet, last_good: &LastGood) -> BTreeMap<ClusterName, Arc<Cluster>> {
     let mut documents = fleet.clusters.clone();
@@ -217,7 +229,7 @@ fn cluster_documents(fleet: &Fleet, last_good: &LastGood) -> BTreeMap<ClusterNam
     documents
 }
 
-/// Leaves an application where and as it was.
+/// Leaves an application where and as it was, on clusters for which nothing better is wished.
 fn keep(
     name: &ApplicationName,
     last: Option<&LastApplication>,
@@ -227,7 +239,9 @@ fn keep(
     let placements = last.iter().flat_map(|last| &last.placements);
     for (cluster, placement) in placements.filter(|(cluster, _)| clusters.contains_key(*cluster)) {
         let wishes = wishes.entry(cluster.clone()).or_default();
-        wishes.insert(name.clone(), placement.clone());
+        wishes
+            .entry(name.clone())
+            .or_insert_with(|| placement.clone());
     }
 }
 

@@ -1,10 +1,10 @@
 //! Two applications that claim one object on a cluster: the owner in the last good state keeps it, the newcomer stays
 //! as it was; where nobody owned it, the first by name owns it.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
-use muster_proto::{ApplicationName, Content, Digest, ObjectKey};
+use muster_proto::{ApplicationName, Content, DesiredApplication, Digest, ObjectKey};
 
 use super::Variants;
 use crate::last_good::Placement;
@@ -12,8 +12,12 @@ use crate::problem::{Location, Problem};
 use crate::render::filled;
 
 type Placements = BTreeMap<ApplicationName, Placement>;
-/// Digests of what is wished and of what was before: clusters with the same have the same outcome.
-type Case = (Vec<Digest>, Vec<(ApplicationName, Digest)>);
+/// What is wished and what was before: clusters with the same have the same outcome. A digest does not tell whose
+/// content it is, so names belong to it.
+type Case = (
+    Vec<(ApplicationName, Digest)>,
+    Vec<(ApplicationName, Digest)>,
+);
 
 /// Settles claims, once for all clusters in the same case.
 pub(super) struct Claims<'a> {
@@ -42,16 +46,7 @@ impl<'a> Claims<'a> {
         mut wished: Placements,
         before: Placements,
     ) -> (Placements, Option<ApplicationName>) {
-        let case = (
-            wished
-                .values()
-                .map(|wish| wish.application.digest())
-                .collect(),
-            before
-                .iter()
-                .map(|(name, last)| (name.clone(), last.application.digest()))
-                .collect(),
-        );
+        let case = (digests(&wished), digests(&before));
         let held = match self.held.get(&case) {
             Some(held) => held.clone(),
             None => {
@@ -116,6 +111,32 @@ impl<'a> Claims<'a> {
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
+}
+
+/// Whether any two applications could collide on any cluster: whether any object is in the renderings of two.
+pub(super) fn are_possible<'p>(placements: impl Iterator<Item = &'p Placement>) -> bool {
+    let mut seen: HashSet<*const DesiredApplication> = HashSet::new();
+    let mut holders: HashMap<ObjectKey, &ApplicationName> = HashMap::new();
+    for placement in placements {
+        let application = &placement.application;
+        if !seen.insert(Arc::as_ptr(application)) {
+            continue;
+        }
+        for key in keys(placement) {
+            let holder = *holders.entry(key).or_insert(&application.name);
+            if *holder != application.name {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+fn digests(placements: &Placements) -> Vec<(ApplicationName, Digest)> {
+    let digest = |(name, placement): (&ApplicationName, &Placement)| {
+        (name.clone(), placement.application.digest())
+    };
+    placements.iter().map(digest).collect()
 }
 
 fn hold(wished: &mut Placements, before: &Placements, name: &ApplicationName) {

@@ -264,6 +264,89 @@ fn what_is_not_supported_keeps_what_it_had_everywhere() {
     assert_eq!(shown(&decision, "one"), "a/x=one b/w=one held");
 }
 
+#[test]
+fn an_application_that_fails_leaves_no_cluster_however_often_it_is_decided() {
+    let targets = |stages: &str| {
+        format!(
+            "  targets:\n  - name: all\n    clusters: {{matchExpressions: [{{key: stage, operator: In, values: [{stages}]}}]}}\n"
+        )
+    };
+    let mut hub = Hub::with(&[("one", "production"), ("two", "test")]);
+    let mut files = two();
+    files[0].1 = application("a", &targets("production, test"));
+    hub.commit("r1", &files).unwrap();
+    files[0].1 = application("a", &targets("test"));
+    files.push(("a/broken.yaml", "kind: [".into()));
+    for _ in 0..3 {
+        let decision = hub.commit("r2", &files).unwrap();
+        assert_eq!(shown(&decision, "one"), "a/x=one b/w=one held");
+    }
+    files.pop();
+    let decision = hub.commit("r3", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "b/w=one");
+}
+
+#[test]
+fn a_cluster_never_takes_what_was_meant_for_others_because_something_broke() {
+    let target = |stage: &str, path: &str| {
+        format!("  - clusters: {{matchLabels: {{stage: {stage}}}}}\n    path: {path}\n")
+    };
+    let (gold, grey) = (target("production", "p"), target("test", "t"));
+    let mut files = vec![
+        (
+            "a/muster.yaml",
+            application("a", &format!("  targets:\n{gold}{grey}")),
+        ),
+        ("a/p/x.yaml", config_map("x", "gold")),
+        ("a/t/x.yaml", config_map("x", "grey")),
+    ];
+    let mut hub = Hub::with(&[("one", "production"), ("two", "test")]);
+    hub.commit("r1", &files).unwrap();
+    // The targets have no names, and one is put before them while all are broken.
+    let first = target("first", "p");
+    files[0].1 = application("a", &format!("  targets:\n{first}{gold}{grey}"));
+    files[1].1 = "kind: [".into();
+    files[2].1 = "kind: [".into();
+    let decision = hub.commit("r2", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/x=gold held");
+    assert_eq!(shown(&decision, "two"), "a/x=grey held");
+}
+
+#[test]
+fn a_claim_is_settled_for_the_applications_of_each_cluster() {
+    // `b` and `c` have equal content, so equal digests, and each collides with `a` on another cluster.
+    let on = |stage: &str| {
+        format!("  targets:\n  - name: all\n    clusters: {{matchLabels: {{stage: {stage}}}}}\n")
+    };
+    let files = [
+        ("a/muster.yaml", application("a", "")),
+        ("a/x.yaml", config_map("x", "one")),
+        ("b/muster.yaml", application("b", &on("test"))),
+        ("b/x.yaml", config_map("x", "two")),
+        ("c/muster.yaml", application("c", &on("production"))),
+        ("c/x.yaml", config_map("x", "two")),
+    ];
+    let mut hub = Hub::with(&[("one", "test"), ("two", "production")]);
+    let decision = hub.commit("r1", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/x=one held");
+    assert_eq!(shown(&decision, "two"), "a/x=one held");
+    assert_eq!(problems(&decision).len(), 2);
+}
+
+#[test]
+fn clusters_with_the_same_content_share_one_allocation() {
+    let mut hub = Hub::with(&[("one", "test"), ("two", "test")]);
+    let mut files = two();
+    files[3].1 = files[1].1.clone();
+    files[2].1 = application("b", "").replace("namespace: shop", "namespace: other");
+    let decision = hub.commit("r1", &files).unwrap();
+    let [one, two] = ["one", "two"].map(|name| &decision.clusters[name].placements);
+    assert!(Arc::ptr_eq(&one[0].application, &two[0].application));
+    // Equal objects of different applications, too.
+    let objects = |at: usize| &one[at].application.objects()[0];
+    assert!(Arc::ptr_eq(objects(0), objects(1)));
+}
+
 /// What can happen to an application's folder in a commit.
 #[derive(Debug, Clone, Copy)]
 enum Fate {

@@ -107,7 +107,11 @@ impl Variants {
                 };
                 (Some(placement), false)
             }
-            Some(Err(_)) => (stand_in(name, cluster, last), true),
+            Some(Err(_)) => {
+                let targets = application.spec.targets.as_ref();
+                let named = targets.is_none_or(|targets| targets[target].name.is_some());
+                (stand_in(name, named, cluster, last), true)
+            }
             // The application asks for what can't be done yet.
             None => (None, true),
         }
@@ -147,18 +151,22 @@ impl Variants {
 }
 
 /// The last good rendering of that variant: the cluster's own, else another cluster's, else whatever the cluster had.
+///
+/// A target without a name is called by its place in the list, and one put before it takes that name over: a cluster
+/// that has anything keeps it then, rather than taking what was meant for others.
 fn stand_in(
     target: &Arc<str>,
+    named: bool,
     cluster: &ClusterName,
     last: Option<&LastApplication>,
 ) -> Option<Placement> {
     let last = last?;
     let own = last.placements.get(cluster);
-    let same_variant = own.filter(|placement| placement.target == *target);
+    let own_variant = own.filter(|placement| !named || placement.target == *target);
     let of_others = || {
         last.placements
             .values()
             .find(|placement| placement.target == *target)
     };
-    same_variant.or_else(of_others).or(own).cloned()
+    own_variant.or_else(of_others).or(own).cloned()
 }
