@@ -9,6 +9,14 @@ use std::sync::Arc;
 use muster_proto::{ClusterName, Desired, Digest, Generation, Rows};
 use tokio::sync::{mpsc, oneshot, watch};
 
+mod launch;
+mod object;
+mod opening;
+mod queue;
+mod running;
+mod state;
+mod work;
+
 /// What the engine must be told before it starts.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
@@ -161,7 +169,7 @@ pub fn start(
     options: EngineOptions,
 ) -> (Engine, impl Future<Output = ()> + Send + 'static) {
     let (engine, inbox, publish) = channel();
-    (engine, run(client, options, inbox, publish))
+    (engine, running::run(client, options, inbox, publish))
 }
 
 /// The two ends: the handle, and what the task holds.
@@ -190,26 +198,4 @@ pub(crate) struct Publish {
     pub(crate) held: watch::Sender<Arc<Desired>>,
     pub(crate) rows: watch::Sender<Arc<Rows>>,
     pub(crate) standing: watch::Sender<Standing>,
-}
-
-async fn run(
-    _client: kube::Client,
-    _options: EngineOptions,
-    mut inbox: mpsc::Receiver<Request>,
-    publish: Publish,
-) {
-    let why = "the engine is not built yet".to_owned();
-    publish
-        .standing
-        .send_replace(Standing::Stopped(why.clone()));
-    while let Some(request) = inbox.recv().await {
-        match request {
-            Request::Accept(_, answer) => {
-                let _ = answer.send(Err(Refused::Stopped(why.clone())));
-            }
-            Request::Stop(_, answer) => {
-                let _ = answer.send(());
-            }
-        }
-    }
 }

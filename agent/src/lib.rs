@@ -17,13 +17,25 @@
 //! The engine never waits for the session: with the hub away it goes on by what the ledger in the cluster holds. A task
 //! that ends, ends the agent, saying which and why. No global state: any number of agents run in one process.
 
+mod apply;
 pub mod backoff;
+mod body;
 pub mod cluster_access;
 pub mod config;
 pub mod credentials;
+mod desired;
+mod discovery;
+mod drift;
 pub mod engine;
 pub mod enrol;
+mod graph;
+mod health;
+mod inventory;
+mod ledger;
+mod live;
 mod membership;
+mod plan;
+mod report;
 pub mod session;
 
 #[cfg(test)]

@@ -1,0 +1,345 @@
+//! Writes to the API server, one object at a time: server-side apply, delete, look. Async, without any state.
+//!
+//! In: a kind, an identity and bytes. Out: what is there afterwards, or a [`Failure`] that a person can read and the
+//! engine can time. Values of Secrets are in no failure.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use http::Method;
+use kube::Client;
+use kube::core::{DynamicObject, ObjectList, Status};
+use muster_proto::ObjectKey;
+use serde_json::{Value, json};
+
+use crate::discovery::Kind;
+use crate::drift::MANAGER;
+use crate::graph;
+use crate::health;
+
+pub(crate) mod namespace;
+
+/// No single call may take longer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Asks for metadata instead of whole objects.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+/// Why a call did not do what it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    /// For people.
+    pub(crate) message: String,
+    /// The API server is away or busy, and nothing is wrong with the object.
+    pub(crate) passing: bool,
+    /// HTTP status, 0 when none came.
+    pub(crate) code: u16,
+}
+
+/// What a delete led to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Removed {
+    /// It is not there any more.
+    Gone,
+    /// It is being deleted: finalizers, or a grace period.
+    Going,
+    /// Another object has its name now, or nobody is sure: look again.
+    Other,
+}
+
+/// Who does it.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    /// To the API server.
+    pub(crate) client: Client,
+    /// `namespace/name` of a ServiceAccount to impersonate; empty: ourselves.
+    pub(crate) service_account: String,
+}
+
+/// Applies one object by server-side apply and returns it as it is then. `make_namespace` says that Git does not
+/// state its namespace, which is then created when it is absent.
+pub(crate) async fn apply(
+    writer: &Writer,
+    kind: &Kind,
+    key: &ObjectKey,
+    body: Vec<u8>,
+    make_namespace: bool,
+) -> Result<DynamicObject, Failure> {
+    let path = format!(
+        "{}?fieldManager={MANAGER}&force=true",
+        kind.path(&key.namespace, Some(&key.name))
+    );
+    let accept = accept(kind);
+    let patch = |body| {
+        let request = http::Request::builder()
+            .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
+            .header(http::header::ACCEPT, accept);
+        call(writer, key, request, Method::PATCH, &path, body)
+    };
+    match patch(body.clone()).await {
+        Err(failure) if make_namespace && misses_namespace(&failure, key) => {
+            create_namespace(writer, &key.namespace).await?;
+            patch(body).await
+        }
+        answer => answer,
+    }
+}
+
+/// Deletes one object, and only the one with this UID.
+pub(crate) async fn remove(
+    writer: &Writer,
+    kind: &Kind,
+    key: &ObjectKey,
+    uid: &str,
+) -> Result<Removed, Failure> {
+    let path = kind.path(&key.namespace, Some(&key.name));
+    let options = json!({
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "preconditions": {"uid": uid},
+        "propagationPolicy": "Background",
+    });
+    let request = http::Request::builder().header(http::header::CONTENT_TYPE, "application/json");
+    let body = serde_json::to_vec(&options).expect("plain data can be written");
+    match call::<Value>(writer, key, request, Method::DELETE, &path, body).await {
+        Ok(answer) if answer.pointer("/metadata/deletionTimestamp").is_some() => Ok(Removed::Going),
+        // A Status of success, or the object as it was when it went.
+        Ok(_) => Ok(Removed::Gone),
+        Err(failure) if failure.code == 404 => Ok(Removed::Gone),
+        Err(failure) if failure.code == 409 => Ok(Removed::Other),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Looks at one object; `None` when it is not there.
+pub(crate) async fn get(
+    client: &Client,
+    kind: &Kind,
+    key: &ObjectKey,
+) -> Result<Option<DynamicObject>, Failure> {
+    let path = kind.path(&key.namespace, Some(&key.name));
+    let request = http::Request::builder().header(http::header::ACCEPT, accept(kind));
+    match call(
+        &ourselves(client),
+        key,
+        request,
+        Method::GET,
+        &path,
+        Vec::new(),
+    )
+    .await
+    {
+        Ok(object) => Ok(Some(object)),
+        Err(failure) if failure.code == 404 => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Looks which of these names are there, with one metadata-only list (page by page) instead of a call per object.
+pub(crate) async fn look(
+    client: &Client,
+    kind: &Kind,
+    namespace: &str,
+    names: &BTreeSet<String>,
+) -> Result<Vec<DynamicObject>, Failure> {
+    let mut found = Vec::new();
+    let mut next = String::new();
+    let key = ObjectKey {
+        group: kind.resource.group.clone(),
+        kind: kind.resource.kind.clone(),
+        namespace: namespace.to_owned(),
+        name: String::new(),
+    };
+    loop {
+        let mut path = format!("{}?limit=500", kind.path(namespace, None));
+        if let (Some(only), 1) = (names.first(), names.len()) {
+            path.push_str(&format!("&fieldSelector=metadata.name%3D{only}"));
+        }
+        if !next.is_empty() {
+            path.push_str(&format!("&continue={next}"));
+        }
+        let request = http::Request::builder().header(http::header::ACCEPT, METADATA_LIST);
+        let page: ObjectList<DynamicObject> = call(
+            &ourselves(client),
+            &key,
+            request,
+            Method::GET,
+            &path,
+            Vec::new(),
+        )
+        .await?;
+        let wanted = |object: &DynamicObject| {
+            object
+                .metadata
+                .name
+                .as_ref()
+                .is_some_and(|name| names.contains(name))
+        };
+        found.extend(page.items.into_iter().filter(wanted));
+        match page.metadata.continue_ {
+            Some(more) if !more.is_empty() => next = more,
+            _ => return Ok(found),
+        }
+    }
+}
+
+fn ourselves(client: &Client) -> Writer {
+    Writer {
+        client: client.clone(),
+        service_account: String::new(),
+    }
+}
+
+/// Kinds without a health rule are known by their metadata.
+fn accept(kind: &Kind) -> &'static str {
+    if health::reads_status(&kind.resource.group, &kind.resource.kind) {
+        "application/json"
+    } else {
+        METADATA
+    }
+}
+
+async fn create_namespace(writer: &Writer, name: &str) -> Result<(), Failure> {
+    let key = graph::namespace_key(name);
+    let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let body = serde_json::to_vec(&body).expect("plain data can be written");
+    let request = http::Request::builder().header(http::header::CONTENT_TYPE, "application/json");
+    let path = format!("/api/v1/namespaces?fieldManager={MANAGER}");
+    match call::<Value>(writer, &key, request, Method::POST, &path, body).await {
+        Ok(_) => Ok(()),
+        Err(failure) if failure.code == 409 => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn misses_namespace(failure: &Failure, key: &ObjectKey) -> bool {
+    failure.code == 404
+        && !key.namespace.is_empty()
+        && failure
+            .message
+            .contains(&format!("namespaces {:?} not found", key.namespace))
+}
+
+async fn call<T: serde::de::DeserializeOwned>(
+    writer: &Writer,
+    key: &ObjectKey,
+    mut request: http::request::Builder,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<T, Failure> {
+    if let Some((namespace, name)) = writer.service_account.split_once('/') {
+        request = request.header(
+            "Impersonate-User",
+            format!("system:serviceaccount:{namespace}:{name}"),
+        );
+    }
+    let request = request.method(method).uri(path).body(body);
+    let request = request.map_err(|error| Failure {
+        message: format!("{path:?} is no address: {error}"),
+        passing: false,
+        code: 0,
+    })?;
+    match tokio::time::timeout(TIMEOUT, writer.client.request(request)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(failure(key, &error)),
+        Err(_) => Err(Failure {
+            message: format!(
+                "the API server did not answer within {} s",
+                TIMEOUT.as_secs()
+            ),
+            passing: true,
+            code: 0,
+        }),
+    }
+}
+
+/// What people are told. The API server's messages quote values, which a Secret's must not be.
+fn failure(key: &ObjectKey, error: &kube::Error) -> Failure {
+    match error {
+        kube::Error::Api(status) => {
+            let secret = key.group.is_empty() && key.kind == "Secret";
+            Failure {
+                message: if secret {
+                    nameless(status)
+                } else {
+                    status.message.clone()
+                },
+                passing: status.code == 429 || status.code >= 500,
+                code: status.code,
+            }
+        }
+        error => Failure {
+            message: format!("the API server can't be reached: {error}"),
+            passing: true,
+            code: 0,
+        },
+    }
+}
+
+fn nameless(status: &Status) -> String {
+    let missing_namespace = status
+        .details
+        .as_ref()
+        .is_some_and(|details| details.kind == "namespaces");
+    if missing_namespace {
+        // Names no value of the Secret.
+        return status.message.clone();
+    }
+    let fields: BTreeSet<&str> = status
+        .details
+        .iter()
+        .flat_map(|details| &details.causes)
+        .map(|cause| cause.field.as_str())
+        .collect();
+    let fields = fields.into_iter().collect::<Vec<_>>().join(", ");
+    format!(
+        "the API server refused it: {} ({}) {fields}",
+        status.reason, status.code
+    )
+    .trim_end()
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(kind: &str) -> Failure {
+        let key = ObjectKey {
+            group: String::new(),
+            kind: kind.into(),
+            namespace: "n".into(),
+            name: "x".into(),
+        };
+        let status =
+            Status::failure("data[p]: Invalid value: \"hunter2\"", "Invalid").with_code(422);
+        failure(&key, &kube::Error::Api(Box::new(status)))
+    }
+
+    #[test]
+    fn a_failure_carries_the_servers_words_but_no_value_of_a_secret() {
+        assert_eq!(
+            refused("ConfigMap").message,
+            "data[p]: Invalid value: \"hunter2\""
+        );
+        assert_eq!(
+            refused("Secret").message,
+            "the API server refused it: Invalid (422)"
+        );
+    }
+
+    #[test]
+    fn a_refusal_stands_and_a_busy_server_passes() {
+        assert!(!refused("ConfigMap").passing);
+        let busy = Status::failure("later", "TooManyRequests").with_code(429);
+        assert!(
+            failure(
+                &graph::namespace_key("n"),
+                &kube::Error::Api(Box::new(busy))
+            )
+            .passing
+        );
+    }
+}

@@ -1,0 +1,435 @@
+//! A desired state placed in this cluster: namespaces filled in by scope, every object under its one identity, and
+//! applications that claim an object of another held back. Pure.
+//!
+//! In: the desired state, what is known of the cluster's kinds, who owns what already. Out: [`Resolved`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster_proto::{
+    ApplicationName, Content, Desired, DesiredApplication, Digest, Object, ObjectKey, Settings,
+};
+
+use crate::body;
+use crate::discovery::{Catalogue, Kind};
+use crate::graph::{self, Definitions};
+
+/// One object as it is wanted in this cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// Whose it is.
+    pub(crate) application: ApplicationName,
+    /// How its application wants it done.
+    pub(crate) settings: Arc<Settings>,
+    /// As Git states it.
+    pub(crate) object: Arc<Object>,
+    /// What the cluster knows of its kind.
+    pub(crate) kind: Arc<Kind>,
+    /// Of the bytes we would send.
+    pub(crate) digest: Digest,
+}
+
+/// An object that has no place yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unplaced {
+    /// As stated; the namespace of its application is filled in where it states none.
+    pub(crate) key: ObjectKey,
+    /// Its apiVersion.
+    pub(crate) api_version: String,
+    /// Whose it is.
+    pub(crate) application: ApplicationName,
+    /// Why, for people.
+    pub(crate) why: String,
+    /// Its definition is on its way: nothing is wrong yet.
+    pub(crate) awaited: bool,
+}
+
+/// A desired state, placed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Resolved {
+    /// By identity.
+    pub(crate) wanted: BTreeMap<Arc<ObjectKey>, Wanted>,
+    /// Objects of kinds that the cluster does not serve (yet), or without a namespace.
+    pub(crate) unplaced: Vec<Unplaced>,
+    /// Applications that are left as they are, and why.
+    pub(crate) held: BTreeMap<ApplicationName, String>,
+    /// Objects that Git states in an application that is held: not wanted now, and no less stated.
+    spoken_for: BTreeSet<ObjectKey>,
+    /// The CustomResourceDefinitions among the wanted.
+    pub(crate) definitions: Definitions,
+}
+
+impl Resolved {
+    /// Does Git state this object although it is not among the wanted? Because its application is held, or because an
+    /// object without a place could be this one. Then it must not be taken for one that left Git.
+    pub(crate) fn may_become(&self, key: &ObjectKey) -> bool {
+        if self.spoken_for.contains(key) {
+            return true;
+        }
+        self.unplaced.iter().any(|unplaced| {
+            let stated = &unplaced.key;
+            stated.group == key.group
+                && stated.kind == key.kind
+                && stated.name == key.name
+                && (stated.namespace == key.namespace
+                    || stated.namespace.is_empty()
+                    || key.namespace.is_empty())
+        })
+    }
+}
+
+/// Places a desired state. `owner` says which application an object belongs to already; `before` is the last result,
+/// whose digests are taken over for objects that did not change.
+pub(crate) fn resolve(
+    desired: &Desired,
+    catalogue: &Catalogue,
+    owner: impl Fn(&ObjectKey) -> Option<ApplicationName>,
+    before: &Resolved,
+) -> Resolved {
+    let mut resolved = Resolved::default();
+    let claims = claims(desired, catalogue);
+    for application in &desired.applications {
+        if let Content::Keep(why) = &application.content {
+            resolved.held.insert(application.name.clone(), why.clone());
+        }
+    }
+    for (key, claimants) in &claims {
+        let kept_owner = owner(key).filter(|owner| desired.application(owner.as_str()).is_some());
+        let kept_elsewhere = kept_owner
+            .filter(|owner| resolved.held.contains_key(owner) && !claimants.contains(owner));
+        let keeper = match kept_elsewhere {
+            // Left as it is on purpose, and this object with it.
+            Some(owner) => owner,
+            None if claimants.len() > 1 => owner(key)
+                .filter(|owner| claimants.contains(owner))
+                .unwrap_or_else(|| claimants[0].clone()),
+            None => continue,
+        };
+        for claimant in claimants.iter().filter(|claimant| **claimant != keeper) {
+            let why = format!(
+                "{key} belongs to application {keeper}: {claimant} can't claim it too, and is left as it is"
+            );
+            resolved.held.entry(claimant.clone()).or_insert(why);
+        }
+    }
+    resolved.spoken_for = claims
+        .into_iter()
+        .filter(|(_, claimants)| {
+            claimants
+                .iter()
+                .any(|name| resolved.held.contains_key(name))
+        })
+        .map(|(key, _)| key)
+        .collect();
+    for application in &desired.applications {
+        if !resolved.held.contains_key(&application.name) {
+            place(application, catalogue, before, &mut resolved);
+        }
+    }
+    for unplaced in &mut resolved.unplaced {
+        let kind = (unplaced.key.group.clone(), unplaced.key.kind.clone());
+        if let Some(definition) = resolved.definitions.get(&kind) {
+            unplaced.why = format!("waits for {definition}");
+            unplaced.awaited = true;
+        }
+    }
+    resolved
+}
+
+/// Who claims what, in the order of the applications' names.
+fn claims(desired: &Desired, catalogue: &Catalogue) -> BTreeMap<ObjectKey, Vec<ApplicationName>> {
+    let mut claims: BTreeMap<ObjectKey, Vec<ApplicationName>> = BTreeMap::new();
+    for application in &desired.applications {
+        let Content::Objects { settings, objects } = &application.content else {
+            continue;
+        };
+        for object in objects {
+            let kind = catalogue.kind(&object.api_version, &object.key.kind);
+            let key = match kind {
+                Some(kind) => identity(object, kind, settings),
+                None => stated(object, settings),
+            };
+            let claimants = claims.entry(key).or_default();
+            if claimants.last() != Some(&application.name) {
+                claimants.push(application.name.clone());
+            }
+        }
+    }
+    claims
+}
+
+fn place(
+    application: &DesiredApplication,
+    catalogue: &Catalogue,
+    before: &Resolved,
+    resolved: &mut Resolved,
+) {
+    let Content::Objects { settings, objects } = &application.content else {
+        return;
+    };
+    let settings = Arc::new(settings.clone());
+    for object in objects {
+        let unplaced = |why: String| Unplaced {
+            key: stated(object, &settings),
+            api_version: object.api_version.clone(),
+            application: application.name.clone(),
+            why,
+            awaited: false,
+        };
+        let Some(kind) = catalogue.kind(&object.api_version, &object.key.kind) else {
+            let why = if catalogue.knows(&object.api_version) {
+                format!(
+                    "this cluster does not serve {} in {}: install its CustomResourceDefinition, or correct apiVersion and kind",
+                    object.key.kind, object.api_version
+                )
+            } else {
+                format!(
+                    "nothing is known of {} yet: the API server has not answered",
+                    object.api_version
+                )
+            };
+            resolved.unplaced.push(unplaced(why));
+            continue;
+        };
+        let key = identity(object, kind, &settings);
+        if kind.namespaced && key.namespace.is_empty() {
+            let why = format!(
+                "{} lives in a namespace and states none: set metadata.namespace, or the application's namespace",
+                object.key
+            );
+            resolved.unplaced.push(unplaced(why));
+            continue;
+        }
+        if graph::is_definition(&key)
+            && let Some(defined) = graph::defines(&object.value())
+        {
+            resolved.definitions.insert(defined, key.clone());
+        }
+        let known = before.wanted.get_key_value(&key).filter(|(_, known)| {
+            known.object.digest == object.digest && known.application == application.name
+        });
+        let (key, digest) = match known {
+            Some((key, known)) => (key.clone(), known.digest),
+            None => {
+                let digest = body::of(object, &key, &application.name).digest;
+                (Arc::new(key), digest)
+            }
+        };
+        let wanted = Wanted {
+            application: application.name.clone(),
+            settings: settings.clone(),
+            object: object.clone(),
+            kind: kind.clone(),
+            digest,
+        };
+        if resolved.wanted.contains_key(&key) {
+            resolved.unplaced.push(unplaced(format!(
+                "{key} is stated twice, with and without its namespace"
+            )));
+            continue;
+        }
+        resolved.wanted.insert(key, wanted);
+    }
+}
+
+/// Identity in this cluster: the namespace filled in, or dropped from what has none.
+fn identity(object: &Object, kind: &Kind, settings: &Settings) -> ObjectKey {
+    if kind.namespaced {
+        stated(object, settings)
+    } else {
+        ObjectKey {
+            namespace: String::new(),
+            ..object.key.clone()
+        }
+    }
+}
+
+fn stated(object: &Object, settings: &Settings) -> ObjectKey {
+    let mut key = object.key.clone();
+    if key.namespace.is_empty() {
+        key.namespace.clone_from(&settings.namespace);
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::Kinds;
+    use kube::core::ApiResource;
+    use muster_proto::{DigestKey, Removals};
+    use serde_json::{Value, json};
+
+    fn catalogue() -> Catalogue {
+        let kind = |kind: &str, plural: &str, namespaced| {
+            let resource = ApiResource {
+                group: String::new(),
+                version: "v1".into(),
+                api_version: "v1".into(),
+                kind: kind.into(),
+                plural: plural.into(),
+            };
+            (
+                kind.to_owned(),
+                Arc::new(Kind {
+                    resource,
+                    namespaced,
+                    has_status: false,
+                    listable: true,
+                }),
+            )
+        };
+        let mut catalogue = Catalogue::default();
+        let kinds = Kinds::from([
+            kind("ConfigMap", "configmaps", true),
+            kind("Namespace", "namespaces", false),
+        ]);
+        catalogue.learn("v1", kinds);
+        catalogue
+    }
+
+    fn application(name: &str, namespace: &str, objects: &[Value]) -> Arc<DesiredApplication> {
+        let key = DigestKey::new([0; 32]);
+        let settings = Settings {
+            namespace: namespace.into(),
+            ..Settings::default()
+        };
+        let objects = objects
+            .iter()
+            .map(|object| Arc::new(Object::new(object, &key).unwrap()))
+            .collect();
+        Arc::new(DesiredApplication::new(
+            name.parse().unwrap(),
+            String::new(),
+            settings,
+            objects,
+        ))
+    }
+
+    fn desired(applications: Vec<Arc<DesiredApplication>>) -> Desired {
+        Desired::new(1, applications, Removals::Released, Vec::new())
+    }
+
+    fn config(name: &str, namespace: Option<&str>) -> Value {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}})
+    }
+
+    fn keys(resolved: &Resolved) -> Vec<String> {
+        resolved.wanted.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_applications_namespace_fills_what_states_none_and_only_namespaced_kinds() {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "namespace": "odd"}});
+        let state = desired(vec![application(
+            "a",
+            "web",
+            &[config("x", None), config("y", Some("db")), namespace],
+        )]);
+        let resolved = resolve(&state, &catalogue(), |_| None, &Resolved::default());
+        assert_eq!(
+            keys(&resolved),
+            ["ConfigMap db/y", "ConfigMap web/x", "Namespace n"]
+        );
+    }
+
+    #[test]
+    fn an_object_without_namespace_or_kind_is_unplaced_and_says_why() {
+        let cart = json!({"apiVersion": "shop.io/v1", "kind": "Cart", "metadata": {"name": "c"}});
+        let state = desired(vec![application("a", "", &[config("x", None), cart])]);
+        let mut known = catalogue();
+        known.learn("shop.io/v1", Kinds::new());
+        let resolved = resolve(&state, &known, |_| None, &Resolved::default());
+        assert!(resolved.wanted.is_empty());
+        assert!(
+            resolved.unplaced[0].why.contains("states none"),
+            "{}",
+            resolved.unplaced[0].why
+        );
+        assert!(
+            resolved.unplaced[1]
+                .why
+                .contains("does not serve Cart in shop.io/v1")
+        );
+        let mut placed = resolved.unplaced[1].key.clone();
+        placed.namespace = "anywhere".into();
+        assert!(resolved.may_become(&placed));
+    }
+
+    #[test]
+    fn the_owner_keeps_an_object_that_two_claim_and_the_newcomer_is_held() {
+        let state = desired(vec![
+            application("a", "web", &[config("x", None), config("only-a", None)]),
+            application(
+                "b",
+                "other",
+                &[config("x", Some("web")), config("only-b", None)],
+            ),
+        ]);
+        for (owner, held, left) in [
+            (Some("b"), "a", "ConfigMap other/only-b"),
+            (None, "b", "ConfigMap web/only-a"),
+        ] {
+            let owner = |_: &ObjectKey| owner.map(|owner| owner.parse().unwrap());
+            let resolved = resolve(&state, &catalogue(), owner, &Resolved::default());
+            let why = &resolved.held[held];
+            assert!(
+                why.contains("application a") || why.contains("application b"),
+                "{why}"
+            );
+            assert!(
+                why.contains("a can't claim") || why.contains("b can't claim"),
+                "{why}"
+            );
+            assert_eq!(resolved.held.len(), 1);
+            assert!(keys(&resolved).contains(&left.to_owned()));
+            assert_eq!(resolved.wanted.len(), 2);
+        }
+    }
+
+    #[test]
+    fn what_an_application_without_a_rendering_owns_is_not_handed_over() {
+        let kept = DesiredApplication::keep(
+            "a".parse().unwrap(),
+            String::new(),
+            "does not render".into(),
+        );
+        let state = desired(vec![
+            Arc::new(kept),
+            application("b", "web", &[config("x", None)]),
+        ]);
+        let resolved = resolve(
+            &state,
+            &catalogue(),
+            |_| Some("a".parse().unwrap()),
+            &Resolved::default(),
+        );
+        assert!(resolved.held["b"].contains("belongs to application a"));
+        assert!(resolved.wanted.is_empty());
+    }
+
+    #[test]
+    fn an_object_that_moved_belongs_to_the_one_who_states_it() {
+        let state = desired(vec![
+            application("a", "web", &[]),
+            application("b", "web", &[config("x", None)]),
+        ]);
+        let resolved = resolve(
+            &state,
+            &catalogue(),
+            |_| Some("a".parse().unwrap()),
+            &Resolved::default(),
+        );
+        assert!(resolved.held.is_empty());
+        assert_eq!(
+            resolved
+                .wanted
+                .values()
+                .next()
+                .unwrap()
+                .application
+                .as_str(),
+            "b"
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! Which kinds this cluster serves: scope, plural name, and whether a kind has a status. Asked per API version in
+//! use, kept until told to forget.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
+use kube::Client;
+use kube::core::ApiResource;
+
+/// One kind in one version.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Kind {
+    /// Group, version, kind, plural.
+    pub(crate) resource: ApiResource,
+    /// Lives in namespaces.
+    pub(crate) namespaced: bool,
+    /// Has the subresource `status`, so a controller is expected to write it.
+    pub(crate) has_status: bool,
+    /// Can be listed and watched.
+    pub(crate) listable: bool,
+}
+
+impl Kind {
+    /// `/apis/apps/v1/namespaces/web/deployments`, and the name when one is given.
+    pub(crate) fn path(&self, namespace: &str, name: Option<&str>) -> String {
+        let resource = &self.resource;
+        let mut path = if resource.group.is_empty() {
+            format!("/api/{}", resource.version)
+        } else {
+            format!("/apis/{}/{}", resource.group, resource.version)
+        };
+        if self.namespaced && !namespace.is_empty() {
+            path.push_str("/namespaces/");
+            path.push_str(namespace);
+        }
+        path.push('/');
+        path.push_str(&resource.plural);
+        if let Some(name) = name {
+            path.push('/');
+            path.push_str(name);
+        }
+        path
+    }
+}
+
+/// The kinds of one API version, by kind.
+pub(crate) type Kinds = BTreeMap<String, Arc<Kind>>;
+
+/// What has been asked so far, by API version.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Catalogue {
+    versions: BTreeMap<String, Kinds>,
+}
+
+impl Catalogue {
+    /// The kind, when the cluster serves it.
+    pub(crate) fn kind(&self, api_version: &str, kind: &str) -> Option<&Arc<Kind>> {
+        self.versions.get(api_version)?.get(kind)
+    }
+
+    /// Has this API version been asked for?
+    pub(crate) fn knows(&self, api_version: &str) -> bool {
+        self.versions.contains_key(api_version)
+    }
+
+    /// Takes an answer in; true when it differs from the one before.
+    pub(crate) fn learn(&mut self, api_version: &str, kinds: Kinds) -> bool {
+        let old = self.versions.insert(api_version.to_owned(), kinds);
+        old.as_ref() != self.versions.get(api_version)
+    }
+}
+
+/// Asks which kinds an API version has; none when the cluster does not serve it.
+pub(crate) async fn ask(client: &Client, api_version: &str) -> Result<Kinds, kube::Error> {
+    let list = if api_version.contains('/') {
+        client.list_api_group_resources(api_version).await
+    } else {
+        client.list_core_api_resources(api_version).await
+    };
+    match list {
+        Ok(list) => Ok(kinds_of(api_version, &list)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Kinds::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Every listable kind in its group's preferred version.
+///
+/// # Errors
+/// When any group does not answer: the caller must not take a part for the whole.
+pub(crate) async fn ask_everything(client: &Client) -> Result<Vec<Arc<Kind>>, kube::Error> {
+    let mut versions = vec!["v1".to_owned()];
+    for group in client.list_api_groups().await?.groups {
+        let preferred = group
+            .preferred_version
+            .or(group.versions.into_iter().next());
+        versions.extend(preferred.map(|version| version.group_version));
+    }
+    let mut all = Vec::new();
+    for version in versions {
+        let kinds = ask(client, &version).await?;
+        all.extend(kinds.into_values().filter(|kind| kind.listable));
+    }
+    Ok(all)
+}
+
+/// The kind under whatever version the cluster serves it, the given one first.
+pub(crate) async fn find(
+    client: &Client,
+    api_version: &str,
+    kind: &str,
+) -> Result<Option<Arc<Kind>>, kube::Error> {
+    if let Some(found) = ask(client, api_version).await?.remove(kind) {
+        return Ok(Some(found));
+    }
+    let Some((group, _)) = api_version.split_once('/') else {
+        return Ok(None);
+    };
+    for served in client.list_api_groups().await?.groups {
+        if served.name != group {
+            continue;
+        }
+        for version in served.versions {
+            if let Some(found) = ask(client, &version.group_version).await?.remove(kind) {
+                return Ok(Some(found));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn kinds_of(api_version: &str, list: &APIResourceList) -> Kinds {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let has_status = |plural: &str| {
+        let status = format!("{plural}/status");
+        list.resources
+            .iter()
+            .any(|resource| resource.name == status)
+    };
+    list.resources
+        .iter()
+        .filter(|resource| !resource.name.contains('/'))
+        .map(|resource| {
+            let kind = Kind {
+                resource: ApiResource {
+                    group: group.to_owned(),
+                    version: version.to_owned(),
+                    api_version: api_version.to_owned(),
+                    kind: resource.kind.clone(),
+                    plural: resource.name.clone(),
+                },
+                namespaced: resource.namespaced,
+                has_status: has_status(&resource.name),
+                listable: ["list", "watch"]
+                    .iter()
+                    .all(|verb| resource.verbs.iter().any(|have| have == verb)),
+            };
+            (resource.kind.clone(), Arc::new(kind))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn kinds_are_read_with_scope_and_status_and_subresources_are_none() {
+        let list: APIResourceList = serde_json::from_value(json!({"groupVersion": "apps/v1", "resources": [
+            {"name": "deployments", "singularName": "", "namespaced": true, "kind": "Deployment", "verbs": ["list", "watch"]},
+            {"name": "deployments/status", "singularName": "", "namespaced": true, "kind": "Deployment", "verbs": ["get"]},
+            {"name": "reviews", "singularName": "", "namespaced": false, "kind": "Review", "verbs": ["create"]}]}))
+        .unwrap();
+        let kinds = kinds_of("apps/v1", &list);
+        assert_eq!(kinds.len(), 2);
+        let deployment = &kinds["Deployment"];
+        assert!(deployment.namespaced && deployment.has_status && deployment.listable);
+        assert_eq!(
+            deployment.path("web", Some("front")),
+            "/apis/apps/v1/namespaces/web/deployments/front"
+        );
+        assert!(!kinds["Review"].listable);
+    }
+}

@@ -1,0 +1,240 @@
+//! What the engine knows of one object, and what it says of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_proto::{Drift, DriftKind, HealthStatus, ObjectKey, SyncStatus, Timestamp};
+use tokio::time::Instant;
+
+use crate::apply::Failure;
+use crate::desired::resolved::Wanted;
+use crate::drift;
+use crate::inventory::Entry;
+use crate::live::Sight;
+use crate::plan::{self, Guards, Step};
+use crate::report::Line;
+
+/// One object: wanted, ours, or both.
+#[derive(Debug, Default)]
+pub(crate) struct Tracked {
+    /// What Git wants of it.
+    pub(crate) wanted: Option<Wanted>,
+    /// What the inventory says.
+    pub(crate) entry: Option<Entry>,
+    /// What was seen.
+    pub(crate) sight: Sight,
+    /// What last happened to it behind Git's back.
+    pub(crate) drift: Option<Drift>,
+    /// A call about it is on its way.
+    pub(crate) flying: bool,
+    /// It is being looked at, to learn what an event did not say.
+    pub(crate) looking: bool,
+    /// What it waits for; empty when it waits for nothing.
+    pub(crate) waits: String,
+    /// The last call failed.
+    pub(crate) failure: Option<Failure>,
+    /// How often in a row.
+    pub(crate) failures: u32,
+    /// May not be removed, found out while trying.
+    pub(crate) blocked: Option<String>,
+    /// Nothing is tried before.
+    pub(crate) not_before: Option<Instant>,
+    /// Corrections in short order.
+    pub(crate) streak: u32,
+    /// When it was last corrected.
+    pub(crate) corrected: Option<Instant>,
+}
+
+impl Tracked {
+    /// What to do with it.
+    pub(crate) fn step(&self, key: &ObjectKey, guards: &Guards) -> Step {
+        plan::step(
+            key,
+            self.wanted.as_ref(),
+            self.entry.as_ref(),
+            &self.sight,
+            guards,
+        )
+    }
+
+    /// Neither wanted nor ours.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.wanted.is_none() && self.entry.is_none()
+    }
+
+    /// A new desired state: whatever failed may pass now.
+    pub(crate) fn forgive(&mut self) {
+        self.failure = None;
+        self.failures = 0;
+        self.blocked = None;
+        self.not_before = None;
+        self.waits.clear();
+    }
+
+    /// Drift that nobody has put right.
+    pub(crate) fn standing_drift(&self) -> Option<&Drift> {
+        self.drift
+            .as_ref()
+            .filter(|drift| drift.repaired_at.is_none())
+    }
+
+    /// Notes that it was found changed; true when that is news.
+    pub(crate) fn note_drift(
+        &mut self,
+        kind: DriftKind,
+        changed: drift::Changed,
+        now: Timestamp,
+    ) -> bool {
+        let count = match &mut self.drift {
+            Some(standing) if standing.repaired_at.is_none() => {
+                let news = standing.kind != kind || standing.fields != changed.fields;
+                standing.kind = kind;
+                standing.fields = changed.fields;
+                standing.manager = changed.manager;
+                return news;
+            }
+            Some(before) => before.count,
+            None => 0,
+        };
+        self.drift = Some(Drift {
+            kind,
+            fields: changed.fields,
+            manager: changed.manager,
+            at: now,
+            repaired_at: None,
+            count: count + 1,
+        });
+        true
+    }
+
+    /// A call failed: when to try again.
+    pub(crate) fn failed(&mut self, failure: Failure, now: Instant) -> Instant {
+        self.failures += 1;
+        let doublings = self.failures.min(9) - 1;
+        let wait = if failure.passing {
+            Duration::from_millis(500 << doublings).min(Duration::from_secs(60))
+        } else {
+            Duration::from_secs(2 << doublings).min(Duration::from_secs(300))
+        };
+        self.failure = Some(failure);
+        let at = now + wait;
+        self.not_before = Some(at);
+        at
+    }
+
+    /// It was applied.
+    pub(crate) fn applied(&mut self, repair: bool, now: Instant, clock: Timestamp) {
+        if repair {
+            let fight = self
+                .corrected
+                .is_some_and(|last| drift::goes_on(self.streak, now - last));
+            self.streak = if fight { self.streak + 1 } else { 1 };
+            self.corrected = Some(now);
+        }
+        if let Some(drift) = self
+            .drift
+            .as_mut()
+            .filter(|drift| drift.repaired_at.is_none())
+        {
+            drift.repaired_at = Some(clock);
+        }
+        self.forgive();
+    }
+
+    /// When the next correction may happen; none: at once.
+    pub(crate) fn patience(&self, now: Instant) -> Option<Instant> {
+        let last = self.corrected?;
+        if !drift::goes_on(self.streak, now - last) {
+            return None;
+        }
+        Some(last + drift::delay(self.streak)).filter(|at| *at > now)
+    }
+
+    /// What to report of it; `None` when there is nothing to say.
+    pub(crate) fn line(
+        &self,
+        key: &Arc<ObjectKey>,
+        guards: &Guards,
+        now: Timestamp,
+    ) -> Option<Line> {
+        let application = match (&self.wanted, &self.entry) {
+            (Some(wanted), _) => wanted.application.clone(),
+            (None, Some(entry)) => entry.application.clone(),
+            (None, None) => return None,
+        };
+        let (sync, mut message) = self.sync(&self.step(key, guards));
+        let (health, why) = match &self.sight {
+            Sight::Present(object) => object.health.at(now),
+            Sight::Absent if sync == SyncStatus::Progressing => (HealthStatus::InProgress, ""),
+            Sight::Absent => (HealthStatus::NotFound, "it is not there"),
+            Sight::Unknown if sync == SyncStatus::Failed => (HealthStatus::Unknown, ""),
+            Sight::Unknown => (HealthStatus::InProgress, ""),
+        };
+        if message.is_empty() && health != HealthStatus::Current {
+            message = why.to_owned();
+        }
+        Some(Line {
+            key: key.clone(),
+            application,
+            wanted: self.wanted.is_some(),
+            sync,
+            health,
+            message,
+            drift: self.drift.clone(),
+        })
+    }
+
+    fn sync(&self, step: &Step) -> (SyncStatus, String) {
+        let failure = || self.failure.as_ref().map(|failure| failure.message.clone());
+        match step {
+            Step::InSync => (SyncStatus::Synced, String::new()),
+            Step::Conflict(why) => (SyncStatus::Failed, why.clone()),
+            Step::Blocked(why) => (SyncStatus::PruneBlocked, why.clone()),
+            Step::Stays(why) => (SyncStatus::Kept, why.clone()),
+            Step::Wait(why) => (SyncStatus::Progressing, why.clone()),
+            Step::Leave(kind) => (
+                SyncStatus::Drifted,
+                format!("{}, and not repaired: self-heal is off", found(*kind)),
+            ),
+            Step::Repair(kind) => match failure() {
+                Some(failure) => (SyncStatus::Failed, failure),
+                None => (
+                    SyncStatus::Drifted,
+                    self.fight().unwrap_or_else(|| found(*kind).into()),
+                ),
+            },
+            Step::Prune if self.blocked.is_some() => (
+                SyncStatus::PruneBlocked,
+                self.blocked.clone().unwrap_or_default(),
+            ),
+            Step::Look | Step::Apply | Step::Prune | Step::Abandon(_) => match failure() {
+                Some(failure) => (SyncStatus::Failed, failure),
+                None => (SyncStatus::Progressing, self.waits.clone()),
+            },
+        }
+    }
+
+    /// Something changes it again and again.
+    fn fight(&self) -> Option<String> {
+        let wait = drift::delay(self.streak);
+        let drift = self.drift.as_ref().filter(|_| !wait.is_zero())?;
+        let who = if drift.manager.is_empty() {
+            "somebody"
+        } else {
+            &drift.manager
+        };
+        Some(format!(
+            "{who} changes {} again and again: it is corrected every {} s",
+            drift.fields.join(", "),
+            wait.as_secs()
+        ))
+    }
+}
+
+fn found(kind: DriftKind) -> &'static str {
+    match kind {
+        DriftKind::Changed => "it was changed in the cluster",
+        DriftKind::Missing => "it was deleted in the cluster",
+        DriftKind::Added => "fields were added in the cluster",
+    }
+}

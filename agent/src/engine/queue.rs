@@ -1,0 +1,88 @@
+//! What waits to be done, in order. A plain value: objects to decide about again, to apply, to remove, to look for.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster_proto::ObjectKey;
+use tokio::time::Instant;
+
+use crate::graph::{self, Stage};
+use crate::live::watches::KindId;
+
+/// Identity, shared.
+pub(crate) type Key = Arc<ObjectKey>;
+
+/// Everything that waits.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// To be decided about (again).
+    pub(crate) dirty: BTreeSet<Key>,
+    /// To be applied, first stage first.
+    pub(crate) applies: BTreeSet<(Stage, Key)>,
+    /// To be applied when what they depend on is there.
+    pub(crate) blocked: BTreeSet<Key>,
+    /// To be removed, last stage first.
+    pub(crate) prunes: BTreeSet<(Reverse<Stage>, Key)>,
+    /// To be removed when what depends on them is gone.
+    pub(crate) held_prunes: BTreeSet<Key>,
+    /// To be looked for, by kind and namespace.
+    pub(crate) looks: BTreeMap<(KindId, String), BTreeSet<Key>>,
+    /// To be decided about again at a time.
+    timers: BTreeSet<(Instant, Key)>,
+}
+
+impl Queue {
+    /// Forgets where an object stood, before it is decided about anew.
+    pub(crate) fn take_out(&mut self, key: &Key) {
+        let stage = graph::stage(&key.group, &key.kind);
+        self.applies.remove(&(stage, key.clone()));
+        self.prunes.remove(&(Reverse(stage), key.clone()));
+        self.blocked.remove(key);
+        self.held_prunes.remove(key);
+    }
+
+    /// Queues an apply.
+    pub(crate) fn apply(&mut self, key: Key) {
+        self.applies
+            .insert((graph::stage(&key.group, &key.kind), key));
+    }
+
+    /// Queues a removal.
+    pub(crate) fn prune(&mut self, key: Key) {
+        self.prunes
+            .insert((Reverse(graph::stage(&key.group, &key.kind)), key));
+    }
+
+    /// Decides about an object again at `at`.
+    pub(crate) fn at(&mut self, at: Instant, key: Key) {
+        self.timers.insert((at, key));
+    }
+
+    /// When the next timer is due.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Moves what is due to `dirty`.
+    pub(crate) fn ring(&mut self, now: Instant) {
+        while self.timers.first().is_some_and(|(at, _)| *at <= now) {
+            let (_, key) = self.timers.pop_first().expect("there is a first one");
+            self.dirty.insert(key);
+        }
+    }
+
+    /// Something that others depend on has changed: all that were blocked are decided about again.
+    pub(crate) fn unblock(&mut self) {
+        self.dirty.append(&mut self.blocked);
+        self.dirty.append(&mut self.held_prunes);
+    }
+
+    /// Nothing is left to decide, apply or remove.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.dirty.is_empty()
+            && self.applies.is_empty()
+            && self.prunes.is_empty()
+            && self.looks.is_empty()
+    }
+}

@@ -1,0 +1,170 @@
+//! The engine's task: opens the ledger, then answers requests, events, outcomes and timers until it is stopped.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::Client;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::state::State;
+use super::{EngineOptions, Publish, Refused, Request, Standing, Stop, opening};
+use crate::ledger::LedgerError;
+use crate::live::watches::Event;
+
+/// Rows are published at most this often.
+const ROWS_EVERY: Duration = Duration::from_millis(100);
+
+/// Runs the engine until every handle is dropped.
+pub(super) async fn run(
+    client: Client,
+    options: EngineOptions,
+    mut inbox: mpsc::Receiver<Request>,
+    publish: Publish,
+) {
+    let why = match begin(&client, &options, &mut inbox, &publish).await {
+        Ok(Some((state, events))) => work(state, events, &mut inbox, &publish).await,
+        Ok(None) => None,
+        Err(why) => Some(why),
+    };
+    let Some(why) = why else { return };
+    tracing::warn!(%why, "the engine has stopped: nothing is written any more");
+    publish
+        .standing
+        .send_replace(Standing::Stopped(why.clone()));
+    while let Some(request) = inbox.recv().await {
+        match request {
+            Request::Accept(_, answer) => {
+                let _ = answer.send(Err(Refused::Stopped(why.clone())));
+            }
+            Request::Stop(_, answer) => {
+                let _ = answer.send(());
+            }
+        }
+    }
+}
+
+/// Opens the ledger, however long that takes; `None` when every handle is gone before.
+async fn begin(
+    client: &Client,
+    options: &EngineOptions,
+    inbox: &mut mpsc::Receiver<Request>,
+    publish: &Publish,
+) -> Result<Option<(State, mpsc::Receiver<Event>)>, String> {
+    let mut wait = Duration::from_millis(500);
+    loop {
+        match opening::open(client, options).await {
+            Ok(opening) => {
+                let (mut state, events) = State::new(client.clone(), opening).await;
+                publish.held.send_replace(state.desired.clone());
+                if let Some(rows) = state.report() {
+                    publish.rows.send_replace(rows);
+                }
+                publish
+                    .standing
+                    .send_replace(Standing::Working(state.cluster.clone()));
+                return Ok(Some((state, events)));
+            }
+            Err(LedgerError::Lost(why)) => return Err(why),
+            Err(error) => {
+                tracing::warn!(%error, "the ledger can't be opened; tried again");
+                publish
+                    .standing
+                    .send_replace(Standing::Starting(error.to_string()));
+            }
+        }
+        let again = tokio::time::sleep(wait);
+        tokio::pin!(again);
+        loop {
+            tokio::select! {
+                () = &mut again => break,
+                request = inbox.recv() => match request {
+                    None => return Ok(None),
+                    Some(Request::Accept(_, answer)) => {
+                        let _ = answer.send(Err(Refused::NotStored("the ledger is not open yet".into())));
+                    }
+                    Some(Request::Stop(why, answer)) => {
+                        let _ = answer.send(());
+                        return Err(reason(why));
+                    }
+                },
+            }
+        }
+        wait = (wait * 2).min(Duration::from_secs(30));
+    }
+}
+
+/// Works until stopped; the reason, or `None` when every handle is gone.
+async fn work(
+    mut state: State,
+    mut events: mpsc::Receiver<Event>,
+    inbox: &mut mpsc::Receiver<Request>,
+    publish: &Publish,
+) -> Option<String> {
+    let mut rows_at = Instant::now();
+    loop {
+        // Whatever else has come is taken in before anything is decided.
+        while let Ok(event) = events.try_recv() {
+            state.event(event);
+        }
+        if let Err(error) = state.launch().await {
+            return Some(error.to_string());
+        }
+        if rows_at <= Instant::now()
+            && let Some(rows) = state.report()
+        {
+            publish.rows.send_replace(rows);
+            rows_at = Instant::now() + ROWS_EVERY;
+        }
+        let wake = state.next_wake(rows_at);
+        tokio::select! {
+            request = inbox.recv() => match request? {
+                Request::Accept(offered, answer) => match state.accept(*offered).await {
+                    Ok(answered) => {
+                        publish.held.send_replace(state.desired.clone());
+                        let _ = answer.send(answered);
+                    }
+                    Err(error) => {
+                        let _ = answer.send(Err(Refused::Stopped(error.to_string())));
+                        return Some(error.to_string());
+                    }
+                },
+                Request::Stop(why, answer) => {
+                    // What is on its way ends; nothing new begins.
+                    while state.flying.next().await.is_some() {}
+                    if why == Stop::Removed
+                        && let Err(error) = state.ledger.release().await
+                    {
+                        tracing::warn!(%error, "the ledger could not be given up");
+                    }
+                    let _ = answer.send(());
+                    return Some(reason(why));
+                }
+            },
+            Some(event) = events.recv() => state.event(event),
+            Some(outcome) = state.flying.next() => state.outcome(outcome),
+            () = tokio::time::sleep_until(wake) => {}
+        }
+    }
+}
+
+fn reason(why: Stop) -> String {
+    match why {
+        Stop::Removed => {
+            "this cluster was removed from the fleet; its objects stay as they are".into()
+        }
+        Stop::Because(why) => why,
+    }
+}
+
+impl State {
+    /// When there is something to do without an event.
+    fn next_wake(&self, rows_at: Instant) -> Instant {
+        let rows = self.rows_changed.then_some(rows_at);
+        let discovery = self.discovery_at.filter(|_| !self.discovering);
+        let unsaved = self.save_not_before.filter(|at| *at > Instant::now());
+        let idle = Instant::now() + Duration::from_secs(3600);
+        let due = [rows, discovery, unsaved, self.queue.next_timer()];
+        due.into_iter().flatten().min().unwrap_or(idle)
+    }
+}

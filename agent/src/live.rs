@@ -1,0 +1,223 @@
+//! What is there now: what we keep of a live object, and one watch per kind in use ([`watches`]).
+//!
+//! In: objects or their metadata, as the API server shows them. Out: a [`LiveObject`], small, because there is one
+//! for every object we own. Pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
+use kube::core::DynamicObject;
+use muster_proto::Digest;
+
+use crate::body::APPLICATION_LABEL;
+use crate::discovery::Kind;
+use crate::drift;
+use crate::health::{self, Health};
+
+pub(crate) mod watches;
+
+/// What we keep of an object that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LiveObject {
+    /// Tells it from another object of the same name.
+    pub(crate) uid: String,
+    /// Of the newest state seen.
+    pub(crate) resource_version: u64,
+    /// Our own managedFields entry; none when we never applied it, or its managedFields were reset.
+    pub(crate) ours: Option<Ours>,
+    /// Its application label.
+    pub(crate) application: Option<String>,
+    /// Somebody else runs it: a controller, or another GitOps tool. For people.
+    pub(crate) foreign: Option<String>,
+    /// A mark that forbids to remove it, as written.
+    pub(crate) keep: Option<String>,
+    /// It is being deleted.
+    pub(crate) terminating: bool,
+    /// Does it work?
+    pub(crate) health: Health,
+}
+
+/// Our managedFields entry, in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ours {
+    /// The version we applied in.
+    pub(crate) api_version: String,
+    /// Of the field set.
+    pub(crate) fields: Digest,
+}
+
+/// What is known of whether an object is there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are Present")]
+pub(crate) enum Sight {
+    /// Nobody has looked.
+    #[default]
+    Unknown,
+    /// It is not there.
+    Absent,
+    /// It is there.
+    Present(LiveObject),
+}
+
+impl Sight {
+    /// The object, when it is there.
+    pub(crate) fn object(&self) -> Option<&LiveObject> {
+        match self {
+            Self::Present(object) => Some(object),
+            Self::Unknown | Self::Absent => None,
+        }
+    }
+}
+
+/// What to keep of an object.
+pub(crate) fn look(object: &DynamicObject, kind: &Kind) -> LiveObject {
+    let metadata = &object.metadata;
+    let managed = metadata.managed_fields.as_deref().unwrap_or_default();
+    let ours = drift::our_entry(managed).map(|entry| Ours {
+        api_version: entry.api_version.clone().unwrap_or_default(),
+        fields: fields_digest(&drift::field_set(entry)),
+    });
+    LiveObject {
+        uid: object.uid().unwrap_or_default(),
+        resource_version: version(metadata),
+        ours,
+        application: object.labels().get(APPLICATION_LABEL).cloned(),
+        foreign: foreign(object),
+        keep: keep_mark(object),
+        terminating: metadata.deletion_timestamp.is_some(),
+        health: health::judge(object, kind),
+    }
+}
+
+/// Digest of a field set, as [`Ours`] has it.
+pub(crate) fn fields_digest(fields: &str) -> Digest {
+    Digest::of([fields])
+}
+
+/// Resource versions are numbers that grow (since Kubernetes 1.35 that is promised; etcd's always were).
+fn version(metadata: &ObjectMeta) -> u64 {
+    let version = metadata.resource_version.as_deref();
+    version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Ownership is our managedFields entry and no controller above it; a label proves nothing.
+pub(crate) fn is_ours(object: &LiveObject) -> bool {
+    object.ours.is_some() && object.foreign.is_none()
+}
+
+/// Who else runs this object, if anybody.
+fn foreign(object: &DynamicObject) -> Option<String> {
+    let controller = object
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true));
+    if let Some(owner) = controller {
+        return Some(format!("{} {} controls it", owner.kind, owner.name));
+    }
+    let (labels, annotations) = (object.labels(), object.annotations());
+    if let Some(name) = labels.get("kustomize.toolkit.fluxcd.io/name") {
+        return Some(format!("Flux Kustomization {name} manages it"));
+    }
+    if let Some(name) = labels.get("helm.toolkit.fluxcd.io/name") {
+        return Some(format!("Flux HelmRelease {name} manages it"));
+    }
+    if let Some(id) = annotations.get("argocd.argoproj.io/tracking-id") {
+        return Some(format!("Argo CD manages it ({id})"));
+    }
+    if let Some(name) = annotations.get("meta.helm.sh/release-name") {
+        return Some(format!("Helm release {name} manages it"));
+    }
+    None
+}
+
+/// Marks, ours and others', that say: do not remove this.
+fn keep_mark(object: &DynamicObject) -> Option<String> {
+    const MARKS: [(&str, &str); 5] = [
+        ("muster.dev/prune", "disabled"),
+        ("helm.sh/resource-policy", "keep"),
+        ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
+        ("cli-utils.sigs.k8s.io/on-remove", "keep"),
+        ("client.lifecycle.config.k8s.io/deletion", "detach"),
+    ];
+    let (labels, annotations) = (object.labels(), object.annotations());
+    for (mark, value) in MARKS {
+        let found = annotations.get(mark).or_else(|| labels.get(mark));
+        if found.is_some_and(|found| found == value) {
+            return Some(format!("{mark}: {value}"));
+        }
+    }
+    const ARGO: &str = "argocd.argoproj.io/sync-options";
+    let options = annotations.get(ARGO)?;
+    let forbids = |option: &str| matches!(option.trim(), "Prune=false" | "Delete=false");
+    options
+        .split(',')
+        .any(forbids)
+        .then(|| format!("{ARGO}: {options}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::ApiResource;
+    use serde_json::{Value, json};
+
+    fn seen(metadata: Value) -> LiveObject {
+        let resource = ApiResource {
+            group: String::new(),
+            version: "v1".into(),
+            api_version: "v1".into(),
+            kind: "ConfigMap".into(),
+            plural: "configmaps".into(),
+        };
+        let kind = Kind {
+            resource,
+            namespaced: true,
+            has_status: false,
+            listable: true,
+        };
+        look(
+            &serde_json::from_value(json!({"metadata": metadata})).unwrap(),
+            &kind,
+        )
+    }
+
+    #[test]
+    fn an_object_with_our_entry_is_ours_unless_a_controller_has_it() {
+        let entry = json!([{"manager": "muster", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:data": {}}}]);
+        let ours = seen(json!({"uid": "u", "resourceVersion": "12", "managedFields": entry}));
+        assert!(is_ours(&ours));
+        assert_eq!(ours.resource_version, 12);
+        assert_eq!(ours.ours.unwrap().fields, fields_digest(r#"{"f:data":{}}"#));
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "x", "controller": true}]);
+        let controlled = seen(json!({"managedFields": entry, "ownerReferences": owner}));
+        assert_eq!(
+            controlled.foreign.as_deref(),
+            Some("ReplicaSet r controls it")
+        );
+        assert!(!is_ours(&controlled));
+        assert!(!is_ours(&seen(
+            json!({"labels": {"muster.dev/application": "a"}})
+        )));
+    }
+
+    #[test]
+    fn marks_that_protect_are_seen() {
+        for (mark, value) in [
+            ("muster.dev/prune", "disabled"),
+            ("helm.sh/resource-policy", "keep"),
+            (
+                "argocd.argoproj.io/sync-options",
+                "Validate=false, Prune=false",
+            ),
+        ] {
+            let kept = seen(json!({"annotations": {mark: value}}));
+            assert_eq!(kept.keep, Some(format!("{mark}: {value}")));
+        }
+        assert_eq!(
+            seen(json!({"annotations": {"muster.dev/prune": "enabled"}})).keep,
+            None
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! What to do with each object: desired x inventory x live. Pure; no plan deletes what the desired state contains.
+//!
+//! In: for one object what is wanted, what the inventory says and what was seen, and the [`guards`] of the whole. Out:
+//! one [`Step`] with its reason. The order between steps is [`crate::graph`]'s, doing them is the engine's.
+
+use std::collections::BTreeMap;
+
+use muster_proto::{
+    Adoption, ApplicationName, Approval, Content, Desired, DriftKind, ObjectKey, Removals,
+};
+
+use crate::desired::resolved::{Resolved, Wanted};
+use crate::inventory::Entry;
+use crate::live::{self, LiveObject, Sight};
+
+mod guards;
+
+pub(crate) use guards::{Guards, Stay, guards};
+
+/// What to do with one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It is as desired.
+    InSync,
+    /// Nobody has looked whether it is there.
+    Look,
+    /// Git says something that was not applied yet.
+    Apply,
+    /// It was as desired and is not any more: apply again.
+    Repair(DriftKind),
+    /// It differs, and its application wants that reported and not repaired.
+    Leave(DriftKind),
+    /// Somebody else has it: nothing is done. The text names them.
+    Conflict(String),
+    /// It can't be done now; an event will tell.
+    Wait(String),
+    /// It left Git: remove it.
+    Prune,
+    /// It left Git and may not be removed without a person's word.
+    Blocked(String),
+    /// It left Git and stays because its application does not prune.
+    Stays(String),
+    /// It is ours no longer: take it out of the inventory and leave it alone.
+    Abandon(String),
+}
+
+/// Decides about one object.
+pub(crate) fn step(
+    key: &ObjectKey,
+    wanted: Option<&Wanted>,
+    entry: Option<&Entry>,
+    sight: &Sight,
+    guards: &Guards,
+) -> Step {
+    match (wanted, entry) {
+        (Some(wanted), entry) => want(wanted, entry, sight),
+        (None, Some(entry)) => unwant(key, entry, sight, guards),
+        (None, None) => Step::InSync,
+    }
+}
+
+fn want(wanted: &Wanted, entry: Option<&Entry>, sight: &Sight) -> Step {
+    // An entry without UID was written before an apply whose answer we never got.
+    let applied = entry.filter(|entry| entry.uid.is_some());
+    let changed = applied.is_none_or(|entry| entry.digest != Some(wanted.digest));
+    let repair = |kind| match (changed, wanted.settings.self_heal) {
+        (true, _) => Step::Apply,
+        (false, true) => Step::Repair(kind),
+        (false, false) => Step::Leave(kind),
+    };
+    let object = match sight {
+        Sight::Unknown => return Step::Look,
+        Sight::Absent => return repair(DriftKind::Missing),
+        Sight::Present(object) => object,
+    };
+    let same = applied.is_some_and(|entry| entry.uid.as_ref() == Some(&object.uid));
+    if !same && let Some(conflict) = conflict(wanted, object) {
+        return Step::Conflict(conflict);
+    }
+    if object.terminating {
+        return Step::Wait("it is being deleted, and applied again when it is gone".into());
+    }
+    match applied {
+        Some(_) if changed => Step::Apply,
+        Some(entry) if entry.application != wanted.application => Step::Apply,
+        Some(entry) if !same || !holds(entry, object) => repair(DriftKind::Changed),
+        Some(_) => Step::InSync,
+        None => Step::Apply,
+    }
+}
+
+/// Somebody else's object, or one that the adoption policy leaves alone.
+fn conflict(wanted: &Wanted, object: &LiveObject) -> Option<String> {
+    if let Some(foreign) = &object.foreign {
+        return Some(format!("{foreign}: take it out of one of the two"));
+    }
+    let application = wanted.application.as_str();
+    if let Some(other) = object
+        .application
+        .as_deref()
+        .filter(|other| *other != application)
+    {
+        return Some(format!(
+            "it belongs to application {other}: take it out of one of the two"
+        ));
+    }
+    let untouched = object.ours.is_none();
+    match wanted.settings.adoption {
+        Adoption::Never if untouched => {
+            Some("it exists already and its application adopts nothing (adoption: never)".into())
+        }
+        Adoption::IfEqual if untouched => Some(
+            "it exists already, and whether it is equal is not known (adoption: if-equal)".into(),
+        ),
+        _ => None,
+    }
+}
+
+/// Is our managedFields entry still the one our last apply left?
+fn holds(entry: &Entry, object: &LiveObject) -> bool {
+    let stored = entry.fields.as_deref().map(live::fields_digest);
+    match &object.ours {
+        Some(ours) => Some(ours.fields) == stored && ours.api_version == entry.api_version,
+        None => stored.is_none(),
+    }
+}
+
+fn unwant(key: &ObjectKey, entry: &Entry, sight: &Sight, guards: &Guards) -> Step {
+    if guards.may_become.contains(key) {
+        return Step::Wait("whether it is still wanted shows when its kind is known".into());
+    }
+    match guards.stay(&entry.application) {
+        Some(Stay::Blocked(why)) => return Step::Blocked(why.clone()),
+        Some(Stay::Kept(why)) => return Step::Stays(why.clone()),
+        None => {}
+    }
+    let Sight::Present(object) = sight else {
+        // Gone, or its label was stripped: removing it looks first.
+        return Step::Prune;
+    };
+    if object.terminating {
+        return Step::Wait("it is being deleted".into());
+    }
+    judge_removal(entry, object).map_or(Step::Prune, Step::Abandon)
+}
+
+/// Why an object that left Git is not ours to remove; `None` when it is.
+pub(crate) fn judge_removal(entry: &Entry, object: &LiveObject) -> Option<String> {
+    if let Some(mark) = &object.keep {
+        return Some(format!("it is marked {mark}"));
+    }
+    if let Some(foreign) = &object.foreign {
+        return Some(foreign.clone());
+    }
+    if object.ours.is_none() && (entry.fields.is_some() || entry.uid.as_ref() != Some(&object.uid))
+    {
+        return Some("nothing in it was applied by this agent".into());
+    }
+    None
+}
+
+/// Everything at once: the step of each object. The same whatever order the inputs come in.
+#[cfg(test)]
+pub(crate) fn plan<'a>(
+    objects: impl IntoIterator<
+        Item = (
+            &'a ObjectKey,
+            Option<&'a Wanted>,
+            Option<&'a Entry>,
+            &'a Sight,
+        ),
+    >,
+    guards: &Guards,
+) -> BTreeMap<ObjectKey, Step> {
+    objects
+        .into_iter()
+        .map(|(key, wanted, entry, sight)| (key.clone(), step(key, wanted, entry, sight, guards)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

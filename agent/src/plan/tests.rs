@@ -1,0 +1,326 @@
+//! Plans as a table, and what must hold for every plan.
+
+use std::sync::Arc;
+
+use kube::core::ApiResource;
+use muster_proto::{DesiredApplication, Digest, DigestKey, HealthStatus, Object, Settings};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::discovery::{Catalogue, Kind, Kinds};
+use crate::health::Health;
+use crate::live::Ours;
+
+const FIELDS: &str = r#"{"f:data":{}}"#;
+
+fn catalogue() -> Catalogue {
+    let resource = ApiResource {
+        group: String::new(),
+        version: "v1".into(),
+        api_version: "v1".into(),
+        kind: "ConfigMap".into(),
+        plural: "configmaps".into(),
+    };
+    let kind = Kind {
+        resource,
+        namespaced: true,
+        has_status: false,
+        listable: true,
+    };
+    let mut catalogue = Catalogue::default();
+    catalogue.learn(
+        "v1",
+        Kinds::from([("ConfigMap".to_owned(), Arc::new(kind))]),
+    );
+    catalogue
+}
+
+fn key(name: u8) -> ObjectKey {
+    ObjectKey {
+        group: String::new(),
+        kind: "ConfigMap".into(),
+        namespace: "web".into(),
+        name: format!("c{name}"),
+    }
+}
+
+/// Applications by number, each with objects by number and value.
+type Shape = BTreeMap<u8, BTreeMap<u8, u8>>;
+
+fn desired(shape: &Shape, settings: &Settings, removals: Removals) -> Desired {
+    let digest_key = DigestKey::new([9; 32]);
+    let applications = shape.iter().map(|(name, objects)| {
+        let objects = objects.iter().map(|(name, value)| {
+            let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"v": value.to_string()},
+                "metadata": {"name": format!("c{name}"), "namespace": "web"}});
+            Arc::new(Object::new(&body, &digest_key).unwrap())
+        });
+        let name = format!("app-{name}").parse().unwrap();
+        Arc::new(DesiredApplication::new(name, String::new(), settings.clone(), objects.collect()))
+    });
+    Desired::new(1, applications.collect(), removals, Vec::new())
+}
+
+fn entry(application: u8, digest: Option<Digest>) -> Entry {
+    Entry {
+        api_version: "v1".into(),
+        application: format!("app-{application}").parse().unwrap(),
+        uid: Some("u".into()),
+        digest,
+        fields: Some(FIELDS.into()),
+    }
+}
+
+fn live() -> LiveObject {
+    LiveObject {
+        uid: "u".into(),
+        resource_version: 1,
+        ours: Some(Ours {
+            api_version: "v1".into(),
+            fields: live::fields_digest(FIELDS),
+        }),
+        application: None,
+        foreign: None,
+        keep: None,
+        terminating: false,
+        health: Health::new(HealthStatus::Current, ""),
+    }
+}
+
+/// Inventory and sight of a cluster.
+#[derive(Debug, Clone, Default)]
+struct World {
+    entries: BTreeMap<ObjectKey, Entry>,
+    sights: BTreeMap<ObjectKey, Sight>,
+}
+
+fn resolve(desired: &Desired, world: &World) -> Resolved {
+    let owner = |key: &ObjectKey| {
+        world
+            .entries
+            .get(key)
+            .map(|entry| entry.application.clone())
+    };
+    crate::desired::resolved::resolve(desired, &catalogue(), owner, &Resolved::default())
+}
+
+fn plan_of(desired: &Desired, world: &World) -> BTreeMap<ObjectKey, Step> {
+    let resolved = resolve(desired, world);
+    let guards = guards(desired, &resolved, &world.entries, None);
+    let keys: std::collections::BTreeSet<&ObjectKey> = resolved
+        .wanted
+        .keys()
+        .map(|key| &**key)
+        .chain(world.entries.keys())
+        .collect();
+    let inputs = keys.into_iter().map(|key| {
+        let sight = world.sights.get(key).unwrap_or(&Sight::Absent);
+        (key, resolved.wanted.get(key), world.entries.get(key), sight)
+    });
+    plan(inputs, &guards)
+}
+
+/// Does everything a plan says, as if every call went well.
+fn perform(desired: &Desired, world: &mut World) {
+    let resolved = resolve(desired, world);
+    for (key, step) in plan_of(desired, world) {
+        match step {
+            Step::Apply | Step::Repair(_) => {
+                let wanted = &resolved.wanted[&key];
+                let done = Entry {
+                    application: wanted.application.clone(),
+                    ..entry(0, Some(wanted.digest))
+                };
+                world.entries.insert(key.clone(), done);
+                world.sights.insert(key, Sight::Present(live()));
+            }
+            Step::Prune | Step::Abandon(_) => {
+                world.entries.remove(&key);
+                world.sights.remove(&key);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    let objects = prop::collection::btree_map(0u8..6, 0u8..3, 0..5);
+    prop::collection::btree_map(0u8..3, objects, 0..3)
+}
+
+prop_compose! {
+    fn world()(
+        entries in prop::collection::btree_map(0u8..6, (0u8..3, any::<bool>()), 0..6),
+        sights in prop::collection::btree_map(0u8..6, 0u8..4, 0..6),
+    ) -> World {
+        let sight = |which| match which {
+            0 => Sight::Absent,
+            1 => Sight::Present(live()),
+            2 => Sight::Present(LiveObject { uid: "other".into(), ours: None, ..live() }),
+            _ => Sight::Present(LiveObject { ours: None, ..live() }),
+        };
+        World {
+            entries: entries.into_iter().map(|(name, (application, known))| {
+                let mut entry = entry(application, None);
+                if !known { entry.uid = None; entry.fields = None; }
+                (key(name), entry)
+            }).collect(),
+            sights: sights.into_iter().map(|(name, which)| (key(name), sight(which))).collect(),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_is_wanted_is_ever_removed(shape in shape(), world in world(), held in any::<bool>()) {
+        let removals = if held { Removals::Held("why".into()) } else { Removals::Released };
+        let state = desired(&shape, &Settings::default(), removals);
+        for (key, step) in plan_of(&state, &world) {
+            let removed = matches!(step, Step::Prune | Step::Abandon(_));
+            let wanted = shape.values().flatten().any(|(name, _)| super::tests::key(*name) == key);
+            prop_assert!(!(removed && (wanted || held && step == Step::Prune)), "{key}: {step:?}");
+        }
+    }
+
+    #[test]
+    fn after_a_perfect_apply_there_is_nothing_to_do(shape in shape(), world in world()) {
+        let state = desired(&shape, &Settings::default(), Removals::Released);
+        let mut world = world;
+        perform(&state, &mut world);
+        perform(&state, &mut world);
+        for (key, step) in plan_of(&state, &world) {
+            prop_assert!(!matches!(step, Step::Apply | Step::Repair(_) | Step::Prune | Step::Abandon(_) | Step::Look), "{key}: {step:?}");
+        }
+    }
+}
+
+fn one(step_of: impl FnOnce(&mut Settings, &mut World)) -> Step {
+    let mut settings = Settings::default();
+    let mut world = World::default();
+    let shape = Shape::from([(0, BTreeMap::from([(0, 0)]))]);
+    let state = desired(&shape, &settings, Removals::Released);
+    perform(&state, &mut world);
+    step_of(&mut settings, &mut world);
+    plan_of(&desired(&shape, &settings, Removals::Released), &world)[&key(0)].clone()
+}
+
+fn see(world: &mut World, object: LiveObject) {
+    world.sights.insert(key(0), Sight::Present(object));
+}
+
+#[test]
+fn drift_is_repaired_or_left_as_the_application_says() {
+    assert_eq!(one(|_, _| {}), Step::InSync);
+    let changed = || LiveObject {
+        ours: None,
+        ..live()
+    };
+    assert_eq!(
+        one(|_, world| see(world, changed())),
+        Step::Repair(DriftKind::Changed)
+    );
+    assert_eq!(
+        one(|_, world| {
+            world.sights.insert(key(0), Sight::Absent);
+        }),
+        Step::Repair(DriftKind::Missing)
+    );
+    let off = |settings: &mut Settings, world: &mut World| {
+        settings.self_heal = false;
+        see(world, changed());
+    };
+    assert_eq!(one(off), Step::Leave(DriftKind::Changed));
+}
+
+#[test]
+fn an_unknown_digest_is_applied_again_and_another_object_of_the_name_is_looked_at() {
+    let forget =
+        |_: &mut Settings, world: &mut World| world.entries.get_mut(&key(0)).unwrap().digest = None;
+    assert_eq!(one(forget), Step::Apply);
+    let stranger = LiveObject {
+        uid: "other".into(),
+        ours: None,
+        foreign: Some("Helm release x manages it".into()),
+        ..live()
+    };
+    assert!(
+        matches!(one(|_, world| see(world, stranger)), Step::Conflict(why) if why.starts_with("Helm release x"))
+    );
+}
+
+fn gone(shape: &Shape, settings: &Settings, removals: Removals, object: LiveObject) -> Step {
+    let mut world = World::default();
+    world.entries.insert(key(5), entry(0, None));
+    world.sights.insert(key(5), Sight::Present(object));
+    plan_of(&desired(shape, settings, removals), &world)[&key(5)].clone()
+}
+
+#[test]
+fn what_left_git_goes_unless_something_holds_it() {
+    let shape = Shape::from([(0, BTreeMap::new())]);
+    let settings = Settings::default();
+    assert_eq!(
+        gone(&shape, &settings, Removals::Released, live()),
+        Step::Prune
+    );
+    assert_eq!(
+        gone(&Shape::new(), &settings, Removals::Released, live()),
+        Step::Prune
+    );
+    let held = gone(&shape, &settings, Removals::Held("broken".into()), live());
+    assert_eq!(held, Step::Blocked("broken".into()));
+    let off = Settings {
+        prune: false,
+        ..Settings::default()
+    };
+    assert!(matches!(
+        gone(&shape, &off, Removals::Released, live()),
+        Step::Stays(_)
+    ));
+    let marked = LiveObject {
+        keep: Some("muster.dev/prune: disabled".into()),
+        ..live()
+    };
+    assert!(matches!(
+        gone(&shape, &settings, Removals::Released, marked),
+        Step::Abandon(_)
+    ));
+    let strange = LiveObject {
+        uid: "other".into(),
+        ours: None,
+        ..live()
+    };
+    assert!(matches!(
+        gone(&shape, &settings, Removals::Released, strange),
+        Step::Abandon(_)
+    ));
+}
+
+#[test]
+fn an_application_that_shrinks_suspiciously_waits_for_a_word() {
+    let mut world = World::default();
+    for name in 0..12 {
+        world.entries.insert(key(name), entry(0, None));
+        world.sights.insert(key(name), Sight::Present(live()));
+    }
+    let shape = Shape::from([(0, BTreeMap::from([(0, 0)]))]);
+    let state = desired(&shape, &Settings::default(), Removals::Released);
+    assert!(
+        matches!(&plan_of(&state, &world)[&key(5)], Step::Blocked(why) if why.contains("11 objects"))
+    );
+    let approval = Approval {
+        application: "app-0".parse().unwrap(),
+        digest: state.applications[0].digest(),
+    };
+    let approved = Desired::new(
+        1,
+        state.applications.clone(),
+        Removals::Released,
+        vec![approval],
+    );
+    assert_eq!(plan_of(&approved, &world)[&key(5)], Step::Prune);
+    // A document that was deleted is intent.
+    let removed = desired(&Shape::new(), &Settings::default(), Removals::Released);
+    assert_eq!(plan_of(&removed, &world)[&key(5)], Step::Prune);
+}
