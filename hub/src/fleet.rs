@@ -7,6 +7,14 @@
 //! Every caller waits for its answer (and a session's end comes once), so the queue to the task never holds more than
 //! a few entries a session.
 
+mod admission;
+mod claims;
+mod commands;
+mod deciding;
+mod member;
+mod sessions;
+mod task;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +24,11 @@ use muster_proto::{
     Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
+use crate::git::Git;
+use crate::store::Store;
 use crate::view::View;
 
 /// The handle. Clones are cheap and all speak to the same task.
@@ -184,7 +196,6 @@ pub struct Session {
 type Answer<T> = oneshot::Sender<T>;
 
 /// What comes to the task.
-#[allow(dead_code)] // until the task stands
 pub(crate) enum Request {
     Connect(Box<Hello>, Answer<Result<Grant, Refused>>),
     FromSession(ClusterName, SessionId, FromSession),
@@ -218,12 +229,29 @@ pub(crate) enum Request {
     },
 }
 
-#[allow(dead_code)] // until the task stands
 pub(crate) enum FromSession {
     Accepted(Accepted, Answer<()>),
     Report(Report, Answer<bool>),
     Alive,
     Ended,
+}
+
+/// Reads the store and publishes what it says; the future goes on from there until `shutdown`, and writes out what is
+/// left then. Spawn it.
+///
+/// # Errors
+/// When the store can't be read.
+pub async fn start(
+    store: Store,
+    git: Git,
+    clock: Clock,
+    shutdown: CancellationToken,
+) -> anyhow::Result<(
+    Fleet,
+    impl Future<Output = anyhow::Result<()>> + Send + 'static,
+)> {
+    let (fleet, task) = task::start(store, git, clock, shutdown).await?;
+    Ok((fleet, task.run()))
 }
 
 impl Fleet {

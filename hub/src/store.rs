@@ -35,7 +35,7 @@ pub struct Store {
     pool: SqlitePool,
     hub: Arc<HubIdentity>,
     file: Arc<PathBuf>,
-    _lock: Arc<File>,
+    lock: Arc<File>,
 }
 
 /// Who this hub is, from its first start on.
@@ -149,7 +149,7 @@ impl Store {
             pool,
             hub: Arc::new(hub),
             file: Arc::new(file),
-            _lock: Arc::new(lock),
+            lock: Arc::new(lock),
         })
     }
 
@@ -198,9 +198,12 @@ impl Store {
         Ok(())
     }
 
-    /// Writes out what is buffered and closes the file.
+    /// Writes out what is buffered, closes the file, and leaves the data directory to the next hub.
     pub async fn close(&self) {
         self.pool.close().await;
+        // A child process that is just being started may hold a copy of the descriptor for a moment, so closing ours
+        // alone would not free the lock at once.
+        self.lock.unlock().ok();
     }
 
     /// A transaction that may write: taken at once, so that two never wait for each other.

@@ -3,6 +3,11 @@
 //! Sync and health are two axes. Every row says since when it is known; what a silent cluster last said is shown
 //! as that, and counted as unknown.
 
+mod board;
+mod tally;
+
+pub(crate) use board::Board;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -44,7 +49,7 @@ pub struct Source {
 }
 
 /// Something a person should know, with where to look.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// Which application, if one.
     pub application: Option<ApplicationName>,

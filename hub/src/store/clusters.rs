@@ -173,8 +173,8 @@ impl Store {
         })
     }
 
-    /// Writes a cluster's row, with the audit row of who wanted it. With `revoke`, every certificate of that name
-    /// stops being good.
+    /// Writes a cluster's row, with the audit row of who wanted it. With `revoke`, every certificate and unused
+    /// join token of that name stops being good.
     ///
     /// # Errors
     /// When it can't be written; then nothing was.
@@ -415,10 +415,16 @@ async fn revoke_all(
     transaction: &mut Transaction<'static, Sqlite>,
     cluster: &ClusterName,
 ) -> Written {
-    sqlx::query("UPDATE certificate SET revoked = TRUE WHERE cluster = $1")
-        .bind(cluster.as_str())
-        .execute(&mut **transaction)
-        .await?;
+    for statement in [
+        "UPDATE certificate SET revoked = TRUE WHERE cluster = $1",
+        // An invitation from before is no way back.
+        "DELETE FROM join_token WHERE cluster = $1 AND redeemed_ms IS NULL",
+    ] {
+        sqlx::query(statement)
+            .bind(cluster.as_str())
+            .execute(&mut **transaction)
+            .await?;
+    }
     Ok(())
 }
 

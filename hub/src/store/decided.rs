@@ -45,7 +45,7 @@ impl Store {
         stamps: &[Stamp],
         commit: Option<&Commit>,
     ) -> Result<()> {
-        if stamps.is_empty() && *changes == Changes::default() {
+        if stamps.is_empty() && commit.is_none() && *changes == Changes::default() {
             return Ok(());
         }
         let mut transaction = self.write().await?;
@@ -137,7 +137,35 @@ impl Store {
             .collect()
     }
 
-    /// Commits that changed something, as `(revision, clusters that got a new generation)`, oldest first.
+    /// The commit that was decided last, and whether it was complete.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn last_decided(&self) -> Result<Option<(String, bool)>> {
+        let row = sqlx::query(
+            "SELECT revision, complete FROM history ORDER BY at_ms DESC, id DESC LIMIT 1",
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|error| self.explain(error))?;
+        Ok(row.map(|row| (row.get("revision"), row.get("complete"))))
+    }
+
+    /// The newest commit that was complete; empty before the first.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn last_adopted(&self) -> Result<String> {
+        let revision = sqlx::query_scalar(
+            "SELECT revision FROM history WHERE complete ORDER BY at_ms DESC, id DESC LIMIT 1",
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|error| self.explain(error))?;
+        Ok(revision.unwrap_or_default())
+    }
+
+    /// Commits that were decided, as `(revision, clusters that got a new generation)`, oldest first.
     ///
     /// # Errors
     /// When the database can't be read.

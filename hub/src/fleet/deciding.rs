@@ -1,0 +1,297 @@
+//! From a commit to published desired states: decided beside the task, stamped and stored by it, then published.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use muster_decide::last_good::Changes;
+use muster_decide::render::Cache;
+use muster_decide::{Decision, LastGood, Location, Members, Refused, Snapshot, decide};
+use muster_proto::{
+    ApplicationName, Approval, ClusterName, Content, Desired, DesiredApplication, Digest,
+    DigestKey, Removals, Timestamp,
+};
+
+use super::member::declared_view;
+use super::task::Task;
+use crate::store::{Commit, Stamp};
+use crate::view::{Placement, Problem};
+
+/// Content that no cluster wants any more is known for so many decisions, for agents that come back with it.
+const RETIRED_DECISIONS: usize = 4;
+
+/// Everything that deciding needs, by value.
+pub(super) struct Input {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) subject: String,
+    pub(super) members: Members,
+    pub(super) last_good: LastGood,
+    pub(super) key: DigestKey,
+    pub(super) approvals: Arc<Vec<(Option<ClusterName>, Approval)>>,
+    pub(super) cache: Cache,
+}
+
+/// A decision, made ready for the task.
+pub(super) struct Decided {
+    pub(super) revision: String,
+    pub(super) subject: String,
+    pub(super) decision: Decision,
+    pub(super) changes: Changes,
+    pub(super) clusters: BTreeMap<ClusterName, ForCluster>,
+    pub(super) applications: BTreeMap<ApplicationName, (Location, String)>,
+    pub(super) contents: HashMap<Digest, Arc<DesiredApplication>>,
+}
+
+/// What one cluster should run, before it is stamped, and the same for people.
+pub(super) struct ForCluster {
+    pub(super) desired: Arc<Desired>,
+    pub(super) placements: Arc<Vec<Placement>>,
+}
+
+/// Blocks: the work of a commit on a large fleet. Gives the cache back.
+pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
+    let decision = decide(
+        &input.snapshot,
+        &input.members,
+        &input.last_good,
+        &input.key,
+        &mut input.cache,
+    );
+    let decided = decision.map(|decision| {
+        let mut contents = HashMap::new();
+        let mut revisions: BTreeMap<ApplicationName, String> = BTreeMap::new();
+        let clusters = decision.clusters.iter().map(|(name, cluster)| {
+            for placement in &cluster.placements {
+                let application = &placement.application;
+                contents
+                    .entry(application.digest())
+                    .or_insert_with(|| application.clone());
+                if let Content::Objects { .. } = application.content {
+                    let newest = revisions.entry(application.name.clone()).or_default();
+                    if newest.is_empty() || application.revision == input.snapshot.revision {
+                        newest.clone_from(&application.revision);
+                    }
+                }
+            }
+            let approvals = approvals_for(&input.approvals, name);
+            let for_cluster = ForCluster {
+                desired: Arc::new(cluster.desired(0, approvals)),
+                placements: Arc::new(placements(&cluster.placements)),
+            };
+            (name.clone(), for_cluster)
+        });
+        let clusters = clusters.collect();
+        let applications = decision.applications.iter().map(|(name, location)| {
+            let revision = revisions.get(name).cloned().unwrap_or_default();
+            (name.clone(), (location.clone(), revision))
+        });
+        let applications = applications.collect();
+        Box::new(Decided {
+            revision: input.snapshot.revision.clone(),
+            subject: input.subject,
+            changes: decision.last_good.changes_since(&input.last_good),
+            clusters,
+            applications,
+            contents,
+            decision,
+        })
+    });
+    (input.cache, decided)
+}
+
+/// What the store says each cluster runs, for as long as no commit can be read.
+pub(super) fn from_store(
+    last_good: &LastGood,
+    approvals: &[(Option<ClusterName>, Approval)],
+    removals: impl Fn(&ClusterName) -> Option<Removals>,
+) -> BTreeMap<ClusterName, ForCluster> {
+    let clusters = last_good.clusters().into_iter();
+    let clusters = clusters.filter_map(|(name, placed)| {
+        let applications = placed.iter().map(|placement| placement.application.clone());
+        let desired = Desired::new(
+            0,
+            applications.collect(),
+            removals(&name)?,
+            approvals_for(approvals, &name),
+        );
+        let for_cluster = ForCluster {
+            desired: Arc::new(desired),
+            placements: Arc::new(placements(&placed)),
+        };
+        Some((name, for_cluster))
+    });
+    clusters.collect()
+}
+
+fn approvals_for(
+    approvals: &[(Option<ClusterName>, Approval)],
+    cluster: &ClusterName,
+) -> Vec<Approval> {
+    let ours = approvals
+        .iter()
+        .filter(|(of, _)| of.as_ref().is_none_or(|of| of == cluster));
+    ours.map(|(_, approval)| approval.clone()).collect()
+}
+
+fn placements(placed: &[muster_decide::Placement]) -> Vec<Placement> {
+    let mut placements: Vec<Placement> = placed
+        .iter()
+        .map(|placement| Placement {
+            application: placement.application.name.clone(),
+            target: placement.target.to_string(),
+            revision: placement.application.revision.clone(),
+            digest: placement.application.digest(),
+        })
+        .collect();
+    placements.sort_by(|a, b| a.application.cmp(&b.application));
+    placements
+}
+
+/// Application contents by digest: what is wanted now, and what was until lately.
+#[derive(Default)]
+pub(super) struct Contents {
+    current: HashMap<Digest, Arc<DesiredApplication>>,
+    retired: VecDeque<HashMap<Digest, Arc<DesiredApplication>>>,
+}
+
+impl Contents {
+    pub(super) fn replace(&mut self, current: HashMap<Digest, Arc<DesiredApplication>>) {
+        let mut old = std::mem::replace(&mut self.current, current);
+        old.retain(|digest, _| !self.current.contains_key(digest));
+        if !old.is_empty() {
+            self.retired.push_front(old);
+            self.retired.truncate(RETIRED_DECISIONS);
+        }
+    }
+
+    pub(super) fn get(&self, digest: Digest) -> Option<&Arc<DesiredApplication>> {
+        std::iter::once(&self.current)
+            .chain(&self.retired)
+            .find_map(|contents| contents.get(&digest))
+    }
+}
+
+impl Task {
+    /// Takes a decision in: stored first, published then. When it can't be stored it is kept and tried again.
+    pub(super) async fn take_decision(&mut self, decided: Box<Decided>) {
+        let now = self.now();
+        let complete = decided.decision.complete;
+        let mut stamps = Vec::new();
+        for (name, for_cluster) in &decided.clusters {
+            let Some(member) = self.members.get_mut(name).filter(|member| member.is_in()) else {
+                continue;
+            };
+            let before = member.decided.replace(for_cluster.desired.clone());
+            let target = member.target().expect("it was just decided");
+            if let Some(row) = member.stamp(&target) {
+                stamps.push(Stamp {
+                    cluster: name.clone(),
+                    generation: row.generation,
+                    digest: target.digest(),
+                    removals: row.removals,
+                    store_was_older: row.store_was_older,
+                });
+            }
+            // Not before it is stored: a session that begins meanwhile must not publish it.
+            member.decided = before;
+        }
+        let revision = (decided.revision.clone(), complete);
+        let news = self.decided_revision.as_ref() != Some(&revision);
+        let commit = news.then(|| Commit {
+            at: now,
+            revision: decided.revision.clone(),
+            subject: decided.subject.clone(),
+            complete,
+        });
+        let stored = self
+            .store
+            .put_decided(&decided.changes, &stamps, commit.as_ref())
+            .await;
+        if let Err(error) = stored {
+            self.store_failed(&error);
+            self.unwritten = Some(decided);
+            return;
+        }
+        self.store_works();
+        if news {
+            tracing::info!(
+                revision = decided.revision,
+                complete,
+                clusters = stamps.len(),
+                problems = decided.decision.problems.len(),
+                "decided what every cluster should run"
+            );
+        }
+        self.decided_revision = Some(revision);
+        for stamp in stamps {
+            let member = self.members.get_mut(&stamp.cluster);
+            let row = &mut member.expect("stamps are for members").row;
+            row.generation = stamp.generation;
+            row.desired_digest = Some(stamp.digest);
+            row.removals = stamp.removals;
+        }
+        self.publish_decided(*decided, now);
+    }
+
+    fn publish_decided(&mut self, decided: Decided, now: Timestamp) {
+        let Decided {
+            decision,
+            clusters,
+            applications,
+            contents,
+            ..
+        } = decided;
+        let mut declared = BTreeMap::new();
+        for (name, for_cluster) in clusters {
+            let labels = &decision.clusters[&name].labels;
+            let Some(member) = self.members.get_mut(&name) else {
+                let since = self.declared.get(&name).map_or(now, |view| view.since);
+                let view = declared_view(&name, labels, for_cluster.placements, since);
+                declared.insert(name, view);
+                continue;
+            };
+            member.labels = labels.clone();
+            member.placements = for_cluster.placements;
+            if member.is_in() {
+                member.decided = Some(for_cluster.desired);
+                let target = member.target().expect("it was just decided");
+                if member.row.desired_digest == Some(target.digest()) {
+                    member.publish(&target);
+                }
+            }
+        }
+        self.declared = declared;
+        self.contents.replace(contents);
+        self.last_good = decision.last_good;
+        self.board.put_applications(applications);
+        if decision.complete {
+            self.adopted_revision = decided.revision;
+        }
+        let problems = decision.problems.into_iter().map(|problem| Problem {
+            application: problem.application,
+            cluster: problem.cluster,
+            location: problem
+                .location
+                .map(|at| at.to_string())
+                .unwrap_or_default(),
+            message: problem.message,
+            since: Timestamp(0),
+        });
+        self.board.put_problems("commit", problems, now);
+        self.all_dirty = true;
+    }
+
+    /// The commit is refused whole; what was decided before stays.
+    pub(super) fn refuse_commit(&mut self, refused: &Refused) {
+        tracing::warn!(error = %refused, "a commit was refused");
+        let problem = Problem {
+            application: None,
+            cluster: None,
+            location: String::new(),
+            message: refused.to_string(),
+            since: Timestamp(0),
+        };
+        let now = self.now();
+        self.board.put_problems("commit", [problem], now);
+        self.view_dirty = true;
+    }
+}

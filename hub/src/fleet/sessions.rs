@@ -1,0 +1,193 @@
+//! What sessions tell the fleet task: who begins, accepts, reports, lives, ends.
+
+use std::sync::Arc;
+
+use muster_proto::{ClusterName, Report, Timestamp};
+use tokio::sync::oneshot;
+
+use super::admission::{admit, is_ahead};
+use super::member::{Live, Member};
+use super::task::Task;
+use super::{Accepted, Closed, FromSession, Grant, Hello, Refused, Session, SessionId};
+use crate::store::{Audit, Cluster, ClusterState, StoreError};
+use crate::view::Connection;
+
+impl Task {
+    pub(super) async fn connect(&mut self, hello: Hello) -> Result<Grant, Refused> {
+        let now = self.now();
+        let name = hello.cluster.clone();
+        let stored = self.members.get(&name).map(|member| &member.row);
+        let was = self.members.get(&name).map(|member| member.connection(now));
+        let certificate = self.certificates.get(&hello.certificate.serial);
+        let certificate = certificate.filter(|certificate| certificate.cluster == name);
+        let admitted = match admit(stored, certificate, &hello, now) {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                tracing::warn!(cluster = %name, error = %refused, "refused a session");
+                let member = self.members.get_mut(&name);
+                if let (Some(member), Refused::OtherCluster { .. }) = (member, &refused) {
+                    member.claims.disputed(now);
+                    self.dirty.insert(name);
+                }
+                return Err(refused);
+            }
+        };
+        let unavailable = |error: StoreError| Refused::Unavailable(error.to_string());
+        if let Some(certificate) = admitted.certificate {
+            let stored = self.store.put_certificate(&certificate, now).await;
+            stored.map_err(unavailable)?;
+            self.remember_certificate(certificate);
+        }
+        let (row, changed) = (admitted.cluster, admitted.changed);
+        let ahead = is_ahead(&row, hello.generation, hello.desired_digest);
+        if changed || ahead {
+            self.restamp(above(row, ahead, hello.generation), None)
+                .await
+                .map_err(unavailable)?;
+        } else {
+            let member = self.members.get_mut(&name);
+            member.expect("it was admitted by its row").row = row;
+        }
+        let (close, closed) = oneshot::channel();
+        self.last_session += 1;
+        let id = self.last_session;
+        let known = hello.applications.iter();
+        let known = known.filter_map(|(_, digest)| self.contents.get(*digest).cloned());
+        let known = known.collect();
+        let member = self.members.get_mut(&name).expect("it has a row now");
+        member.claims.begins(&hello.instance, now);
+        member.close(Closed::Superseded);
+        member.live = Some(Live { id, close });
+        member.refused = None;
+        // The row's last sign of life is already this one: what was before decides.
+        if was != Some(Connection::Connected) {
+            member.connected_since = Some(now);
+        }
+        let desired = member.desired.subscribe();
+        tracing::info!(cluster = %name, agent = hello.agent_version, generation = hello.generation, "a session begins");
+        self.unstored.insert(name.clone());
+        self.dirty.insert(name.clone());
+        Ok(Grant {
+            session: Session {
+                cluster: name,
+                id,
+                requests: self.sender.clone(),
+            },
+            desired,
+            known,
+            closed,
+        })
+    }
+
+    /// What the live session of a cluster says; a superseded one is not heard.
+    pub(super) async fn heard_from(&mut self, name: ClusterName, id: SessionId, what: FromSession) {
+        let now = self.now();
+        let live = self.members.get_mut(&name);
+        let live = live.filter(|member| member.live.as_ref().is_some_and(|live| live.id == id));
+        let Some(member) = live else {
+            match what {
+                FromSession::Accepted(_, answer) => answer.send(()).ok(),
+                FromSession::Report(_, answer) => answer.send(true).ok(),
+                FromSession::Alive | FromSession::Ended => None,
+            };
+            return;
+        };
+        match what {
+            FromSession::Accepted(accepted, answer) => {
+                member.heard(now);
+                self.accepted(&name, accepted).await;
+                answer.send(()).ok();
+            }
+            FromSession::Report(report, answer) => {
+                member.heard(now);
+                let agrees = take_in(member, report, now);
+                self.unstored.insert(name.clone());
+                self.finish_removal(&name).await;
+                answer.send(agrees).ok();
+            }
+            FromSession::Alive => {
+                let before = member.connected_since;
+                member.heard(now);
+                if member.connected_since == before {
+                    // `last_seen` alone is shown with the next change.
+                    return;
+                }
+            }
+            FromSession::Ended => {
+                member.live = None;
+                tracing::info!(cluster = %name, "a session ended");
+                self.unstored.insert(name.clone());
+            }
+        }
+        self.dirty.insert(name);
+    }
+
+    async fn accepted(&mut self, name: &ClusterName, accepted: Accepted) {
+        let member = self.members.get_mut(name).expect("the caller found it");
+        member.row.accepted_generation = accepted.generation;
+        member.refused = accepted.refused;
+        self.unstored.insert(name.clone());
+        if let Some(why) = &member.refused {
+            tracing::warn!(cluster = %name, generation = accepted.generation, error = why, "an agent refused a desired state");
+        }
+        // Judged on a refusal only: an answer may cross a newer desired state on its way.
+        let ahead = member.refused.is_some()
+            && is_ahead(&member.row, accepted.generation, accepted.desired_digest);
+        if ahead {
+            let row = above(member.row.clone(), true, accepted.generation);
+            if let Err(error) = self.restamp(row, None).await {
+                self.store_failed(&error);
+            }
+        }
+    }
+
+    /// The agent of a cluster that is being removed says that nothing is left.
+    async fn finish_removal(&mut self, name: &ClusterName) {
+        let member = &self.members[name];
+        let nothing_left = member.row.state == ClusterState::Removing
+            && member.rows.generation() >= member.row.generation
+            && member.rows.applications().is_empty()
+            && member.rows.objects().is_empty();
+        if !nothing_left {
+            return;
+        }
+        let now = self.now();
+        let row = Cluster {
+            state: ClusterState::Removed,
+            state_since: now,
+            ..member.row.clone()
+        };
+        let audit = Audit {
+            at: now,
+            who: format!("cluster {name}"),
+            action: "cluster.removed",
+            what: format!("{name}: its objects are deleted"),
+        };
+        match self.store.put_cluster(&row, true, Some(&audit)).await {
+            Ok(()) => {
+                tracing::info!(cluster = %name, "a cluster is removed with its objects");
+                self.revoke(name);
+                let member = self.members.get_mut(name).expect("it is being removed");
+                member.row = row;
+                member.close(Closed::Removed);
+            }
+            // The next report brings us here again.
+            Err(error) => self.store_failed(&error),
+        }
+    }
+}
+
+fn take_in(member: &mut Member, report: Report, now: Timestamp) -> bool {
+    member.reported_at = now;
+    Arc::make_mut(&mut member.rows).take_in(report)
+}
+
+/// The row of a cluster whose agent is ahead: whatever is stamped next lies above what the agent holds.
+fn above(mut row: Cluster, ahead: bool, held: muster_proto::Generation) -> Cluster {
+    if ahead {
+        row.store_was_older = true;
+        row.generation = row.generation.max(held);
+        row.desired_digest = None;
+    }
+    row
+}
