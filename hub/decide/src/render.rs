@@ -16,6 +16,8 @@ use crate::snapshot::Snapshot;
 
 mod closure;
 mod plain;
+#[cfg(test)]
+mod tests;
 
 pub use closure::{Closure, closure};
 pub(crate) use plain::filled;
