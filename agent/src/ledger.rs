@@ -22,6 +22,7 @@ use serde_json::json;
 use format::{FORMAT, Owner, Part, Root, Shard};
 
 pub(crate) mod format;
+pub(crate) mod taken;
 
 /// Everything the ledger holds.
 pub(crate) type Items = BTreeMap<String, Bytes>;
@@ -151,7 +152,7 @@ impl Ledger {
         (self.root.generation, self.root.digest)
     }
 
-    /// The version of the root that this process wrote last.
+    /// The process that owns the cluster: this one.
     pub(crate) fn instance(&self) -> &str {
         self.root.owner.as_ref().map_or("", |owner| &owner.instance)
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::state::State;
 use super::{EngineOptions, Publish, Refused, Request, Standing, Stop, opening};
 use crate::ledger::LedgerError;
+use crate::ledger::taken::taken;
 use crate::live::watches::Event;
 
 /// Rows are published at most this often.
@@ -23,7 +24,11 @@ pub(super) async fn run(
     publish: Publish,
 ) {
     let why = match begin(&client, &options, &mut inbox, &publish).await {
-        Ok(Some((state, events))) => work(state, events, &mut inbox, &publish).await,
+        Ok(Some((state, events))) => {
+            let instance = options.instance.clone();
+            let taken = taken(client.clone(), options.namespace.clone(), instance);
+            work(state, events, taken, &mut inbox, &publish).await
+        }
         Ok(None) => None,
         Err(why) => Some(why),
     };
@@ -98,10 +103,12 @@ async fn begin(
 async fn work(
     mut state: State,
     mut events: mpsc::Receiver<Event>,
+    taken: impl Future<Output = String>,
     inbox: &mut mpsc::Receiver<Request>,
     publish: &Publish,
 ) -> Option<String> {
     let mut rows_at = Instant::now();
+    tokio::pin!(taken);
     loop {
         // Whatever else has come is taken in before anything is decided.
         while let Ok(event) = events.try_recv() {
@@ -141,6 +148,7 @@ async fn work(
                     return Some(reason(why));
                 }
             },
+            why = &mut taken => return Some(why),
             Some(event) = events.recv() => state.event(event),
             Some(outcome) = state.flying.next() => state.outcome(outcome),
             () = tokio::time::sleep_until(wake) => {}

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
-use muster_agent::engine::{self, Engine, EngineOptions, Stop};
+use muster_agent::engine::{self, Engine, EngineOptions, Standing, Stop};
 use muster_proto::{
     ApplicationStatus, Desired, DesiredApplication, DigestKey, DriftKind, HealthStatus, Object,
     Removals, Settings, SyncStatus,
@@ -424,12 +424,12 @@ async fn a_second_agent_takes_the_cluster_and_the_first_stops_writing() -> Resul
     bed.synced("shop").await?;
     let ledger = format!("{}-ledger", bed.namespace);
     let (_second, _task) = start(&bed.cluster, &ledger, "second").await?;
-    let refused = bed
-        .accept(
-            2,
-            vec![application("shop", bed.settings(), &[config("a", "2")])?],
-        )
-        .await;
+    // The first notices without having anything to write.
+    let mut standing = bed.engine.standing();
+    let stopped = standing.wait_for(|standing| matches!(standing, Standing::Stopped(_)));
+    tokio::time::timeout(PATIENCE, stopped).await??;
+    let new = application("shop", bed.settings(), &[config("a", "2")])?;
+    let refused = bed.accept(2, vec![new]).await;
     let why = refused.expect_err("the cluster was taken").to_string();
     assert!(why.contains("another agent took this cluster"), "{why}");
     assert_eq!(bed.value("a").await?, "1");
