@@ -34,7 +34,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What sessions need.
 #[derive(Clone)]
-pub struct Agents {
+pub(crate) struct Agents {
     /// The owner of all state.
     pub fleet: Fleet,
     /// Renews certificates.

@@ -22,11 +22,11 @@ use tonic::service::Routes;
 use crate::fleet::Fleet;
 use crate::webhook::{self, Webhook};
 
-pub use token::{AdminToken, Hash, Person, Tokens};
+pub(crate) use token::{AdminToken, Tokens};
 
 /// What answering needs.
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     /// The owner of all state.
     pub fleet: Fleet,
     /// What goes into a join token beside its secret.
@@ -37,7 +37,7 @@ pub struct Api {
 
 /// How a new cluster finds this hub and knows it.
 #[derive(Debug, Clone)]
-pub struct Invitation {
+pub(crate) struct Invitation {
     /// `host:port` of the agents listener.
     pub agents_address: String,
     /// `host:port` of the enrolment listener.
@@ -49,7 +49,7 @@ pub struct Invitation {
 }
 
 /// Everything the API listener answers.
-pub fn routes(api: Api, tokens: Tokens, webhook: Webhook) -> Routes {
+pub(crate) fn routes(api: Api, tokens: Tokens, webhook: Webhook) -> Routes {
     let grpc = FleetServiceServer::new(api.clone())
         .accept_compressed(CompressionEncoding::Zstd)
         .send_compressed(CompressionEncoding::Zstd);

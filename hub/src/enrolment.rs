@@ -21,7 +21,7 @@ use crate::fleet::{Certificate, Fleet, TokenRefused};
 use guesses::Guesses;
 
 /// What enrolment needs.
-pub struct Enrolment {
+pub(crate) struct Enrolment {
     fleet: Fleet,
     ca: Arc<Ca>,
     clock: Clock,
@@ -30,7 +30,7 @@ pub struct Enrolment {
 
 impl Enrolment {
     /// A service that signs with `ca` and remembers in `fleet`.
-    pub fn new(fleet: Fleet, ca: Arc<Ca>, clock: Clock) -> Self {
+    pub(crate) fn new(fleet: Fleet, ca: Arc<Ca>, clock: Clock) -> Self {
         Self {
             fleet,
             ca,

@@ -21,7 +21,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the address can't be had: says which flag to change.
-pub async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+pub(crate) async fn bind(
+    flag: &str,
+    address: SocketAddr,
+) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("can't listen on {address}: is another program there? Give a free address with {flag} IP:PORT")
     })?;
@@ -31,7 +34,7 @@ pub async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<(TcpListene
 
 /// Which versions of HTTP a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Http {
+pub(crate) enum Http {
     /// gRPC only.
     Two,
     /// gRPC, and plain HTTP/1.1 for scripts and webhooks.
@@ -42,7 +45,7 @@ pub enum Http {
 ///
 /// # Errors
 /// When the server breaks down.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
     http: Http,

@@ -23,14 +23,17 @@ const APART: Duration = Duration::from_secs(1);
 
 /// What the route needs.
 #[derive(Clone)]
-pub struct Webhook {
+pub(crate) struct Webhook {
     key: Option<Arc<hmac::Key>>,
     wanted: Arc<Notify>,
 }
 
 impl Webhook {
     /// A route that wants signatures when there is a secret, and the task that fetches for it. The task never ends.
-    pub fn new(secret: Option<&Secret>, fleet: Fleet) -> (Self, impl Future<Output = ()> + Send) {
+    pub(crate) fn new(
+        secret: Option<&Secret>,
+        fleet: Fleet,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let key = secret.map(|secret| Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret.0)));
         let wanted = Arc::new(Notify::new());
         let task = fetch_when(wanted.clone(), fleet);

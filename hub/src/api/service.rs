@@ -128,13 +128,14 @@ impl FleetService for Api {
             name,
             delete_objects,
         } = request.into_inner();
-        let name = self.known_cluster(&name)?;
         let objects = if delete_objects {
             Objects::Delete
         } else {
             Objects::Keep
         };
-        let message = self.fleet.remove_cluster(&by.0, name, objects).await?;
+        let cluster = cluster_name(&name)?;
+        let removed = self.fleet.remove_cluster(&by.0, cluster, objects).await;
+        let message = removed.map_err(|failed| self.about(&name, failed))?;
         Ok(Response::new(RemoveClusterResponse { message }))
     }
 
@@ -143,8 +144,12 @@ impl FleetService for Api {
         request: Request<ApproveRemovalsRequest>,
     ) -> Answer<ApproveRemovalsResponse> {
         let by = person(&request);
-        let cluster = self.known_cluster(&request.get_ref().cluster)?;
-        self.fleet.approve_removals(&by.0, cluster).await?;
+        let name = &request.get_ref().cluster;
+        let approved = self
+            .fleet
+            .approve_removals(&by.0, cluster_name(name)?)
+            .await;
+        approved.map_err(|failed| self.about(name, failed))?;
         Ok(Response::new(ApproveRemovalsResponse {}))
     }
 
@@ -166,11 +171,11 @@ impl Api {
         self.fleet.view().borrow().clone()
     }
 
-    fn known_cluster(&self, name: &str) -> Result<ClusterName, Status> {
-        let view = self.view();
-        match view.cluster(name) {
-            Some(cluster) => Ok(cluster.name.clone()),
-            None => Err(no_cluster(&view, name)),
+    /// Of a command that named a cluster: the fleet knows whether there is one, the view what was meant.
+    fn about(&self, name: &str, failed: CommandFailed) -> Status {
+        match failed {
+            CommandFailed::NotFound(_) => no_cluster(&self.view(), name),
+            failed => failed.into(),
         }
     }
 }

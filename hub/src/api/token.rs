@@ -22,19 +22,19 @@ use crate::ca::{hex, random};
 const SHORTEST: usize = 20;
 
 /// SHA-256 of a token.
-pub type Hash = [u8; 32];
+pub(crate) type Hash = [u8; 32];
 
 /// Who asks, put into the request by [`check`]; for the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Person(pub Arc<str>);
+pub(crate) struct Person(pub Arc<str>);
 
 /// The tokens that let people in: name and hash.
 #[derive(Clone)]
-pub struct Tokens(Arc<Vec<(Arc<str>, Hash)>>);
+pub(crate) struct Tokens(Arc<Vec<(Arc<str>, Hash)>>);
 
 impl Tokens {
     /// Names and hashes, as the store keeps them.
-    pub fn new(tokens: impl IntoIterator<Item = (String, Hash)>) -> Self {
+    pub(crate) fn new(tokens: impl IntoIterator<Item = (String, Hash)>) -> Self {
         Self(Arc::new(
             tokens
                 .into_iter()
@@ -52,11 +52,11 @@ impl Tokens {
 }
 
 /// The admin token of the data folder: what `muster` and scripts show.
-pub struct AdminToken;
+pub(crate) struct AdminToken;
 
 impl AdminToken {
     /// Where it is in a data folder.
-    pub fn file(data: &Path) -> PathBuf {
+    pub(crate) fn file(data: &Path) -> PathBuf {
         data.join("admin-token")
     }
 
@@ -65,7 +65,7 @@ impl AdminToken {
     ///
     /// # Errors
     /// When the file can't be read or written, or holds something too short to be a secret.
-    pub fn provide(data: &Path) -> anyhow::Result<Hash> {
+    pub(crate) fn provide(data: &Path) -> anyhow::Result<Hash> {
         let file = Self::file(data);
         let token = match std::fs::read_to_string(&file) {
             Ok(text) => {

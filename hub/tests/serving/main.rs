@@ -1,0 +1,8 @@
+//! A whole hub in this process, asked over its three listeners as agents, new clusters and people do.
+
+mod api;
+mod bed;
+mod enrolment;
+mod sessions;
+mod start;
+mod wire;
