@@ -10,6 +10,7 @@ mod tests;
 mod variants;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use muster_proto::{
@@ -114,11 +115,25 @@ pub fn decide(
     let mut locations: BTreeMap<ApplicationName, Location> = BTreeMap::new();
     let mut wishes: BTreeMap<ClusterName, BTreeMap<ApplicationName, Placement>> = BTreeMap::new();
     let mut variants = Variants::default();
+    let mut known_places: Vec<(Vec<_>, Rc<_>)> = Vec::new();
     for (name, application) in &fleet.applications {
         locations.insert(name.clone(), application.location.clone());
         let last = last_good.applications.get(name).map(|last| &**last);
-        let selectors = application.targets.iter().map(|target| &target.clusters);
-        let placed = placement::place(selectors, &labels);
+        let selectors: Vec<_> = application
+            .targets
+            .iter()
+            .map(|one| &one.clusters)
+            .collect();
+        // Many applications have the same targets.
+        let same = known_places.iter().find(|(known, _)| *known == selectors);
+        let placed = match same {
+            Some((_, placed)) => Rc::clone(placed),
+            None => {
+                let placed = Rc::new(placement::place(selectors.iter().copied(), &labels));
+                known_places.push((selectors, Rc::clone(&placed)));
+                placed
+            }
+        };
         variants.render(snapshot, &fleet, application, &placed, last, key, cache);
         if let Some((location, message)) = &application.unsupported {
             problems.push(Problem {
@@ -128,7 +143,7 @@ pub fn decide(
                 message: message.clone(),
             });
         }
-        for (cluster, target) in &placed {
+        for (cluster, target) in &*placed {
             let (wish, failed) = variants.wish(application, *target, cluster, last);
             if let Some(wish) = wish {
                 let wishes = wishes.entry(cluster.clone()).or_default();
