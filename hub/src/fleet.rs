@@ -428,3 +428,6 @@ impl Drop for Session {
         self.send(FromSession::Ended);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,7 +237,10 @@ impl Store {
         let redeemed = async {
             let used = sqlx::query_scalar::<_, String>(
                 "UPDATE join_token SET redeemed_ms = $2
-                 WHERE hash = $1 AND redeemed_ms IS NULL AND expires_ms > $2 RETURNING cluster",
+                 WHERE hash = $1 AND redeemed_ms IS NULL AND expires_ms > $2
+                     AND EXISTS (SELECT 1 FROM cluster
+                         WHERE name = join_token.cluster AND state IN ('invited', 'member'))
+                 RETURNING cluster",
             )
             .bind(hash.as_slice())
             .bind(now.0)
