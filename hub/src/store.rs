@@ -35,7 +35,7 @@ pub struct Store {
     pool: SqlitePool,
     hub: Arc<HubIdentity>,
     file: Arc<PathBuf>,
-    lock: Arc<File>,
+    lock: Arc<Lock>,
 }
 
 /// Who this hub is, from its first start on.
@@ -102,6 +102,23 @@ pub enum StoreError {
     Database(PathBuf, sqlx::Error),
 }
 
+/// The data directory is this hub's.
+struct Lock(File);
+
+impl Lock {
+    /// Said aloud, because closing the file may not do: a child process that is just being started holds a copy of the
+    /// descriptor for a moment.
+    fn release(&self) {
+        self.0.unlock().ok();
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
 /// What a store operation gives.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
@@ -123,6 +140,7 @@ impl Store {
             TryLockError::WouldBlock => StoreError::Locked(directory.to_owned()),
             TryLockError::Error(error) => unusable(error),
         })?;
+        let lock = Lock(lock);
         let file = directory.join(FILE);
         if file.exists() {
             refuse_newer(&file).await?;
@@ -201,9 +219,7 @@ impl Store {
     /// Writes out what is buffered, closes the file, and leaves the data directory to the next hub.
     pub async fn close(&self) {
         self.pool.close().await;
-        // A child process that is just being started may hold a copy of the descriptor for a moment, so closing ours
-        // alone would not free the lock at once.
-        self.lock.unlock().ok();
+        self.lock.release();
     }
 
     /// A transaction that may write: taken at once, so that two never wait for each other.

@@ -235,7 +235,10 @@ impl Task {
             action: "source.sync",
             what: String::new(),
         };
-        if let Err(error) = self.store.audit(&audit).await {
+        // A webhook is no person, and comes with every push.
+        if audit.who != "webhook"
+            && let Err(error) = self.store.audit(&audit).await
+        {
             answer.send(Err(error.into())).ok();
             return;
         }
