@@ -114,14 +114,14 @@ async fn work(
         while let Ok(event) = events.try_recv() {
             state.event(event);
         }
-        if let Err(error) = state.launch().await {
-            return Some(error.to_string());
-        }
         if rows_at <= Instant::now()
             && let Some(rows) = state.report()
         {
             publish.rows.send_replace(rows);
             rows_at = Instant::now() + ROWS_EVERY;
+        }
+        if let Err(error) = state.launch().await {
+            return Some(error.to_string());
         }
         let wake = state.next_wake(rows_at);
         tokio::select! {

@@ -10,7 +10,10 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use kube::core::DynamicObject;
 use kube::{Client, ResourceExt as _};
-use muster_proto::{Desired, Digest, DriftKind, Generation, ObjectKey, Rows, Timestamp};
+use muster_proto::{
+    ApplicationName, Desired, Digest, DriftKind, Generation, HealthStatus, ObjectKey, Rows,
+    SyncStatus, Timestamp,
+};
 use tokio::time::Instant;
 
 use super::object::Tracked;
@@ -545,11 +548,27 @@ impl State {
             return None;
         }
         self.rows = Arc::new(rows);
+        // Some application may wait for another.
+        self.queue.unblock();
         Some(self.rows.clone())
     }
 
-    /// May this object be applied now? Otherwise what it waits for.
+    /// May this object be applied now? Otherwise what it waits for. Only what Git changed waits for other
+    /// applications; what was right before is repaired at once.
     pub(super) fn waits_for(&self, key: &ObjectKey) -> Option<String> {
+        let object = self.objects.get(key)?;
+        if object.standing_drift().is_none()
+            && let Some(wanted) = &object.wanted
+        {
+            let waits = wanted
+                .settings
+                .depends_on
+                .iter()
+                .find(|name| !self.is_ready(name));
+            if let Some(name) = waits {
+                return Some(format!("waits for application {name}"));
+            }
+        }
         for needed in graph::needs(key, &self.resolved.definitions) {
             if !self.resolved.wanted.contains_key(&needed) {
                 continue;
@@ -558,7 +577,7 @@ impl State {
                 continue;
             };
             let there = tracked.sight.object().is_some_and(|object| {
-                let works = object.health.status == muster_proto::HealthStatus::Current;
+                let works = object.health.status == HealthStatus::Current;
                 !object.terminating && (works || !health::reads_status(&needed.group, &needed.kind))
             });
             let applied = tracked
@@ -570,6 +589,22 @@ impl State {
             }
         }
         None
+    }
+}
+
+impl State {
+    /// Is an application as desired and healthy, by its newest row? One that is not placed here counts as ready.
+    fn is_ready(&self, name: &ApplicationName) -> bool {
+        let Some(application) = self.desired.application(name.as_str()) else {
+            return true;
+        };
+        let row = self.rows.applications().get(name);
+        row.is_some_and(|row| {
+            row.digest == application.digest()
+                && row.sync == SyncStatus::Synced
+                && row.synced == row.objects
+                && matches!(row.health, HealthStatus::Current | HealthStatus::Suspended)
+        })
     }
 }
 

@@ -358,6 +358,45 @@ async fn hands_an_object_over_between_applications_without_deleting_it() -> Resu
 }
 
 #[tokio::test]
+async fn an_application_waits_for_the_one_it_depends_on() -> Result<()> {
+    let bed = bed("engine-depends").await?;
+    let late = || {
+        let settings = Settings {
+            depends_on: vec!["early".parse()?],
+            ..bed.settings()
+        };
+        application("late", settings, &[config("late", "1")])
+    };
+    let early = |objects: &[Value]| application("early", bed.settings(), objects);
+    let unknown = json!({"apiVersion": "no.such/v1", "kind": "Thing", "metadata": {"name": "t"}});
+    bed.accept(1, vec![early(&[config("early", "1"), unknown])?, late()?])
+        .await?;
+    bed.holds("early", "1").await?;
+    let row = bed.row("late", |row| !row.message.is_empty()).await?;
+    assert_eq!(row.sync, SyncStatus::Progressing);
+    assert!(
+        row.message.contains("waits for application early"),
+        "{}",
+        row.message
+    );
+    let early_row = bed
+        .row("early", |row| row.sync == SyncStatus::Failed)
+        .await?;
+    assert!(
+        early_row
+            .message
+            .contains("does not serve Thing in no.such/v1"),
+        "{}",
+        early_row.message
+    );
+    ensure!(bed.maps().get_opt("late").await?.is_none());
+
+    bed.accept(2, vec![early(&[config("early", "1")])?, late()?])
+        .await?;
+    bed.holds("late", "1").await
+}
+
+#[tokio::test]
 async fn rebuilds_a_damaged_ledger_from_what_is_there() -> Result<()> {
     // A cluster of its own: a rebuild takes everything that an agent applied for its own.
     let bed = bed_in(real::start("engine-damage").await?, "engine-damage").await?;
