@@ -179,3 +179,150 @@ fn roll_up(cluster: &mut ClusterView) {
     (cluster.sync, cluster.health) = (sync, health);
     (cluster.synced, cluster.healthy) = (synced, healthy);
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::{ApplicationStatus, Digest, Rows};
+
+    use super::*;
+    use crate::view::Placement;
+
+    /// A cluster whose placements and rows follow from a number.
+    fn cluster(name: usize, seed: u64) -> ClusterView {
+        let digit = |place: u32| seed / 7u64.pow(place) % 7;
+        let application = |at: u32| format!("app-{at}").parse::<ApplicationName>().unwrap();
+        let placed = (0..3).filter(|at| digit(*at) != 0);
+        let placements = placed.clone().map(|at| Placement {
+            application: application(at),
+            target: String::new(),
+            revision: "r".into(),
+            digest: Digest::of(["new"]),
+        });
+        let rows = placed
+            .filter(|at| digit(*at) != 1)
+            .map(|at| ApplicationStatus {
+                application: application(at),
+                digest: Digest::of([if digit(at) == 2 { "old" } else { "new" }]),
+                revision: "r".into(),
+                sync: [SyncStatus::Synced, SyncStatus::Failed][usize::from(digit(at) == 3)],
+                health: [HealthStatus::Current, HealthStatus::Failed][usize::from(digit(at) == 4)],
+                message: ["", "it broke"][usize::from(digit(at) == 3)].into(),
+                objects: 1,
+                synced: 1,
+                healthy: 1,
+                waiting: 0,
+                since: Timestamp(1),
+            });
+        ClusterView {
+            name: format!("c{name}").parse().unwrap(),
+            labels: BTreeMap::new(),
+            uid: String::new(),
+            connection: match seed % 3 {
+                0 => Connection::Unknown,
+                _ => Connection::Connected,
+            },
+            since: Timestamp(1),
+            last_seen: Timestamp(1),
+            agent_version: String::new(),
+            kubernetes_version: String::new(),
+            generation: 1,
+            accepted_generation: 1,
+            sync: SyncStatus::Unknown,
+            health: HealthStatus::Unknown,
+            synced: 0,
+            healthy: 0,
+            message: String::new(),
+            removals_held: String::new(),
+            certificate_expires: Timestamp(0),
+            placements: Arc::new(placements.collect()),
+            rows: Arc::new(Rows::new(1, rows, [])),
+            reported_at: Timestamp(1),
+        }
+    }
+
+    fn board() -> Board {
+        let mut board = Board::default();
+        let location = Location::new("apps/muster.yaml", 1);
+        let names = (0..3).map(|at| format!("app-{at}").parse().unwrap());
+        board.put_applications(
+            names
+                .map(|name| (name, (location.clone(), String::new())))
+                .collect(),
+        );
+        board
+    }
+
+    #[test]
+    fn counting_change_by_change_gives_what_counting_anew_gives() {
+        let mut changed = board();
+        let mut now: BTreeMap<ClusterName, ClusterView> = BTreeMap::new();
+        for step in 0..500usize {
+            let bytes = Digest::of([step.to_string()]).as_bytes()[..8]
+                .try_into()
+                .unwrap();
+            let seed = u64::from_le_bytes(bytes);
+            let is = cluster(step % 5, seed);
+            let name = is.name.clone();
+            if seed.is_multiple_of(11) {
+                changed.put_cluster(&name, None);
+                now.remove(&name);
+            } else {
+                changed.put_cluster(&name, Some(is.clone()));
+                now.insert(name, is);
+            }
+            let mut anew = board();
+            for (name, is) in &now {
+                anew.put_cluster(name, Some(is.clone()));
+            }
+            let empty = View::default();
+            assert_eq!(changed.view(&empty), anew.view(&empty), "step {step}");
+        }
+    }
+
+    #[test]
+    fn a_problem_that_stands_keeps_its_time_and_one_that_is_gone_goes() {
+        let problem = |message: &str| Problem {
+            application: None,
+            cluster: None,
+            location: String::new(),
+            message: message.into(),
+            since: Timestamp(0),
+        };
+        let mut board = board();
+        board.put_problems("commit", [problem("a"), problem("b")], Timestamp(5));
+        board.put_problems("commit", [problem("b"), problem("c")], Timestamp(9));
+        let view = board.view(&View::default());
+        let shown: Vec<_> = view
+            .problems
+            .iter()
+            .map(|problem| (problem.message.as_str(), problem.since.0))
+            .collect();
+        assert_eq!(shown, [("b", 5), ("c", 9)]);
+    }
+
+    #[test]
+    fn a_row_about_older_content_is_on_its_way_and_a_silent_cluster_is_unknown() {
+        let mut board = board();
+        // Digits 2 (old content) for app-0 and 5 (all well) for app-1, connected (seed % 3 is 1).
+        let seed = 2 + 5 * 7;
+        assert_eq!(seed % 3, 1);
+        let is = cluster(0, seed);
+        let name = is.name.clone();
+        board.put_cluster(&name, Some(is.clone()));
+        let view = board.view(&View::default());
+        let stands = |view: &View, name: &str| {
+            let application = view.application(name).unwrap();
+            (application.sync, application.synced, application.unknown)
+        };
+        assert_eq!(stands(&view, "app-0"), (SyncStatus::Progressing, 0, 0));
+        assert_eq!(stands(&view, "app-1"), (SyncStatus::Synced, 1, 0));
+        let silent = ClusterView {
+            connection: Connection::Unknown,
+            ..is
+        };
+        board.put_cluster(&name, Some(silent));
+        let view = board.view(&view);
+        assert_eq!(stands(&view, "app-1"), (SyncStatus::Unknown, 0, 1));
+        assert_eq!(view.cluster("c0").unwrap().sync, SyncStatus::Unknown);
+    }
+}
