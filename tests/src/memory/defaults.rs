@@ -31,6 +31,7 @@ pub fn on_read(kind: &Kind, object: &mut Value) {
             pod::spec(&mut object["spec"]);
             put(&mut object["spec"], "enableServiceLinks", json!(true));
         }
+        ("", "PodTemplate") => pod::spec(child(child(object, "template"), "spec")),
         ("", "PersistentVolumeClaim") => {
             put(&mut object["spec"], "volumeMode", json!("Filesystem"));
         }
