@@ -5,6 +5,7 @@
 
 mod real {
     mod conformance;
+    mod differential;
     mod engine;
     mod manifest;
     mod merge_table;

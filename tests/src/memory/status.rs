@@ -106,6 +106,22 @@ impl Refusal {
         out
     }
 
+    /// 422: an update of a kind that wants to know which state it was made from.
+    #[must_use]
+    pub fn unconditional(kind: &Kind, name: &str) -> Self {
+        let cause = (
+            "metadata.resourceVersion".to_owned(),
+            "Invalid value: 0: must be specified for an update".to_owned(),
+            "FieldValueInvalid",
+        );
+        // The real server names the resource here, not the kind.
+        let named = Kind {
+            kind: kind.plural.clone(),
+            ..kind.clone()
+        };
+        Self::invalid(&named, name, &[cause])
+    }
+
     /// 409 of server-side apply.
     #[must_use]
     pub fn apply_conflict(message: String, causes: Vec<(String, String)>) -> Self {

@@ -29,7 +29,7 @@ use keep::{
     unchanged_identity,
 };
 use read::{configuration, identified, read};
-use valid::{valid, valid_name};
+use valid::{unconditional, valid, valid_name};
 
 /// What is written to.
 #[derive(Debug, Clone)]
@@ -308,6 +308,10 @@ fn changed(target: &Target, live: &Value, change: Change, strict: bool) -> Resul
     let new = match change {
         Change::Create(body) | Change::Replace(body) | Change::Apply(body) => {
             let mut body = identified(target, body)?;
+            let revision = body["metadata"]["resourceVersion"].as_str();
+            if revision.unwrap_or_default().is_empty() && !unconditional(kind) {
+                return Err(Refusal::unconditional(kind, &target.name));
+            }
             if target.subresource == "status" {
                 // Only the status of the body counts, and the revision it was made from.
                 let mut new = live.clone();

@@ -18,6 +18,7 @@ pub(super) fn valid(
     if let Some(custom) = &kind.custom {
         causes.extend(custom.faults(new));
     }
+    containers(kind, new, &mut causes);
     let immutable: &[(&str, &str, &[&str])] = &[
         ("apps", "Deployment", &["/spec/selector"]),
         ("apps", "DaemonSet", &["/spec/selector"]),
@@ -64,6 +65,51 @@ pub(super) fn valid(
         Ok(())
     } else {
         Err(Refusal::invalid(kind, name, &causes))
+    }
+}
+
+/// Whether an update may leave out the state it was made from.
+pub(super) fn unconditional(kind: &Kind) -> bool {
+    let guarded = match kind.group.as_str() {
+        "admissionregistration.k8s.io"
+        | "apiextensions.k8s.io"
+        | "coordination.k8s.io"
+        | "node.k8s.io"
+        | "policy" => true,
+        "storage.k8s.io" => {
+            !["StorageClass", "VolumeAttributesClass"].contains(&kind.kind.as_str())
+        }
+        _ => kind.custom.is_some(),
+    };
+    !guarded
+}
+
+/// A Pod has containers, and each a name and an image.
+fn containers(kind: &Kind, object: &Value, causes: &mut Vec<(String, String, &str)>) {
+    let pod = match (kind.group.as_str(), kind.kind.as_str()) {
+        ("", "Pod") => "spec",
+        ("", "PodTemplate") => "template.spec",
+        ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet") | ("batch", "Job") => {
+            "spec.template.spec"
+        }
+        ("batch", "CronJob") => "spec.jobTemplate.spec.template.spec",
+        _ => return,
+    };
+    let missing = |field: String| (field, "Required value".to_owned(), "FieldValueRequired");
+    for list in ["initContainers", "containers"] {
+        let pointer = format!("/{}/{list}", pod.replace('.', "/"));
+        let items = object.pointer(&pointer).and_then(Value::as_array);
+        let items = items.map(Vec::as_slice).unwrap_or_default();
+        if items.is_empty() && list == "containers" {
+            causes.push(missing(format!("{pod}.containers")));
+        }
+        for (index, container) in items.iter().enumerate() {
+            for field in ["name", "image"] {
+                if container[field].as_str().unwrap_or_default().is_empty() {
+                    causes.push(missing(format!("{pod}.{list}[{index}].{field}")));
+                }
+            }
+        }
     }
 }
 
