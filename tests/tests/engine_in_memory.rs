@@ -1,0 +1,166 @@
+//! The agent's engine on an API server in memory: what needs a look at every call, or a server that fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, Patch, PatchParams};
+use muster_agent::engine::{self, Engine, EngineOptions};
+use muster_proto::{
+    Desired, DesiredApplication, DigestKey, Object, Removals, Settings, SyncStatus,
+};
+use muster_tests::memory::{Call, Fault, Options, Server};
+use muster_tests::wait;
+use serde_json::json;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn start(server: &Arc<Server>, instance: &str) -> Result<Engine> {
+    let options = EngineOptions {
+        namespace: "muster-system".into(),
+        hub: "hub.test/abc".into(),
+        cluster: "eu-1".parse()?,
+        instance: instance.into(),
+    };
+    let (engine, task) = engine::start(server.client(), options);
+    tokio::spawn(task);
+    engine.loaded().await.map_err(anyhow::Error::msg)?;
+    Ok(engine)
+}
+
+fn desired(generation: u64, count: usize, changed: usize) -> Result<Desired> {
+    let key = DigestKey::new([5; 32]);
+    let object = |n: usize| {
+        let value = if n < changed { "new" } else { "old" };
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": format!("c{n}")}, "data": {"value": value}});
+        Ok(Arc::new(Object::new(&body, &key)?))
+    };
+    let settings = Settings {
+        namespace: "shop".into(),
+        ..Settings::default()
+    };
+    let objects = (0..count).map(object).collect::<Result<_>>()?;
+    let shop = DesiredApplication::new("shop".parse()?, "abc".into(), settings, objects);
+    Ok(Desired::new(
+        generation,
+        vec![Arc::new(shop)],
+        Removals::Released,
+        Vec::new(),
+    ))
+}
+
+async fn synced(engine: &Engine, generation: u64) -> Result<()> {
+    wait::until("everything is synced", PATIENCE, async || {
+        let rows = engine.rows().borrow().clone();
+        let row = rows.applications().get("shop");
+        ensure!(
+            rows.generation() == generation
+                && row
+                    .is_some_and(|row| row.sync == SyncStatus::Synced && row.synced == row.objects),
+            "{row:?}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// Counts writes: of objects, of the ledger.
+fn count(server: &Server) -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let (objects, ledger) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counts = (objects.clone(), ledger.clone());
+    server.set_fault(Some(Arc::new(move |call: &Call| {
+        if call.writes() {
+            let which = if call.path.contains("muster-ledger") {
+                &ledger
+            } else {
+                &objects
+            };
+            which.fetch_add(1, Ordering::SeqCst);
+        }
+        None
+    })));
+    counts
+}
+
+#[tokio::test]
+async fn one_changed_object_is_one_write_and_two_of_bookkeeping() -> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    engine.accept(desired(1, 100, 0)?).await?;
+    synced(&engine, 1).await?;
+    let (objects, ledger) = count(&server);
+    engine.accept(desired(2, 100, 1)?).await?;
+    synced(&engine, 2).await?;
+    wait::until("the ledger is settled", PATIENCE, async || {
+        ensure!(ledger.load(Ordering::SeqCst) >= 2);
+        Ok(())
+    })
+    .await?;
+    assert_eq!(objects.load(Ordering::SeqCst), 1);
+    assert_eq!(ledger.load(Ordering::SeqCst), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_restart_writes_no_object() -> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    engine.accept(desired(1, 100, 0)?).await?;
+    synced(&engine, 1).await?;
+    engine.stop(engine::Stop::Because("restarted".into())).await;
+    let (objects, _) = count(&server);
+    let engine = start(&server, "second").await?;
+    synced(&engine, 1).await?;
+    assert_eq!(objects.load(Ordering::SeqCst), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn failing_writes_are_reported_and_tried_again() -> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    server.set_fault(Some(Arc::new(|call: &Call| {
+        (call.verb == "apply").then_some(Fault::Status(500))
+    })));
+    engine.accept(desired(1, 3, 0)?).await?;
+    wait::until("the failure is reported", PATIENCE, async || {
+        let rows = engine.rows().borrow().clone();
+        let row = rows.applications().get("shop");
+        ensure!(
+            row.is_some_and(|row| row.sync == SyncStatus::Failed),
+            "{row:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    server.set_fault(None);
+    synced(&engine, 1).await
+}
+
+#[tokio::test]
+async fn a_hand_edit_is_undone_within_a_second_and_later_when_the_history_was_lost() -> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    engine.accept(desired(1, 3, 0)?).await?;
+    synced(&engine, 1).await?;
+    let maps: Api<ConfigMap> = Api::namespaced(server.client(), "shop");
+    for (lost, patience) in [(false, Duration::from_secs(1)), (true, PATIENCE)] {
+        if lost {
+            // Every watch ends with 410 and lists anew.
+            server.forget_history();
+        }
+        let edit = json!({"data": {"value": "by hand"}});
+        maps.patch("c1", &PatchParams::default(), &Patch::Merge(&edit))
+            .await?;
+        wait::until("the edit is undone", patience, async || {
+            let data = maps.get("c1").await?.data.unwrap_or_default();
+            ensure!(data["value"] == "old", "{data:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
