@@ -305,3 +305,116 @@ fn waits_double_up_to_a_limit_and_spread_around_the_poll() {
     assert_eq!(pause(poll, 0, 0.0), Duration::from_secs(54));
     assert_eq!(pause(poll, 0, 1.0), Duration::from_secs(66));
 }
+
+/// `git http-backend` behind a listener; a guarded one wants a password.
+async fn serve_http(root: PathBuf, guarded: bool) -> String {
+    use axum::body::Bytes;
+    use axum::http::{HeaderMap, Method, Uri};
+    use axum::response::{IntoResponse, Response};
+
+    async fn answer(
+        (root, guarded): (PathBuf, bool),
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Response {
+        use tokio::io::AsyncWriteExt;
+        if guarded {
+            let challenge = [("www-authenticate", "Basic realm=\"git\"")];
+            return (axum::http::StatusCode::UNAUTHORIZED, challenge).into_response();
+        }
+        let header = |name| {
+            let value = headers.get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        let mut child = tokio::process::Command::new("git")
+            .arg("http-backend")
+            .env("GIT_PROJECT_ROOT", root)
+            .env("GIT_HTTP_EXPORT_ALL", "1")
+            .env("PATH_INFO", uri.path())
+            .env("QUERY_STRING", uri.query().unwrap_or_default())
+            .env("REQUEST_METHOD", method.as_str())
+            .env("CONTENT_TYPE", header("content-type"))
+            .env("CONTENT_LENGTH", body.len().to_string())
+            .env("HTTP_CONTENT_ENCODING", header("content-encoding"))
+            .env("GIT_PROTOCOL", header("git-protocol"))
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let fed = tokio::spawn(async move { input.write_all(&body).await });
+        let output = child.wait_with_output().await.unwrap().stdout;
+        fed.await.unwrap().ok();
+        let split = output
+            .windows(4)
+            .position(|bytes| bytes == b"\r\n\r\n")
+            .unwrap();
+        let head = String::from_utf8_lossy(&output[..split]).into_owned();
+        let mut response = Response::builder();
+        for line in head.lines() {
+            let (name, value) = line.split_once(": ").unwrap();
+            response = match name {
+                "Status" => response.status(value[..3].parse::<u16>().unwrap()),
+                _ => response.header(name, value),
+            };
+        }
+        response.body(output[split + 4..].to_vec().into()).unwrap()
+    }
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = axum::Router::new().fallback(move |method, uri, headers, body| {
+        answer((root.clone(), guarded), method, uri, headers, body)
+    });
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    format!("http://{address}/work/.git")
+}
+
+#[tokio::test]
+async fn over_http_new_commits_arrive() {
+    muster_proto::tls::install_crypto();
+    let place = Place::new();
+    place.commit(&[("x.yaml", "one")], "First");
+    let running = place.follow(Repository {
+        url: serve_http(place.folder.path().to_owned(), false).await,
+        ..place.repository()
+    });
+    for value in ["two", "three"] {
+        place.commit(&[("x.yaml", value)], "Next");
+        let fetched = running.git.fetch_now().await.unwrap();
+        assert_eq!(
+            (fetched.error.clone(), text(&fetched, "x.yaml").as_deref()),
+            (None, Some(value))
+        );
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_repository_that_wants_credentials_says_so_and_none_go_over_plain_http() {
+    muster_proto::tls::install_crypto();
+    let place = Place::new();
+    place.commit(&[("x.yaml", "one")], "First");
+    let token = place.folder.path().join("token");
+    std::fs::write(&token, "hunter2\n").unwrap();
+    for (token_file, says) in [
+        (None, "set repository.token-file"),
+        (Some(token), "use an https:// URL"),
+    ] {
+        let running = place.follow(Repository {
+            url: serve_http(place.folder.path().to_owned(), true).await,
+            token_file,
+            username: "muster".into(),
+            ..place.repository()
+        });
+        let refused = running.git.fetch_now().await.unwrap();
+        let error = refused.error.clone().expect("it is guarded");
+        assert!(
+            error.contains(says) && !error.contains("hunter2"),
+            "{error}"
+        );
+        running.stop().await;
+    }
+}

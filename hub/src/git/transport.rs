@@ -95,7 +95,10 @@ impl Credentials {
         if let Some(token) = self.token.as_deref().filter(|token| !token.is_empty()) {
             text = text.replace(token, "…");
         }
-        if error.is_unauthenticated() || error.is_permission_denied() || text.contains("401") {
+        if text.contains("in clear text over http") {
+            text.push_str("; use an https:// URL for a repository that wants a token");
+        } else if error.is_unauthenticated() || error.is_permission_denied() || text.contains("401")
+        {
             text.push_str(match self.token {
                 Some(_) => "; check the token in repository.token-file and what it may read",
                 None => "; the repository wants credentials: set repository.token-file",
