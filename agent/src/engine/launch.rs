@@ -90,7 +90,12 @@ impl State {
                     .or_default()
                     .insert(key);
             }
-            Step::Apply => self.queue.apply(key),
+            Step::Apply => {
+                if object.entry.is_none() {
+                    self.queue.unwritten.insert(key.clone());
+                }
+                self.queue.apply(key);
+            }
             Step::Repair(DriftKind::Changed) if object.standing_drift().is_none() => {
                 // Learn who changed what before it is overwritten.
                 if let Some(kind) = object.wanted.as_ref().map(|wanted| wanted.kind.clone()) {
@@ -149,7 +154,7 @@ impl State {
         }
         let mut change = Change::new();
         let mut entries: Vec<(Key, Entry)> = Vec::new();
-        for (_, key) in &self.queue.applies {
+        for key in &self.queue.unwritten {
             let Some(object) = self.objects.get(key) else {
                 continue;
             };
@@ -163,6 +168,7 @@ impl State {
             return Ok(());
         }
         if self.try_save(&change, now).await? {
+            self.queue.unwritten.clear();
             for (key, entry) in entries {
                 if let Some(object) = self.objects.get_mut(&key) {
                     object.entry = Some(entry);
@@ -237,11 +243,7 @@ impl State {
 
     fn start_applies(&mut self) {
         // One stage at a time; what is in flight belongs to a stage too.
-        let flying = self.objects.iter().filter(|(_, object)| object.flying);
-        let flying = flying
-            .map(|(key, _)| graph::stage(&key.group, &key.kind))
-            .min();
-        let mut stage = flying;
+        let mut stage = self.queue.applying.first().map(|(stage, _)| *stage);
         while self.flying.len() < CONCURRENCY {
             let unready = |(_, key): &&(u8, Key)| {
                 self.objects
@@ -275,6 +277,7 @@ impl State {
             object.waits.clear();
             object.flying = true;
             stage = Some(next);
+            self.queue.applying.insert((next, key.clone()));
             self.flying.push(work::apply(
                 self.client.clone(),
                 key,
@@ -405,6 +408,8 @@ impl State {
         digest: Digest,
         result: Result<Box<DynamicObject>, Failure>,
     ) {
+        let stage = graph::stage(&key.group, &key.kind);
+        self.queue.applying.remove(&(stage, key.clone()));
         let now = Instant::now();
         let Some(object) = self.objects.get_mut(key) else {
             return;

@@ -20,6 +20,10 @@ pub(crate) struct Queue {
     pub(crate) dirty: BTreeSet<Key>,
     /// To be applied, first stage first.
     pub(crate) applies: BTreeSet<(Stage, Key)>,
+    /// Of these, not in the inventory yet.
+    pub(crate) unwritten: BTreeSet<Key>,
+    /// Being applied.
+    pub(crate) applying: BTreeSet<(Stage, Key)>,
     /// To be applied when what they depend on is there.
     pub(crate) blocked: BTreeSet<Key>,
     /// To be removed, last stage first.
@@ -38,6 +42,7 @@ impl Queue {
         let stage = graph::stage(&key.group, &key.kind);
         self.applies.remove(&(stage, key.clone()));
         self.prunes.remove(&(Reverse(stage), key.clone()));
+        self.unwritten.remove(key);
         self.blocked.remove(key);
         self.held_prunes.remove(key);
     }
