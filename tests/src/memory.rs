@@ -14,7 +14,8 @@
 //! What it does not do: authentication and authorisation, admission plugins and webhooks, garbage collection by
 //! owner references and propagation policies, validation beyond names, types and the immutable fields that
 //! clients meet ([`write`]), conversion between versions, OpenAPI documents, tables for people, kinds that are
-//! only asked and not kept (reviews, bindings, evictions), Pods that run ([`controller`] writes status only).
+//! only asked and not kept (reviews, bindings, evictions), telling an empty list or map from none where Go does
+//! (a NetworkPolicy's generation), dropping optional scalars that are zero, Pods that run ([`controller`] writes status only).
 //!
 //! The pieces, pure ones first: [`fieldset`], [`schema`], [`typed`], [`compare`], [`merge`], [`remove`],
 //! [`managed`], [`apply`] know no server; [`normal`], [`quantity`], [`defaults`], [`crd`], [`patch`],

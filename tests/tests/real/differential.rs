@@ -135,10 +135,14 @@ fn content(kind: Kind) -> BoxedStrategy<Value> {
         Kind::NetworkPolicy => (words(), prop::collection::vec(1..4_u16, 0..3))
             .prop_map(|(labels, ports)| {
                 let ports: Vec<Value> = ports.iter().map(|p| json!({"port": p})).collect();
-                // An empty list inside a list that is one leaf is left out: Go's reader tells it from
-                // no list, and counts a change that nobody can see.
-                let rule = if ports.is_empty() { json!({}) } else { json!({"ports": ports}) };
-                json!({"spec": {"podSelector": {"matchLabels": labels}, "egress": [rule]}})
+                // What is empty is left out: the real server tells an empty list or map from none in a
+                // NetworkPolicy's spec, and counts a generation for a change that nobody can see.
+                let filled = |key: &str, value: Value, empty: bool| {
+                    if empty { json!({}) } else { json!({key: value}) }
+                };
+                let rule = filled("ports", json!(ports), ports.is_empty());
+                let pods = filled("matchLabels", json!(labels), labels.is_empty());
+                json!({"spec": {"podSelector": pods, "egress": [rule]}})
             })
             .boxed(),
         Kind::Thing => (
