@@ -3,6 +3,8 @@
 //!
 //! In comes a name; out come a kubeconfig for the programs under test and clients of its own for the test itself.
 
+pub mod context;
+pub mod memory;
 pub mod real;
 
 use anyhow::{Context, Result};
@@ -11,6 +13,9 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tempfile::TempDir;
+
+use crate::memory::Server;
 
 /// A cluster that is up. Clones are handles to the same one, which ends with the last of them.
 #[derive(Clone)]
@@ -27,6 +32,9 @@ pub struct Cluster {
 #[derive(Clone)]
 enum Kind {
     Real(Arc<real::ControlPlane>),
+    Memory(Arc<memory::ApiServer>),
+    /// Whose folder holds the kubeconfig.
+    Context(#[expect(dead_code, reason = "it is kept for as long as the cluster")] Arc<TempDir>),
 }
 
 impl Cluster {
@@ -57,7 +65,22 @@ impl Cluster {
     pub async fn run_workloads(&self) -> Result<()> {
         match &self.kind {
             Kind::Real(control_plane) => control_plane.run_workloads().await,
+            // Controllers run from the start, and a person's cluster has its own.
+            Kind::Memory(_) | Kind::Context(_) => Ok(()),
         }
+    }
+
+    /// The API server of a cluster in memory, to set faults on.
+    pub fn in_memory(&self) -> Option<&Arc<Server>> {
+        match &self.kind {
+            Kind::Memory(running) => Some(&running.server),
+            Kind::Real(_) | Kind::Context(_) => None,
+        }
+    }
+
+    /// Whether it is a person's own, where whatever is put must be taken away again.
+    pub fn is_somebodys(&self) -> bool {
+        matches!(self.kind, Kind::Context(_))
     }
 
     /// Creates a namespace no other test has, with `purpose` in its name; returns the name.

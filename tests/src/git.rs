@@ -94,7 +94,16 @@ impl Repository {
     /// # Errors
     /// When `git` fails.
     pub fn revert(&self) -> Result<String> {
-        git(&self.work(), ["revert", "--no-edit", "HEAD"])?;
+        self.revert_newest(1)
+    }
+
+    /// Undoes the newest `count` commits by as many new ones, newest first.
+    ///
+    /// # Errors
+    /// When `git` fails.
+    pub fn revert_newest(&self, count: usize) -> Result<String> {
+        let range = format!("HEAD~{count}..HEAD");
+        git(&self.work(), ["revert", "--no-edit", &range])?;
         self.push()
     }
 

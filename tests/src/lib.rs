@@ -5,8 +5,10 @@
 
 pub mod cluster;
 pub mod conformance;
+pub mod demo;
 pub mod git;
 pub mod memory;
 pub mod supervisor;
 pub mod tidy;
 pub mod wait;
+pub mod world;

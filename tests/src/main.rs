@@ -1,7 +1,9 @@
 //! `testbed`: the programs of this workspace in one binary, for tests of several processes and for the demo.
 
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
-use muster_tests::{cluster, memory, supervisor};
+use muster_tests::{cluster, demo, memory, supervisor};
 
 #[derive(Parser)]
 #[command(name = "testbed", about = "Muster's test bed")]
@@ -15,7 +17,7 @@ enum Command {
     /// Owns processes and folders for the process that started it, until stdin closes.
     #[command(hide = true)]
     Supervise,
-    /// Runs a real, empty Kubernetes API server until stdin closes; prints the path of its kubeconfig.
+    /// Runs an empty Kubernetes API server until stdin closes; prints the path of its kubeconfig.
     Cluster {
         /// What the cluster is called.
         #[arg(default_value = "one")]
@@ -23,16 +25,28 @@ enum Command {
         /// Also run a scheduler and a node, so that Pods come to life.
         #[arg(long)]
         workloads: bool,
+        /// Not a real one: ours, in memory, where workloads come to life by themselves.
+        #[arg(long, conflicts_with = "workloads")]
+        memory: bool,
     },
     /// Prints how the built-in kinds of the pinned Kubernetes merge: `tests/src/memory/facts.txt`.
     Distil,
+    /// Plays what Muster does on a fleet of its own: see README.md.
+    Demo(demo::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Supervise => supervisor::serve(),
-        Command::Cluster { name, workloads } => asynchronously(async {
-            let cluster = cluster::real::start(&name).await?;
+        Command::Cluster {
+            name,
+            workloads,
+            memory,
+        } => asynchronously(async move {
+            let cluster = match memory {
+                true => cluster::memory::start(&name).await?,
+                false => cluster::real::start(&name).await?,
+            };
             if workloads {
                 cluster.run_workloads().await?;
             }
@@ -50,12 +64,16 @@ fn main() -> anyhow::Result<()> {
             cluster.shutdown();
             Ok(())
         }),
+        Command::Demo(arguments) => asynchronously(demo::run(arguments)),
     }
 }
 
 fn asynchronously(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?
-        .block_on(work)
+        .build()?;
+    let done = runtime.block_on(work);
+    // A fetch that hangs must not hold the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
 }

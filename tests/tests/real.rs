@@ -4,11 +4,16 @@
 //! All of them stand below `real::`, which is how `tests/run` counts them.
 
 mod real {
+    mod away;
+    mod bad_commits;
     mod conformance;
     mod differential;
     mod engine;
     mod manifest;
+    mod members;
     mod merge_table;
+    mod scenario;
     mod supervision;
+    mod syncing;
     mod the_cluster;
 }

@@ -1,0 +1,241 @@
+//! A whole fleet in one process: a Git repository served over HTTP, a hub that follows it, agents in clusters of any
+//! kind, and `muster` to ask with. Scenario tests and the demo play on it.
+//!
+//! Everything goes the way a user goes: hub and agents are configured by their flags and talk over loopback TLS,
+//! commits arrive by the webhook, questions are asked through the command-line program.
+
+mod ask;
+mod member;
+
+pub use ask::{Answer, ask};
+pub use member::Member;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use muster_hub::{Hub, Running};
+use tempfile::TempDir;
+
+use crate::cluster::Cluster;
+use crate::git::Repository;
+use crate::git::server::GitServer;
+
+/// How long anything that should happen "at once" may take on a busy machine.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A hub, its repository and its clusters, all gone when dropped.
+pub struct World {
+    /// The fleet repository: commit here.
+    pub repository: Repository,
+    /// Serves it.
+    pub git: GitServer,
+    data: TempDir,
+    hub: Option<Running>,
+    /// Where the hub was first bound: a restarted one comes back there.
+    addresses: Option<Addresses>,
+    members: BTreeMap<String, Member>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    agents: SocketAddr,
+    enrolment: SocketAddr,
+    api: SocketAddr,
+}
+
+impl World {
+    /// A hub on a repository whose first commit holds `files` (path, content), and no cluster yet.
+    ///
+    /// # Errors
+    /// When Git or the hub can't be started.
+    pub async fn start(files: &[(&str, &str)]) -> Result<Self> {
+        muster_proto::tls::install_crypto();
+        let repository = Repository::with(files)?;
+        Self::on(repository).await
+    }
+
+    /// A hub on a repository that is there.
+    ///
+    /// # Errors
+    /// When Git or the hub can't be started.
+    pub async fn on(repository: Repository) -> Result<Self> {
+        muster_proto::tls::install_crypto();
+        let git = GitServer::start(repository.root().to_owned(), None).await?;
+        let mut world = Self {
+            repository,
+            git,
+            data: tempfile::Builder::new().prefix("muster-hub-").tempdir()?,
+            hub: None,
+            addresses: None,
+            members: BTreeMap::new(),
+        };
+        world.start_hub().await?;
+        Ok(world)
+    }
+
+    /// Starts the hub, or starts it again on what it left in its data directory.
+    ///
+    /// # Errors
+    /// What the hub says.
+    pub async fn start_hub(&mut self) -> Result<()> {
+        let listen = |address: Option<SocketAddr>| match address {
+            Some(address) => address.to_string(),
+            None => "127.0.0.1:0".to_owned(),
+        };
+        let addresses = self.addresses;
+        let arguments = [
+            "--data".to_owned(),
+            self.data.path().display().to_string(),
+            "--repo".to_owned(),
+            self.git.url("fleet.git"),
+            // Commits are told by the webhook; this is for what the webhook cannot tell, such as a repository that
+            // is back after an outage.
+            "--poll".to_owned(),
+            "2s".to_owned(),
+            "--agents-listen".to_owned(),
+            listen(addresses.map(|addresses| addresses.agents)),
+            "--enrolment-listen".to_owned(),
+            listen(addresses.map(|addresses| addresses.enrolment)),
+            "--api-listen".to_owned(),
+            listen(addresses.map(|addresses| addresses.api)),
+        ];
+        let config = muster_hub::config::Config::from_arguments(arguments)?;
+        let running = Hub::start(config).await.context("the hub did not start")?;
+        self.addresses = Some(Addresses {
+            agents: running.agents_addr,
+            enrolment: running.enrolment_addr,
+            api: running.api_addr,
+        });
+        self.hub = Some(running);
+        Ok(())
+    }
+
+    /// Ends the hub as SIGTERM would.
+    ///
+    /// # Errors
+    /// When a task of the hub failed.
+    pub async fn stop_hub(&mut self) -> Result<()> {
+        if let Some(running) = self.hub.take() {
+            running.stop().await?;
+        }
+        Ok(())
+    }
+
+    /// The hub's data directory.
+    pub fn hub_data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// A copy of the data directory of a hub that is not running: a backup.
+    ///
+    /// # Errors
+    /// When it can't be copied.
+    pub fn copy_of_hub_data(&self) -> Result<TempDir> {
+        let copy = tempfile::Builder::new().prefix("muster-hub-").tempdir()?;
+        copy_folder(self.data.path(), copy.path())?;
+        Ok(copy)
+    }
+
+    /// Puts a backup in the place of the data directory; the hub must not be running.
+    ///
+    /// # Errors
+    /// When the hub is running.
+    pub fn restore_hub_data(&mut self, backup: TempDir) -> Result<()> {
+        ensure!(self.hub.is_none(), "stop the hub first");
+        self.data = backup;
+        Ok(())
+    }
+
+    /// Commits `files` and tells the hub, as a forge does. Returns the commit.
+    ///
+    /// # Errors
+    /// When Git fails or the hub does not take the call.
+    pub async fn push(&self, message: &str, files: &[(&str, &str)]) -> Result<String> {
+        let revision = self.repository.commit(message, files)?;
+        self.pushed().await?;
+        Ok(revision)
+    }
+
+    /// Removes `paths` in a commit and tells the hub.
+    ///
+    /// # Errors
+    /// When Git fails or the hub does not take the call.
+    pub async fn push_removal(&self, message: &str, paths: &[&str]) -> Result<String> {
+        let revision = self.repository.remove(message, paths)?;
+        self.pushed().await?;
+        Ok(revision)
+    }
+
+    /// `git revert HEAD`, pushed.
+    ///
+    /// # Errors
+    /// When Git fails or the hub does not take the call.
+    pub async fn push_revert(&self) -> Result<String> {
+        let revision = self.repository.revert()?;
+        self.pushed().await?;
+        Ok(revision)
+    }
+
+    /// Calls the webhook. A hub that is away hears nothing, and will look when it is back.
+    ///
+    /// # Errors
+    /// When the hub is there and refuses.
+    pub async fn pushed(&self) -> Result<()> {
+        let (Some(_running), Some(addresses)) = (&self.hub, self.addresses) else {
+            return Ok(());
+        };
+        let ca = reqwest::Certificate::from_pem(&std::fs::read(self.ca_file())?)?;
+        let client = reqwest::Client::builder().tls_certs_only([ca]).build()?;
+        let url = format!("https://localhost:{}/webhook", addresses.api.port());
+        client.post(url).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    fn ca_file(&self) -> PathBuf {
+        self.data.path().join("ca/ca.pem")
+    }
+
+    /// Lets `cluster` join as `name`: a token from `muster cluster join`, and an agent that uses it.
+    ///
+    /// # Errors
+    /// When the token is not given or the agent does not start.
+    pub async fn join(&mut self, name: &str, cluster: &Cluster, labels: &[&str]) -> Result<()> {
+        let mut arguments = vec!["cluster", "join", name, "-o", "json"];
+        for label in labels {
+            arguments.extend(["--label", label]);
+        }
+        let answer = self.muster(&arguments).await?.json()?;
+        let token = answer["token"]
+            .as_str()
+            .context("an answer without a token")?;
+        let member = Member::start(name, cluster.clone(), token).await?;
+        self.members.insert(name.to_owned(), member);
+        Ok(())
+    }
+
+    /// The agent of `name`, to stop and start.
+    ///
+    /// # Panics
+    /// When no cluster of that name joined.
+    pub fn member(&mut self, name: &str) -> &mut Member {
+        self.members.get_mut(name).expect("a cluster that joined")
+    }
+}
+
+/// Copies a folder with all that is in it, modes included.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! A cluster that joined: its agent, in this process, to stop and start like a Pod.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::cluster::Cluster;
+
+/// One cluster and its agent.
+pub struct Member {
+    /// The cluster.
+    pub cluster: Cluster,
+    folder: TempDir,
+    /// Namespace of the agent's ledger: worlds share real clusters, and each keeps its own.
+    namespace: String,
+    running: Option<Agent>,
+}
+
+struct Agent {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Member {
+    /// An agent of `cluster` that joins with `token` under the token's name.
+    ///
+    /// # Errors
+    /// When its configuration is refused.
+    pub async fn start(name: &str, cluster: Cluster, token: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("muster-agent-").tempdir()?;
+        std::fs::write(folder.path().join("join-token"), token)?;
+        let unique = &uuid::Uuid::new_v4().simple().to_string()[..8];
+        let mut member = Self {
+            cluster,
+            folder,
+            namespace: format!("muster-{name}-{unique}"),
+            running: None,
+        };
+        member.start_agent()?;
+        Ok(member)
+    }
+
+    /// Starts the agent, or starts it again on the credentials it kept.
+    ///
+    /// # Errors
+    /// When its configuration is refused.
+    pub fn start_agent(&mut self) -> Result<()> {
+        let arguments = [
+            "--join-token-file".to_owned(),
+            self.folder.path().join("join-token").display().to_string(),
+            "--data".to_owned(),
+            self.credentials().display().to_string(),
+            "--kubeconfig".to_owned(),
+            self.cluster.kubeconfig.display().to_string(),
+            "--namespace".to_owned(),
+            self.namespace.clone(),
+        ];
+        let config = muster_agent::config::Config::from_arguments(arguments)?;
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async move {
+            // A sender that is gone stops it too.
+            let _dropped = stopped.await;
+        };
+        let task = tokio::spawn(muster_agent::run(config, shutdown));
+        self.running = Some(Agent { stop, task });
+        Ok(())
+    }
+
+    /// A second agent with the same name, credentials and cluster, not started yet: somebody copied the first.
+    ///
+    /// # Errors
+    /// When its folder can't be copied.
+    pub fn copy(&self) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("muster-agent-").tempdir()?;
+        super::copy_folder(self.folder.path(), folder.path())?;
+        Ok(Self {
+            cluster: self.cluster.clone(),
+            folder,
+            namespace: self.namespace.clone(),
+            running: None,
+        })
+    }
+
+    /// Waits until the agent ends by itself, and returns how.
+    ///
+    /// # Errors
+    /// Why it ended.
+    pub async fn ended(&mut self) -> Result<()> {
+        let agent = self.running.take().context("the agent is not running")?;
+        let ended = agent.task.await?;
+        drop(agent.stop);
+        ended
+    }
+
+    /// Ends the agent as SIGTERM would, and returns how it ended.
+    ///
+    /// # Errors
+    /// Why the agent ended, when it was not because of this.
+    pub async fn stop_agent(&mut self) -> Result<()> {
+        let agent = self.running.take().context("the agent is not running")?;
+        let _ended_by_itself = agent.stop.send(());
+        agent.task.await?
+    }
+
+    /// Folder of its key and certificate.
+    pub fn credentials(&self) -> PathBuf {
+        self.folder.path().join("credentials")
+    }
+
+    /// Namespace of its ledger.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}

@@ -1,0 +1,141 @@
+//! Clusters that join and are removed.
+
+use anyhow::{Context, Result, ensure};
+use muster_tests::cluster::real;
+use muster_tests::wait;
+use muster_tests::world::{Member, SOON};
+
+use super::scenario::{Scenario, application, config_map, unique};
+
+async fn scenario() -> Result<Scenario> {
+    let scenario = Scenario::start(|namespace| {
+        vec![
+            application("shop", namespace),
+            config_map("shop", "settings", "colour", "blue"),
+        ]
+    })
+    .await?;
+    scenario.world.synced("shop", 1).await?;
+    Ok(scenario)
+}
+
+#[tokio::test]
+async fn a_second_cluster_joins_and_gets_what_its_labels_select() -> Result<()> {
+    let namespace = unique("scenario");
+    let (one, two) = (real::shared("one").await?, real::shared("two").await?);
+    let document = format!(
+        "apiVersion: muster.dev/v1alpha1
+kind: Application
+metadata:
+  name: shop
+spec:
+  namespace: {namespace}
+  targets:
+    - name: production
+      clusters:
+        matchLabels: {{stage: production}}
+      path: production
+    - name: rest
+      path: rest
+"
+    );
+    let files = [
+        ("shop/muster.yaml".to_owned(), document),
+        config_map("shop/production", "settings", "colour", "gold"),
+        config_map("shop/rest", "settings", "colour", "grey"),
+    ];
+    let files: Vec<_> = files
+        .iter()
+        .map(|(path, content)| (path.as_str(), content.as_str()))
+        .collect();
+    let mut world = muster_tests::world::World::start(&files).await?;
+    world.join("one", &one, &["stage=test"]).await?;
+    world.synced("shop", 1).await?;
+    world.join("two", &two, &["stage=production"]).await?;
+    world.synced("shop", 2).await?;
+    for (cluster, colour) in [(one, "grey"), (two, "gold")] {
+        let scenario = kube::Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(
+            cluster.client()?,
+            &namespace,
+        );
+        let data = scenario.get("settings").await?.data.unwrap_or_default();
+        ensure!(data["colour"] == colour, "{data:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_join_token_lets_one_agent_in_once() -> Result<()> {
+    let scenario = scenario().await?;
+    let answer = scenario
+        .world
+        .muster(&["cluster", "join", "late", "-o", "json"])
+        .await?
+        .json()?;
+    let token = answer["token"].as_str().context("no token")?;
+    let mut first = Member::start("late", scenario.cluster.clone(), token).await?;
+    wait::until("late is connected", SOON, async || {
+        let cluster = scenario
+            .world
+            .muster(&["get", "cluster", "late", "-o", "json"])
+            .await?
+            .json()?;
+        ensure!(
+            cluster["summary"]["connection"] == "connected",
+            "{cluster:#}"
+        );
+        Ok(())
+    })
+    .await?;
+    first.stop_agent().await?;
+    let mut second = Member::start("late", scenario.cluster.clone(), token).await?;
+    let error = second
+        .ended()
+        .await
+        .expect_err("a used token lets nobody in");
+    let error = format!("{error:#}");
+    ensure!(error.contains("muster cluster join late"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_removed_cluster_keeps_its_objects_or_loses_them_as_asked() -> Result<()> {
+    let kept = scenario().await?;
+    kept.world
+        .muster(&["cluster", "remove", "one", "--keep-objects"])
+        .await?;
+    wait::until("nobody repairs any more", SOON, async || {
+        kept.edit("settings", "colour", "pink").await?;
+        wait::until(
+            "the edit is undone",
+            std::time::Duration::from_secs(2),
+            async || {
+                ensure!(kept.value("settings", "colour").await? == "blue");
+                Ok(())
+            },
+        )
+        .await
+        .err()
+        .context("the edit was undone")
+    })
+    .await?;
+
+    let deleted = scenario().await?;
+    deleted
+        .world
+        .muster(&["cluster", "remove", "one", "--delete-objects"])
+        .await?;
+    deleted.goes("settings").await?;
+    wait::until("the cluster is removed", SOON, async || {
+        let cluster = deleted
+            .world
+            .muster(&["get", "cluster", "one", "-o", "json"])
+            .await?;
+        ensure!(
+            cluster.code == muster_cli::ExitCode::Failed
+                || cluster.json()?["summary"]["connection"] == "removed"
+        );
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,155 @@
+//! What scenarios share: a fleet with one real cluster, and a look at objects that goes past hub and agent.
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use muster_tests::cluster::{Cluster, real};
+use muster_tests::wait;
+use muster_tests::world::{SOON, World};
+use serde_json::{Value, json};
+
+/// A fleet of one cluster called `one`, and a namespace in it that is this scenario's alone.
+pub(super) struct Scenario {
+    pub(super) world: World,
+    pub(super) cluster: Cluster,
+    /// Does not exist before the agent makes it.
+    pub(super) namespace: String,
+}
+
+impl Scenario {
+    /// The first commit is what `files` makes of the namespace: (path, content).
+    pub(super) async fn start(files: impl FnOnce(&str) -> Vec<(String, String)>) -> Result<Self> {
+        let cluster = real::shared("one").await?;
+        let namespace = unique("scenario");
+        let files = files(&namespace);
+        let files: Vec<_> = files
+            .iter()
+            .map(|(path, content)| (path.as_str(), content.as_str()))
+            .collect();
+        let mut world = World::start(&files).await?;
+        world.join("one", &cluster, &["stage=test"]).await?;
+        Ok(Self {
+            world,
+            cluster,
+            namespace,
+        })
+    }
+
+    pub(super) fn config_maps(&self) -> Result<Api<ConfigMap>> {
+        Ok(Api::namespaced(self.cluster.client()?, &self.namespace))
+    }
+
+    /// What a ConfigMap holds under `key`; an error says that it is not there.
+    pub(super) async fn value(&self, name: &str, key: &str) -> Result<String> {
+        let data = self
+            .config_maps()?
+            .get(name)
+            .await?
+            .data
+            .unwrap_or_default();
+        data.get(key)
+            .cloned()
+            .with_context(|| format!("{name} has no {key}: {data:?}"))
+    }
+
+    /// Waits until a ConfigMap holds `value` under `key`.
+    pub(super) async fn becomes(&self, name: &str, key: &str, value: &str) -> Result<()> {
+        wait::until(&format!("{name}: {key} is {value}"), SOON, async || {
+            let found = self.value(name, key).await?;
+            ensure!(found == value, "it is {found}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until a ConfigMap is not there any more.
+    pub(super) async fn goes(&self, name: &str) -> Result<()> {
+        wait::until(&format!("{name} is gone"), SOON, async || {
+            ensure!(
+                self.config_maps()?.get_opt(name).await?.is_none(),
+                "it is still there"
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes a ConfigMap as a person with `kubectl edit` would.
+    pub(super) async fn edit(&self, name: &str, key: &str, value: &str) -> Result<()> {
+        let edit = PatchParams {
+            field_manager: Some("kubectl-edit".into()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(json!({"data": {key: value}}));
+        self.config_maps()?.patch(name, &edit, &patch).await?;
+        Ok(())
+    }
+}
+
+/// A name nobody else has.
+pub(super) fn unique(purpose: &str) -> String {
+    format!(
+        "{purpose}-{}",
+        &uuid::Uuid::new_v4().simple().to_string()[..8]
+    )
+}
+
+/// An application's `muster.yaml` in a folder of its name.
+pub(super) fn application(name: &str, namespace: &str) -> (String, String) {
+    let document = format!(
+        "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata:\n  name: {name}\nspec:\n  namespace: {namespace}\n"
+    );
+    (format!("{name}/muster.yaml"), document)
+}
+
+/// A ConfigMap of an application's folder.
+pub(super) fn config_map(
+    application: &str,
+    name: &str,
+    key: &str,
+    value: &str,
+) -> (String, String) {
+    let object = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  {key}: \"{value}\"\n"
+    );
+    (format!("{application}/{name}.yaml"), object)
+}
+
+/// Objects of a kind that the test knows by its text.
+pub(super) fn objects(
+    cluster: &Cluster,
+    api_version: &str,
+    kind: &str,
+    namespace: &str,
+) -> Result<Api<DynamicObject>> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    Ok(Api::namespaced_with(
+        cluster.client()?,
+        namespace,
+        &resource,
+    ))
+}
+
+/// Pushes files that were made by [`application`] and [`config_map`].
+pub(super) async fn push(
+    world: &World,
+    message: &str,
+    files: &[(String, String)],
+) -> Result<String> {
+    let files: Vec<_> = files
+        .iter()
+        .map(|(path, content)| (path.as_str(), content.as_str()))
+        .collect();
+    world.push(message, &files).await
+}
+
+/// The problems `muster status` shows.
+pub(super) fn problems(fleet: &Value) -> Vec<String> {
+    let rows = fleet["problems"].as_array().cloned().unwrap_or_default();
+    let text = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
+    rows.iter()
+        .map(|row| format!("{} {}", text(row, "location"), text(row, "message")))
+        .collect()
+}

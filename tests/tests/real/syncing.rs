@@ -1,0 +1,204 @@
+//! From a commit to the cluster: sync, change, prune, revert, drift, health.
+
+use anyhow::{Result, ensure};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use muster_tests::wait;
+use muster_tests::world::SOON;
+use serde_json::json;
+
+use super::scenario::{Scenario, application, config_map, objects, push};
+
+#[tokio::test]
+async fn a_commit_reaches_the_cluster_and_a_change_and_a_revert_follow() -> Result<()> {
+    let scenario = Scenario::start(|namespace| {
+        vec![
+            application("shop", namespace),
+            config_map("shop", "settings", "colour", "blue"),
+        ]
+    })
+    .await?;
+    scenario.becomes("settings", "colour", "blue").await?;
+    scenario.world.synced("shop", 1).await?;
+
+    push(
+        &scenario.world,
+        "Paint it red",
+        &[config_map("shop", "settings", "colour", "red")],
+    )
+    .await?;
+    scenario.becomes("settings", "colour", "red").await?;
+
+    scenario.world.push_revert().await?;
+    scenario.becomes("settings", "colour", "blue").await?;
+    scenario.world.synced("shop", 1).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_leaves_git_leaves_the_cluster_and_nothing_else_does() -> Result<()> {
+    let scenario = Scenario::start(|namespace| {
+        vec![
+            application("shop", namespace),
+            config_map("shop", "stays", "k", "v"),
+            config_map("shop", "goes", "k", "v"),
+            application("cellar", namespace),
+            config_map("cellar", "wine", "k", "v"),
+        ]
+    })
+    .await?;
+    scenario.becomes("goes", "k", "v").await?;
+    scenario.becomes("wine", "k", "v").await?;
+    scenario.world.synced("shop", 1).await?;
+
+    scenario
+        .world
+        .push_removal("Drop one object", &["shop/goes.yaml"])
+        .await?;
+    scenario.goes("goes").await?;
+    ensure!(scenario.value("stays", "k").await? == "v");
+
+    scenario
+        .world
+        .push_removal("Drop an application", &["cellar"])
+        .await?;
+    scenario.goes("wine").await?;
+    ensure!(scenario.value("stays", "k").await? == "v");
+    scenario.world.synced("shop", 1).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hand_edit_and_a_deletion_are_undone_and_remembered() -> Result<()> {
+    let scenario = Scenario::start(|namespace| {
+        vec![
+            application("shop", namespace),
+            config_map("shop", "settings", "colour", "blue"),
+        ]
+    })
+    .await?;
+    scenario.becomes("settings", "colour", "blue").await?;
+    scenario.world.synced("shop", 1).await?;
+
+    scenario.edit("settings", "colour", "pink").await?;
+    scenario.becomes("settings", "colour", "blue").await?;
+    wait::until("the edit is remembered", SOON, async || {
+        let drift = scenario
+            .world
+            .muster(&["drift", "-o", "json"])
+            .await?
+            .json()?;
+        let row = &drift["rows"][0]["object"]["lastDrift"];
+        ensure!(
+            row["manager"] == "kubectl-edit" && row["fields"] == json!([".data.colour"]),
+            "{drift:#}"
+        );
+        ensure!(row["repairedAtMs"] != 0, "{drift:#}");
+        Ok(())
+    })
+    .await?;
+
+    scenario
+        .config_maps()?
+        .delete("settings", &DeleteParams::default())
+        .await?;
+    scenario.becomes("settings", "colour", "blue").await?;
+    scenario.world.synced("shop", 1).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deployment_is_in_progress_until_its_pods_run() -> Result<()> {
+    let scenario = Scenario::start(|namespace| {
+        let deployment = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  replicas: 2
+  selector:
+    matchLabels: {app: web}
+  template:
+    metadata:
+      labels: {app: web}
+    spec:
+      containers:
+        - name: web
+          image: registry.invalid/web:1
+";
+        vec![
+            application("shop", namespace),
+            ("shop/web.yaml".into(), deployment.into()),
+        ]
+    })
+    .await?;
+    scenario.cluster.run_workloads().await?;
+    scenario.world.synced("shop", 1).await?;
+
+    // A template that no node can take: applied, and not healthy.
+    let web = objects(
+        &scenario.cluster,
+        "apps/v1",
+        "Deployment",
+        &scenario.namespace,
+    )?;
+    ensure!(web.get("web").await?.data["status"]["readyReplicas"] == 2);
+    let file = scenario.world.repository.work().join("shop/web.yaml");
+    let stuck = std::fs::read_to_string(&file)?.replace(
+        "    spec:\n",
+        "    spec:\n      nodeSelector: {nowhere: \"yes\"}\n",
+    );
+    scenario
+        .world
+        .push(
+            "Ask for a node that is not there",
+            &[("shop/web.yaml", &stuck)],
+        )
+        .await?;
+    wait::until("the rollout is seen to hang", SOON, async || {
+        let detail = scenario
+            .world
+            .muster(&["get", "app", "shop", "-o", "json"])
+            .await?
+            .json()?;
+        let status = &detail["placements"][0]["status"];
+        ensure!(
+            status["sync"] == "Synced" && status["health"] == "InProgress",
+            "{detail:#}"
+        );
+        Ok(())
+    })
+    .await?;
+
+    scenario.world.push_revert().await?;
+    scenario.world.synced("shop", 1).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn fields_that_git_does_not_state_are_left_to_others() -> Result<()> {
+    let scenario = Scenario::start(|namespace| {
+        vec![
+            application("shop", namespace),
+            config_map("shop", "settings", "colour", "blue"),
+        ]
+    })
+    .await?;
+    scenario.becomes("settings", "colour", "blue").await?;
+    let controller = PatchParams::apply("some-controller");
+    let added = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"size": "9"}});
+    scenario
+        .config_maps()?
+        .patch("settings", &controller, &Patch::Apply(added))
+        .await?;
+
+    push(
+        &scenario.world,
+        "Paint it red",
+        &[config_map("shop", "settings", "colour", "red")],
+    )
+    .await?;
+    scenario.becomes("settings", "colour", "red").await?;
+    ensure!(scenario.value("settings", "size").await? == "9");
+    Ok(())
+}
