@@ -9,12 +9,17 @@ use std::sync::Arc;
 use muster_proto::{ClusterName, Desired, Digest, Generation, Rows};
 use tokio::sync::{mpsc, oneshot, watch};
 
+mod kinds;
 mod launch;
 mod object;
 mod opening;
+mod outcomes;
 mod queue;
+mod removals;
 mod running;
+mod seen;
 mod state;
+mod waiting;
 mod work;
 
 /// What the engine must be told before it starts.

@@ -1,0 +1,187 @@
+//! Takes in what came of a call. Part of the engine's task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use kube::core::DynamicObject;
+use muster_proto::Digest;
+use tokio::time::Instant;
+
+use super::queue::Key;
+use super::state::{State, clock};
+use super::work::{Outcome, Pruned};
+use crate::apply::Failure;
+use crate::discovery::Kind;
+use crate::inventory::{self, Entry};
+use crate::live::watches;
+use crate::live::{Sight, look};
+use crate::{drift, graph};
+
+/// A deletion that goes on is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// What blocks the removal of a namespace is looked at again.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+impl State {
+    /// Takes in what came of a call.
+    pub(super) fn outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Applied {
+                key,
+                kind,
+                digest,
+                result,
+            } => self.applied(&key, &kind, digest, result),
+            Outcome::Pruned { key, result } => self.pruned(&key, result),
+            Outcome::Looked { id, keys, result } => {
+                let kind = self.watches.kind(&id).cloned();
+                for key in &keys {
+                    let Some(object) = self.objects.get_mut(key) else {
+                        continue;
+                    };
+                    object.looking = false;
+                    match &result {
+                        Err(failure) => {
+                            let at = object.failed(failure.clone(), Instant::now());
+                            self.queue.at(at, key.clone());
+                        }
+                        Ok(_) if object.sight == Sight::Unknown => object.sight = Sight::Absent,
+                        Ok(_) => {}
+                    }
+                    self.after_change(key.clone());
+                }
+                for object in result.unwrap_or_default() {
+                    if let Some(kind) = &kind {
+                        self.seen(&watches::key(kind, &object), kind, &object);
+                    }
+                }
+            }
+            Outcome::Fetched { key, kind, result } => {
+                let Some(object) = self.objects.get_mut(&key) else {
+                    return;
+                };
+                object.looking = false;
+                match result {
+                    Ok(Some(found)) => self.seen(&key, &kind, &found),
+                    Ok(None) => self.gone(&key),
+                    Err(failure) => {
+                        object.sight = Sight::Unknown;
+                        let at = object.failed(failure, Instant::now());
+                        self.queue.at(at, key.clone());
+                    }
+                }
+                self.after_change(key);
+            }
+            Outcome::Discovered(answers) => self.discovered(answers),
+        }
+    }
+
+    pub(super) fn applied(
+        &mut self,
+        key: &Key,
+        kind: &Arc<Kind>,
+        digest: Digest,
+        result: Result<Box<DynamicObject>, Failure>,
+    ) {
+        let stage = graph::stage(&key.group, &key.kind);
+        self.queue.applying.remove(&(stage, key.clone()));
+        let now = Instant::now();
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        object.flying = false;
+        match result {
+            Err(failure) => {
+                tracing::warn!(object = %key, error = %failure.message, "an apply failed; tried again");
+                let at = object.failed(failure, now);
+                self.queue.at(at, key.clone());
+            }
+            Ok(answer) => {
+                let seen = look(&answer, kind);
+                let ours = drift::our_entry(answer.managed_fields());
+                let application = match (&object.wanted, &object.entry) {
+                    (Some(wanted), _) => wanted.application.clone(),
+                    (None, Some(entry)) => entry.application.clone(),
+                    (None, None) => return,
+                };
+                let entry = Entry {
+                    api_version: ours
+                        .and_then(|ours| ours.api_version.clone())
+                        .unwrap_or_else(|| kind.resource.api_version.clone()),
+                    application,
+                    uid: Some(seen.uid.clone()),
+                    digest: Some(digest),
+                    fields: ours.map(drift::field_set),
+                };
+                let repair = object.standing_drift().is_some();
+                object.applied(repair, now, clock());
+                if object.entry.as_ref() != Some(&entry) {
+                    self.unsaved
+                        .insert(inventory::item(key), Some(entry.write()));
+                    object.entry = Some(entry);
+                }
+                let newer = object.sight.object().is_none_or(|before| {
+                    before.uid != seen.uid || before.resource_version <= seen.resource_version
+                });
+                if newer {
+                    object.sight = Sight::Present(seen);
+                }
+                if repair {
+                    tracing::info!(object = %key, "drift was repaired");
+                    self.note_drift_row(key);
+                }
+            }
+        }
+        self.after_change(key.clone());
+    }
+
+    pub(super) fn note_drift_row(&mut self, key: &Key) {
+        if let Some(drift) = self
+            .objects
+            .get(key)
+            .and_then(|object| object.drift.as_ref())
+        {
+            self.unsaved.insert(
+                inventory::drift_item(key),
+                Some(inventory::write_drift(drift)),
+            );
+        }
+        self.rows_changed = true;
+    }
+
+    pub(super) fn pruned(&mut self, key: &Key, result: Result<Pruned, Failure>) {
+        let now = Instant::now();
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        object.flying = false;
+        match result {
+            Ok(Pruned::Gone) => {
+                object.sight = Sight::Absent;
+                tracing::info!(object = %key, "removed");
+                self.forget(key);
+            }
+            Ok(Pruned::NotOurs(why)) => {
+                tracing::info!(object = %key, %why, "an object that left Git is left alone");
+                self.forget(key);
+            }
+            Ok(Pruned::Going) => {
+                object.not_before = Some(now + LOOK_AGAIN);
+                self.queue.at(now + LOOK_AGAIN, key.clone());
+            }
+            Ok(Pruned::Blocked(why)) => {
+                object.blocked = Some(why);
+                object.not_before = Some(now + TRY_AGAIN);
+                self.queue.at(now + TRY_AGAIN, key.clone());
+            }
+            Err(failure) => {
+                tracing::warn!(object = %key, error = %failure.message, "a removal failed; tried again");
+                let at = object.failed(failure, now);
+                self.queue.at(at, key.clone());
+            }
+        }
+        self.queue.unblock();
+        self.after_change(key.clone());
+    }
+}

@@ -1,0 +1,213 @@
+//! Takes in what is seen of objects: events of the watches, looks, answers. Part of the engine's task.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use kube::core::DynamicObject;
+use muster_proto::{DriftKind, ObjectKey};
+use tokio::time::Instant;
+
+use super::object::Tracked;
+use super::queue::Key;
+use super::state::{State, clock};
+use super::work;
+use crate::discovery::Kind;
+use crate::live::watches::{self, Event, KindId};
+use crate::live::{self, Sight};
+use crate::plan::Step;
+use crate::{drift, graph, inventory};
+
+impl State {
+    /// Takes in what a watch tells.
+    pub(super) fn event(&mut self, event: Event) {
+        match event {
+            Event::Listing(id) => self.listings.entry(id).or_default().seen = Some(BTreeSet::new()),
+            Event::Seen(id, object) => {
+                let Some(kind) = self.watches.kind(&id).cloned() else {
+                    return;
+                };
+                let key = watches::key(&kind, &object);
+                if let Some(seen) = self
+                    .listings
+                    .get_mut(&id)
+                    .and_then(|listing| listing.seen.as_mut())
+                {
+                    seen.insert(key.clone());
+                }
+                self.seen(&key, &kind, &object);
+            }
+            Event::Left(id, key) => {
+                if let (Some(kind), Some((key, _))) = (
+                    self.watches.kind(&id).cloned(),
+                    self.objects.get_key_value(&key),
+                ) {
+                    self.fetch(key.clone(), kind);
+                }
+            }
+            Event::Listed(id) => self.listed(&id),
+            Event::Trouble((api_version, kind), error) => {
+                tracing::debug!(%api_version, %kind, %error, "a watch fails, and is tried again");
+            }
+        }
+    }
+
+    /// A list is complete: what was not in it is gone, or has lost its label.
+    pub(super) fn listed(&mut self, id: &KindId) {
+        let Some(kind) = self.watches.kind(id).cloned() else {
+            return;
+        };
+        let listing = self.listings.entry(id.clone()).or_default();
+        let first = !std::mem::replace(&mut listing.listed, true);
+        let seen = listing.seen.take().unwrap_or_default();
+        let mut missing = Vec::new();
+        for (key, object) in &mut self.objects {
+            let same = key.group == kind.resource.group && key.kind == kind.resource.kind;
+            if !same || seen.contains(&**key) {
+                continue;
+            }
+            if object.sight.object().is_some() {
+                missing.push(key.clone());
+            } else if first
+                && object
+                    .entry
+                    .as_ref()
+                    .is_some_and(|entry| entry.uid.is_some())
+            {
+                object.sight = Sight::Absent;
+                note_missing(object);
+            }
+            self.queue.dirty.insert(key.clone());
+        }
+        for key in missing {
+            self.fetch(key, kind.clone());
+        }
+        self.rows_changed = true;
+    }
+
+    /// Is the watch of this kind up to date?
+    pub(super) fn is_listed(&self, id: &KindId) -> bool {
+        self.listings.get(id).is_some_and(|listing| listing.listed)
+    }
+
+    /// Looks at one object, unless that is under way.
+    pub(super) fn fetch(&mut self, key: Key, kind: Arc<Kind>) {
+        if let Some(object) = self.objects.get_mut(&key)
+            && !std::mem::replace(&mut object.looking, true)
+        {
+            self.flying
+                .push(work::fetch(self.client.clone(), key, kind));
+        }
+    }
+
+    /// An object as it is now, by an event or an answer.
+    pub(super) fn seen(&mut self, key: &ObjectKey, kind: &Kind, object: &DynamicObject) {
+        let Some((key, tracked)) = self
+            .objects
+            .get_key_value(key)
+            .map(|(key, _)| key.clone())
+            .and_then(|key| {
+                let tracked = self.objects.get_mut(&key)?;
+                Some((key, tracked))
+            })
+        else {
+            return;
+        };
+        let now = live::look(object, kind);
+        if let Sight::Present(before) = &tracked.sight {
+            let older = before.uid == now.uid && now.resource_version < before.resource_version;
+            if older {
+                return;
+            }
+            if *before == now {
+                return;
+            }
+        }
+        if let Some(at) = now.health.settles_at {
+            let left = at.0.saturating_sub(clock().0);
+            if let Ok(left) = u64::try_from(left) {
+                self.queue
+                    .at(Instant::now() + Duration::from_millis(left), key.clone());
+            }
+        }
+        tracked.sight = Sight::Present(now);
+        if !tracked.flying
+            && let Step::Repair(kind) | Step::Leave(kind) = tracked.step(&key, &self.guards)
+        {
+            let managed = object.managed_fields();
+            let stored = tracked
+                .entry
+                .as_ref()
+                .and_then(|entry| entry.fields.as_deref());
+            let changed = drift::compare(stored.unwrap_or("{}"), managed);
+            if tracked.note_drift(kind, changed, clock()) {
+                let drift = tracked.drift.as_ref().expect("noted above");
+                tracing::info!(object = %key, manager = %drift.manager, fields = ?drift.fields, "drift: the object was changed in the cluster");
+                self.unsaved.insert(
+                    inventory::drift_item(&key),
+                    Some(inventory::write_drift(drift)),
+                );
+            }
+        }
+        self.after_change(key);
+    }
+
+    /// An object is not there.
+    pub(super) fn gone(&mut self, key: &Key) {
+        let Some(tracked) = self.objects.get_mut(key) else {
+            return;
+        };
+        tracked.sight = Sight::Absent;
+        if tracked.wanted.is_none() && tracked.entry.is_some() {
+            self.forget(key);
+            return;
+        }
+        if !tracked.flying && note_missing(tracked) {
+            tracing::info!(object = %key, "drift: the object was deleted in the cluster");
+        }
+        self.after_change(key.clone());
+    }
+
+    /// Takes an object out of the inventory: it is gone, or was left on purpose.
+    pub(super) fn forget(&mut self, key: &Key) {
+        if let Some(tracked) = self.objects.get_mut(key) {
+            if tracked.entry.take().is_some() {
+                self.unsaved.insert(inventory::item(key), None);
+            }
+            if tracked.wanted.is_none() {
+                if tracked.drift.take().is_some() {
+                    self.unsaved.insert(inventory::drift_item(key), None);
+                }
+                if !tracked.flying {
+                    self.objects.remove(key);
+                    self.queue.take_out(key);
+                }
+            }
+        }
+        self.after_change(key.clone());
+        self.queue.unblock();
+    }
+
+    /// Something about an object changed: decide about it again, and about what depends on it.
+    pub(super) fn after_change(&mut self, key: Key) {
+        if graph::is_namespace(&key) || graph::is_definition(&key) {
+            self.queue.unblock();
+        }
+        if graph::is_definition(&key) && !self.resolved.unplaced.is_empty() {
+            self.discovery_wait = Duration::from_millis(50);
+            self.discovery_at = Some(Instant::now());
+        }
+        self.queue.dirty.insert(key);
+        self.rows_changed = true;
+    }
+}
+
+fn note_missing(object: &mut Tracked) -> bool {
+    let ours = object
+        .entry
+        .as_ref()
+        .is_some_and(|entry| entry.uid.is_some());
+    let changed = drift::Changed::default();
+    object.wanted.is_some() && ours && object.note_drift(DriftKind::Missing, changed, clock())
+}
