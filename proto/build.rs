@@ -21,7 +21,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .filter(|file| file.name().ends_with("fleet.proto"))
         .flat_map(|file| &file.message_type)
         .map(|message| message.name().to_owned());
-    let rows = ["ApplicationStatus", "ObjectStatus", "ObjectKey", "Drift"].map(str::to_owned);
+    let rows = [
+        "ApplicationStatus",
+        "ObjectStatus",
+        "ObjectKey",
+        "Drift",
+        "FieldChange",
+    ]
+    .map(str::to_owned);
     let mut build = tonic_prost_build::configure()
         .bytes(".")
         .btree_map(".")

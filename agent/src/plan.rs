@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use muster_proto::{
-    Adoption, ApplicationName, Approval, Content, Desired, DriftKind, ObjectKey, Removals,
+    Adoption, ApplicationName, Approval, Content, Desired, DriftKind, ObjectKey, PruneBudget,
+    Removals,
 };
 
 use crate::desired::resolved::{Resolved, Wanted};

@@ -267,6 +267,7 @@ mod tests {
             at: Timestamp(1),
             repaired_at: Some(Timestamp(2)),
             count: 1,
+            changes: Vec::new(),
         };
         let mut repaired = line("c", SyncStatus::Synced, HealthStatus::Current, "");
         repaired.drift = Some(drifted);

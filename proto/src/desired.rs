@@ -86,6 +86,71 @@ pub struct Settings {
     pub service_account: String,
     /// What to do with an object that exists already.
     pub adoption: Adoption,
+    /// What to do with fields that people add to its objects.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub additions: Additions,
+    /// How much may be removed without a person's word.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prune_budget: PruneBudget,
+    /// Health of kinds, instead of the rules that the agent knows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health: Vec<HealthRule>,
+}
+
+/// What to do with fields that people put on our objects and Git does not state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Additions {
+    /// Take them away.
+    #[default]
+    Repair,
+    /// Show them.
+    Report,
+    /// Leave them.
+    Ignore,
+}
+
+/// An application that is still declared may lose objects without a person's word, unless both are exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneBudget {
+    /// Of the objects that leave and those that stay, 0 to 100.
+    pub percent: u8,
+    /// So many objects.
+    pub objects: u32,
+}
+
+impl Default for PruneBudget {
+    fn default() -> Self {
+        Self {
+            percent: 50,
+            objects: 10,
+        }
+    }
+}
+
+/// Health of one kind, in CEL over the object as `self`. `failed` is asked first, then `inProgress`, then `current`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HealthRule {
+    /// API group; the core group when it says nothing.
+    #[serde(default)]
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// True: it works.
+    #[serde(default)]
+    pub current: Option<String>,
+    /// True: not yet.
+    #[serde(default)]
+    pub in_progress: Option<String>,
+    /// True: it needs a person.
+    #[serde(default)]
+    pub failed: Option<String>,
+}
+
+/// What says nothing new is not written: a state from before a setting existed keeps its digest.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What to do with an object that exists already and belongs to nobody.
@@ -110,6 +175,9 @@ impl Default for Settings {
             depends_on: Vec::new(),
             service_account: String::new(),
             adoption: Adoption::Always,
+            additions: Additions::Repair,
+            prune_budget: PruneBudget::default(),
+            health: Vec::new(),
         }
     }
 }

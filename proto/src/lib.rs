@@ -22,12 +22,14 @@ pub mod tls;
 pub mod wire;
 
 pub use desired::{
-    Adoption, Approval, Content, Desired, DesiredApplication, Generation, Removals, Settings,
+    Additions, Adoption, Approval, Content, Desired, DesiredApplication, Generation, HealthRule,
+    PruneBudget, Removals, Settings,
 };
 pub use digest::{Digest, DigestKey};
 pub use name::{ApplicationName, ClusterName, InvalidName};
 pub use object::{InvalidObject, Object, ObjectKey};
 pub use report::{Report, Rows};
 pub use status::{
-    ApplicationStatus, Drift, DriftKind, HealthStatus, ObjectStatus, SyncStatus, Timestamp,
+    ApplicationStatus, Drift, DriftKind, FieldChange, HealthStatus, ObjectStatus, SyncStatus,
+    Timestamp,
 };

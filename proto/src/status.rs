@@ -153,16 +153,30 @@ pub struct ObjectStatus {
 pub struct Drift {
     /// How it differed.
     pub kind: DriftKind,
-    /// Field paths such as `.spec.replicas`, never values; empty when the whole object was missing.
+    /// Field paths such as `.spec.replicas`; empty when the whole object was missing.
     pub fields: Vec<String>,
+    /// Values of the first few of these, where they are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<FieldChange>,
     /// Field manager that holds these fields now; empty when unknown.
     pub manager: String,
-    /// When it was seen.
+    /// When the manager wrote, as the API server noted it; when it was seen, where nobody noted it.
     pub at: Timestamp,
     /// When it was put right; `None` while it stands.
     pub repaired_at: Option<Timestamp>,
     /// How many times since the agent first saw one on this object.
     pub count: u32,
+}
+
+/// A field as Git states it and as it was found. Values of Secrets are masked, long ones are cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// Such as `.spec.replicas`.
+    pub path: String,
+    /// In Git, as JSON; `None` when Git does not state it.
+    pub desired: Option<String>,
+    /// In the cluster, as JSON; `None` when it was taken out.
+    pub live: Option<String>,
 }
 
 #[cfg(test)]

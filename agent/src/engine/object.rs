@@ -103,6 +103,7 @@ impl Tracked {
             at: now,
             repaired_at: None,
             count: count + 1,
+            changes: Vec::new(),
         });
         true
     }

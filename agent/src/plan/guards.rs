@@ -4,11 +4,9 @@
 use std::collections::BTreeSet;
 
 use super::{
-    ApplicationName, Approval, BTreeMap, Content, Desired, Entry, ObjectKey, Removals, Resolved,
+    ApplicationName, Approval, BTreeMap, Content, Desired, Entry, ObjectKey, PruneBudget, Removals,
+    Resolved,
 };
-
-/// An application may lose this many objects without a person's word.
-const BUDGET: usize = 10;
 
 /// Guards of a whole desired state.
 #[derive(Debug, Clone, Default)]
@@ -70,26 +68,27 @@ pub(crate) fn guards<'a>(
         let stay = if let Some(why) = resolved.held.get(name) {
             Some(Stay::Kept(why.clone()))
         } else {
-            let prune = match &application.content {
-                Content::Objects { settings, .. } => settings.prune,
-                Content::Keep(_) => false,
-            };
             let gone = leaving.get(name).copied().unwrap_or(0);
             let kept = application.objects().len();
-            let approved = desired.approvals.contains(&Approval {
+            let approval = Approval {
                 application: name.clone(),
                 digest: application.digest(),
-            });
-            if !prune {
-                Some(Stay::Kept(
+            };
+            match &application.content {
+                Content::Objects { settings, .. } if settings.prune => {
+                    let held = exceeds(&settings.prune_budget, gone, kept)
+                        && !desired.approvals.contains(&approval);
+                    held.then(|| {
+                        Stay::Blocked(format!(
+                            "{gone} objects would be removed and {kept} stay: `muster approve {name}` lets them go \
+                             (application digest {}), or put them back",
+                            approval.digest.short()
+                        ))
+                    })
+                }
+                Content::Objects { .. } | Content::Keep(_) => Some(Stay::Kept(
                     "it left Git and stays: the application does not prune".into(),
-                ))
-            } else if gone > BUDGET && gone > kept && !approved {
-                Some(Stay::Blocked(format!(
-                    "{gone} objects would be removed and {kept} stay: approve the removal, or put them back"
-                )))
-            } else {
-                None
+                )),
             }
         };
         if let Some(stay) = stay {
@@ -97,4 +96,41 @@ pub(crate) fn guards<'a>(
         }
     }
     guards
+}
+
+/// Are these more than an application may lose without a person's word? Both limits must be passed: small applications
+/// change as they like, and of large ones a part may go.
+fn exceeds(budget: &PruneBudget, gone: usize, kept: usize) -> bool {
+    let many = gone > usize::try_from(budget.objects).unwrap_or(usize::MAX);
+    many && gone * 100 > (gone + kept) * usize::from(budget.percent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_exceeded_when_both_its_limits_are() {
+        let usual = PruneBudget::default();
+        let strict = PruneBudget {
+            percent: 0,
+            objects: 0,
+        };
+        for (budget, gone, kept, waits) in [
+            (usual, 10, 0, false),
+            (usual, 11, 0, true),
+            (usual, 11, 10, true),
+            (usual, 11, 11, false),
+            (usual, 500, 499, true),
+            (strict, 0, 5, false),
+            (strict, 1, 500, true),
+        ] {
+            assert_eq!(
+                exceeds(&budget, gone, kept),
+                waits,
+                "{gone} of {}",
+                gone + kept
+            );
+        }
+    }
 }

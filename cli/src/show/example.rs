@@ -167,6 +167,7 @@ fn drifted_object() -> v1::ObjectStatus {
             at_ms: ago(5),
             repaired_at_ms: 0,
             count: 3,
+            changes: Vec::new(),
         }),
     }
 }
@@ -227,6 +228,7 @@ pub(crate) fn drift() -> Vec<v1::ClusterObject> {
         at_ms: ago(191),
         repaired_at_ms: ago(190),
         count: 1,
+        changes: Vec::new(),
     });
     [drifted_object(), repaired]
         .map(|object| v1::ClusterObject {

@@ -278,6 +278,8 @@ spec:
         assert_eq!(names, ["production", "target-2"]);
         assert_eq!(web.targets[0].path, "overlays/production");
         assert_eq!(web.settings.service_account, "shop/deployer");
+        assert_eq!(web.settings.additions, muster_proto::Additions::Report);
+        assert_eq!(web.settings.health[0].kind, "Thing");
         assert_eq!(fleet.clusters["eu-1"].spec.labels["stage"], "production");
         assert_eq!(
             fleet.repositories["shop"].credential.as_deref(),
@@ -300,7 +302,6 @@ spec:
             "sync: {additions: repair}",
             "sync: {retry: {limit: 1}}",
             "sync: {timeout: 1m}",
-            "sync: {pruneBudget: {percent: 1}}",
             "targets:\n  - helm: {}",
             "targets:\n  - path: a\n  - clusters: {}\n    patches: [{path: a}]",
             "targets:\n  - variables: {}",
@@ -323,7 +324,6 @@ spec:
         muster.yaml:6: spec.sync.additions is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.retry is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.timeout is not supported yet: the application keeps what it had
-        muster.yaml:6: spec.sync.pruneBudget is not supported yet: the application keeps what it had
         muster.yaml:7: spec.targets[0].helm is not supported yet: the application keeps what it had
         muster.yaml:9: spec.targets[1].patches is not supported yet: the application keeps what it had
         muster.yaml:7: spec.targets[0].variables is not supported yet: the application keeps what it had

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::v1;
 use super::{InvalidMessage, digest, digest_bytes};
 use crate::{
-    Adoption, ApplicationName, Approval, Content, Desired, DesiredApplication, Digest, Object,
-    Removals, Settings,
+    Additions, Adoption, ApplicationName, Approval, Content, Desired, DesiredApplication, Digest,
+    HealthRule, Object, PruneBudget, Removals, Settings,
 };
 
 /// Objects are gathered into frames of about this size: far below gRPC's 4 MiB, so that a newer state soon gets its
@@ -189,6 +189,17 @@ impl From<&Settings> for v1::ApplicationSettings {
                 Adoption::Never => "never",
             }
             .to_owned(),
+            additions: match settings.additions {
+                Additions::Repair => "repair",
+                Additions::Report => "report",
+                Additions::Ignore => "ignore",
+            }
+            .to_owned(),
+            prune_budget: Some(v1::PruneBudget {
+                percent: settings.prune_budget.percent.into(),
+                objects: settings.prune_budget.objects,
+            }),
+            health: settings.health.iter().map(Into::into).collect(),
         }
     }
 }
@@ -218,7 +229,54 @@ impl TryFrom<&v1::ApplicationSettings> for Settings {
                     ));
                 }
             },
+            additions: match message.additions.as_str() {
+                "" | "repair" => Additions::Repair,
+                "report" => Additions::Report,
+                "ignore" => Additions::Ignore,
+                other => {
+                    return Err(InvalidMessage::new(
+                        "settings.additions",
+                        format!("{other:?}"),
+                    ));
+                }
+            },
+            prune_budget: match &message.prune_budget {
+                None => PruneBudget::default(),
+                Some(budget) => PruneBudget {
+                    percent: budget.percent.try_into().map_err(|_| {
+                        InvalidMessage::new("settings.prune_budget.percent", budget.percent)
+                    })?,
+                    objects: budget.objects,
+                },
+            },
+            health: message.health.iter().map(Into::into).collect(),
         })
+    }
+}
+
+impl From<&HealthRule> for v1::HealthRule {
+    fn from(rule: &HealthRule) -> Self {
+        let text = |expression: &Option<String>| expression.clone().unwrap_or_default();
+        Self {
+            group: rule.group.clone(),
+            kind: rule.kind.clone(),
+            current: text(&rule.current),
+            in_progress: text(&rule.in_progress),
+            failed: text(&rule.failed),
+        }
+    }
+}
+
+impl From<&v1::HealthRule> for HealthRule {
+    fn from(message: &v1::HealthRule) -> Self {
+        let stated = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        Self {
+            group: message.group.clone(),
+            kind: message.kind.clone(),
+            current: stated(&message.current),
+            in_progress: stated(&message.in_progress),
+            failed: stated(&message.failed),
+        }
     }
 }
 
@@ -252,12 +310,22 @@ mod tests {
             return Arc::new(DesiredApplication::keep(name, "r".into(), "broken".into()));
         }
         let objects = objects.into_iter().map(|name| object(name, 10)).collect();
-        Arc::new(DesiredApplication::new(
-            name,
-            "r".into(),
-            Settings::default(),
-            objects,
-        ))
+        let settings = Settings {
+            additions: Additions::Report,
+            prune_budget: PruneBudget {
+                percent: 5,
+                objects: 2,
+            },
+            health: vec![HealthRule {
+                group: "shop.io".into(),
+                kind: "Cart".into(),
+                current: Some("true".into()),
+                in_progress: None,
+                failed: None,
+            }],
+            ..Settings::default()
+        };
+        Arc::new(DesiredApplication::new(name, "r".into(), settings, objects))
     }
 
     prop_compose! {

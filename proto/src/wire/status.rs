@@ -2,7 +2,7 @@
 
 use super::v1;
 use super::{InvalidMessage, digest, digest_bytes};
-use crate::{ApplicationStatus, Drift, ObjectKey, ObjectStatus, Report, Timestamp};
+use crate::{ApplicationStatus, Drift, FieldChange, ObjectKey, ObjectStatus, Report, Timestamp};
 
 impl From<&ObjectKey> for v1::ObjectKey {
     fn from(key: &ObjectKey) -> Self {
@@ -111,6 +111,7 @@ impl From<&Drift> for v1::Drift {
             at_ms: drift.at.0,
             repaired_at_ms: drift.repaired_at.unwrap_or_default().0,
             count: drift.count,
+            changes: drift.changes.iter().map(Into::into).collect(),
         }
     }
 }
@@ -126,7 +127,28 @@ impl TryFrom<v1::Drift> for Drift {
             at: Timestamp(message.at_ms),
             repaired_at: (message.repaired_at_ms != 0).then_some(Timestamp(message.repaired_at_ms)),
             count: message.count,
+            changes: message.changes.into_iter().map(Into::into).collect(),
         })
+    }
+}
+
+impl From<&FieldChange> for v1::FieldChange {
+    fn from(change: &FieldChange) -> Self {
+        Self {
+            path: change.path.clone(),
+            desired: change.desired.clone(),
+            live: change.live.clone(),
+        }
+    }
+}
+
+impl From<v1::FieldChange> for FieldChange {
+    fn from(message: v1::FieldChange) -> Self {
+        Self {
+            path: message.path,
+            desired: message.desired,
+            live: message.live,
+        }
     }
 }
 
@@ -225,6 +247,11 @@ mod tests {
                     at: Timestamp(1),
                     repaired_at: None,
                     count: 2,
+                    changes: vec![FieldChange {
+                        path: ".spec.replicas".into(),
+                        desired: Some("2".into()),
+                        live: None,
+                    }],
                 }),
             }],
             removed_objects: Vec::new(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use muster_proto::{ApplicationName, Settings};
+use muster_proto::{ApplicationName, PruneBudget, Settings};
 
 use super::document::{Broken, Document};
 use super::spec::ApplicationSpec;
@@ -126,7 +126,25 @@ fn settings(spec: &ApplicationSpec, document: &Document) -> Result<Settings, Bro
         depends_on: spec.depends_on.clone(),
         service_account,
         adoption: spec.adoption,
+        additions: spec.sync.additions.unwrap_or_default(),
+        prune_budget: prune_budget(spec, document)?,
+        health: spec.health.clone(),
     })
+}
+
+fn prune_budget(spec: &ApplicationSpec, document: &Document) -> Result<PruneBudget, Broken> {
+    let (stated, usual) = (spec.sync.prune_budget.clone(), PruneBudget::default());
+    let stated = stated.unwrap_or_default();
+    let budget = PruneBudget {
+        percent: stated.percent.unwrap_or(usual.percent),
+        objects: stated.objects.unwrap_or(usual.objects),
+    };
+    if budget.percent > 100 {
+        let line = document.line(&["sync", "pruneBudget", "percent"]);
+        let message = "spec.sync.pruneBudget.percent: is of 100";
+        return Err(document.broken(line, message.into()));
+    }
+    Ok(budget)
 }
 
 /// A path that is written in a file of `folder`, from the root of the repository.

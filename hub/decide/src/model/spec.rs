@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_proto::{Adoption, ApplicationName};
+use muster_proto::{Additions, Adoption, ApplicationName, HealthRule};
 use serde::Deserialize;
 
 use super::repository::GitRef;
@@ -153,18 +153,6 @@ impl Default for Sync {
     }
 }
 
-/// What to do with fields that people put on our objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Additions {
-    /// Take them away.
-    Repair,
-    /// Show them.
-    Report,
-    /// Leave them.
-    Ignore,
-}
-
 /// How a refused apply is tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -217,24 +205,4 @@ pub struct ListItem {
     pub list: String,
     /// Such as `name: sidecar`.
     pub key: BTreeMap<String, serde_json::Value>,
-}
-
-/// Health of one kind, in CEL over the object as `self`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HealthRule {
-    /// API group; the core group when it says nothing.
-    #[serde(default)]
-    pub group: String,
-    /// Kind.
-    pub kind: String,
-    /// True: it works.
-    #[serde(default)]
-    pub current: Option<String>,
-    /// True: not yet.
-    #[serde(default)]
-    pub in_progress: Option<String>,
-    /// True: it needs a person.
-    #[serde(default)]
-    pub failed: Option<String>,
 }

@@ -19,7 +19,6 @@ pub(super) fn first(spec: &ApplicationSpec, document: &Document) -> Option<(Loca
         (spec.sync.additions.is_some(), "sync.additions"),
         (spec.sync.retry.is_some(), "sync.retry"),
         (spec.sync.timeout.is_some(), "sync.timeout"),
-        (spec.sync.prune_budget.is_some(), "sync.pruneBudget"),
     ];
     let line = |path: &str| document.line(&path.split('.').collect::<Vec<_>>());
     let own = own
