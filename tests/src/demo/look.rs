@@ -166,6 +166,8 @@ async fn by_muster(world: &World, history: &mut History) -> Result<Sight> {
 
 /// The release that a file states at a revision: what Git says, whatever the hub made of it.
 fn release_at(world: &World, history: &mut History, revision: &str, path: &str) -> Result<String> {
+    // `git show :PATH` would be the index, where the story's next commit may stand already.
+    ensure!(!revision.is_empty(), "muster names no revision for {path}");
     let stated = format!("{revision}:{path}");
     if let Some(known) = history.get(&stated) {
         return Ok(known.clone());
