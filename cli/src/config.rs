@@ -10,13 +10,13 @@ use std::fs;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
+use muster_decide::nearest::nearest;
 use muster_proto::tls::proxy::Proxies;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::args::ConnectionArgs;
 use crate::failure::Failure;
-use crate::nearest;
 use file::{Context, Contexts};
 
 /// What a run sees of its surroundings.
@@ -253,7 +253,10 @@ pub(crate) fn read_file(what: &str, path: &Path) -> Result<String, Failure> {
 
 /// The context that a name stands for, told apart from names that are only near it.
 pub(crate) fn unknown_context(name: &str, known: &[&str]) -> Failure {
-    let hint = nearest::hint(name, known, "muster context list");
+    let hint = match nearest(name, known.iter().copied()) {
+        Some(name) => format!("; did you mean {name:?}?"),
+        None => "; `muster context list` lists them".to_owned(),
+    };
     Failure::told(format!("no context is called {name:?}{hint}"))
 }
 

@@ -13,7 +13,6 @@ mod context;
 mod failure;
 mod hub;
 mod join;
-mod nearest;
 mod question;
 mod show;
 mod tell;

@@ -24,7 +24,6 @@ mod enrolment;
 pub mod fleet;
 pub mod git;
 mod listen;
-mod nearest;
 pub mod store;
 mod tasks;
 pub mod view;

@@ -12,6 +12,7 @@ pub mod desired;
 pub mod labels;
 pub mod last_good;
 pub mod model;
+pub mod nearest;
 pub mod placement;
 pub mod problem;
 pub mod render;

@@ -14,7 +14,7 @@ use crate::snapshot::{FileContent, Snapshot};
 
 pub mod application;
 pub mod cluster;
-mod cycles;
+mod dependencies;
 pub(crate) mod document;
 pub mod repository;
 pub mod rollout;
@@ -89,7 +89,7 @@ pub fn read(snapshot: &Snapshot) -> Fleet {
     for group in documents.into_values() {
         fleet.take(&group);
     }
-    cycles::refuse(&mut fleet);
+    dependencies::refuse(&mut fleet);
     fleet.problems.sort();
     fleet
 }
@@ -271,7 +271,8 @@ spec:
 
     #[test]
     fn every_field_of_the_format_is_read() {
-        let fleet = fleet(&[("muster.yaml", EVERYTHING)]);
+        let database = document("Application", "database", "");
+        let fleet = fleet(&[("muster.yaml", EVERYTHING), ("db/muster.yaml", &database)]);
         assert_eq!(problems(&fleet), "");
         let web = &fleet.applications["web"];
         let names: Vec<_> = web.targets.iter().map(|target| &*target.name).collect();
@@ -444,36 +445,6 @@ spec:
             "y/muster.yaml:1: Application a is declared at x/muster.yaml:1 already"
         );
         assert!(fleet.may_hide(Kind::Application, "a"));
-    }
-
-    #[test]
-    fn applications_that_wait_for_each_other_are_refused() {
-        let depends = |name: &str, on: &str| {
-            document(
-                "Application",
-                name,
-                &format!("spec: {{dependsOn: [{on}]}}\n"),
-            )
-        };
-        let fleet = fleet(&[
-            ("a/muster.yaml", &depends("a", "b")),
-            ("b/muster.yaml", &depends("b", "c")),
-            ("c/muster.yaml", &depends("c", "b")),
-            ("d/muster.yaml", &depends("d", "d")),
-        ]);
-        insta::assert_snapshot!(problems(&fleet), @r"
-        b/muster.yaml:1: dependsOn goes round in a circle: b -> c -> b
-        c/muster.yaml:1: dependsOn goes round in a circle: c -> b -> c
-        d/muster.yaml:1: dependsOn goes round in a circle: d -> d
-        ");
-        assert_eq!(
-            fleet
-                .applications
-                .keys()
-                .map(|name| name.as_str())
-                .collect::<Vec<_>>(),
-            ["a"]
-        );
     }
 
     #[test]

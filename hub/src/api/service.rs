@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_decide::labels::Selector;
+use muster_decide::nearest::did_you_mean;
 use muster_proto::ClusterName;
 use muster_proto::join_token::JoinToken;
 use muster_proto::wire::v1::fleet_service_server::FleetService;
@@ -20,7 +21,6 @@ use tonic::{Request, Response, Status};
 use super::token::Person;
 use super::{Api, answers};
 use crate::fleet::{CommandFailed, Objects};
-use crate::nearest::did_you_mean;
 use crate::view::View;
 
 type Answer<M> = Result<Response<M>, Status>;

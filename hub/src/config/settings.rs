@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Arg, ArgMatches, Command};
-
-use crate::nearest::did_you_mean;
+use muster_decide::nearest::did_you_mean;
 
 /// One setting: `--name`, `MUSTER_NAME` and `name:` in the file.
 pub(super) struct Setting {

@@ -1,6 +1,6 @@
 //! `Application`: where manifests are, how they are rendered, and which clusters take which variant.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_proto::{ApplicationName, PruneBudget, Settings};
@@ -22,6 +22,8 @@ pub struct Application {
     pub targets: Vec<Target>,
     /// What the agent must know.
     pub settings: Settings,
+    /// Where each of `dependsOn` is written.
+    pub dependencies: BTreeMap<ApplicationName, Location>,
     /// What it asks for that can't be done yet, and where: such an application keeps what it had.
     pub unsupported: Option<(Location, String)>,
     /// The whole document.
@@ -101,9 +103,21 @@ pub(super) fn read(document: &Document) -> Result<Application, Broken> {
         location: document.location(),
         targets,
         settings: settings(&spec, document)?,
+        dependencies: dependencies(&spec, document),
         unsupported,
         spec,
     })
+}
+
+fn dependencies(
+    spec: &ApplicationSpec,
+    document: &Document,
+) -> BTreeMap<ApplicationName, Location> {
+    let lines = spec.depends_on.iter().enumerate().map(|(index, name)| {
+        let line = document.line(&["dependsOn", &index.to_string()]);
+        (name.clone(), Location::new(document.file.as_str(), line))
+    });
+    lines.collect()
 }
 
 fn settings(spec: &ApplicationSpec, document: &Document) -> Result<Settings, Broken> {

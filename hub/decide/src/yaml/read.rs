@@ -12,6 +12,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use super::{Fault, Key, Node, Value};
+use crate::nearest::nearest;
 
 /// Reads a value of ours; `under` is the path of the node, such as `spec`, for messages.
 pub(crate) fn typed<T: de::DeserializeOwned>(node: &Node, under: &str) -> Result<T, Fault> {
@@ -36,42 +37,6 @@ pub(crate) fn typed<T: de::DeserializeOwned>(node: &Node, under: &str) -> Result
             message,
         }
     })
-}
-
-/// The known word that was probably meant.
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distance = |a: &str, b: &str| {
-        let b: Vec<char> = b.to_lowercase().chars().collect();
-        let mut row: Vec<usize> = (0..=b.len()).collect();
-        for (i, x) in a.to_lowercase().chars().enumerate() {
-            let mut diagonal = row[0];
-            row[0] = i + 1;
-            for (j, &y) in b.iter().enumerate() {
-                let replaced = diagonal + usize::from(x != y);
-                diagonal = row[j + 1];
-                row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
-            }
-        }
-        row[b.len()]
-    };
-    let part = |known: &str| {
-        known.len() > 3 && word.contains(known) || word.len() > 3 && known.contains(word)
-    };
-    known
-        .iter()
-        .map(|&known| {
-            (
-                if part(known) {
-                    2
-                } else {
-                    distance(word, known)
-                },
-                known,
-            )
-        })
-        .filter(|&(distance, known)| distance <= 1 + known.len().max(word.len()) / 4)
-        .min()
-        .map(|(_, known)| known)
 }
 
 /// What serde calls the numbers of our formats.
@@ -114,7 +79,7 @@ impl std::error::Error for Error {}
 
 /// What to say of a field that nobody knows.
 pub(crate) fn unknown_field(field: &str, known: &[&str]) -> String {
-    match nearest(field, known) {
+    match nearest(field, known.iter().copied()) {
         Some(nearest) => format!("unknown field {field:?}: did you mean {nearest:?}?"),
         None => format!("unknown field {field:?}: known are {}", known.join(", ")),
     }
@@ -429,17 +394,5 @@ mod tests {
         2: spec: unknown field "utterly": known are name, selfHeal, mode, parts, labels
         1: spec: must be a mapping, found a list
         "#);
-    }
-
-    #[test]
-    fn the_nearest_word_is_named_only_when_it_is_near() {
-        let known = ["prune", "selfHeal", "pruneBudget"];
-        assert_eq!(nearest("prun", &known), Some("prune"));
-        assert_eq!(nearest("self-heal", &known), Some("selfHeal"));
-        assert_eq!(
-            nearest("budget", &known),
-            None.or(nearest("budget", &known))
-        );
-        assert_eq!(nearest("colour", &known), None);
     }
 }
