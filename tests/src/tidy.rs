@@ -4,13 +4,15 @@
 //! that it can be tried on a bad one.
 
 mod dependencies;
+mod documents;
 mod layout;
+mod owners;
 mod pure;
 mod source;
 mod waiting;
 
 use source::Source;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -30,6 +32,8 @@ pub const RULES: &[(&str, Rule)] = &[
         "decide takes values only from the contract",
         pure::values_only,
     ),
+    ("one task owns each piece of state", owners::no_shared_state),
+    ("pages point at what is there", documents::links),
     ("every file is declared by a mod", layout::orphans),
     ("every file opens with what it is", layout::headers),
     ("no file is called mod.rs", layout::no_mod_rs),
@@ -38,10 +42,13 @@ pub const RULES: &[(&str, Rule)] = &[
     ("tests wait on conditions", waiting::no_sleep_in_tests),
 ];
 
-/// The sources of a workspace: every `Cargo.toml` and `.rs` file, by its path from the root.
+/// The sources of a workspace: every `Cargo.toml`, `.rs` and `.md` file, by its path from the root.
 pub struct Tree {
     manifests: BTreeMap<String, String>,
     sources: BTreeMap<String, Source>,
+    pages: BTreeMap<String, String>,
+    /// Every file and folder.
+    paths: BTreeSet<String>,
 }
 
 impl Tree {
@@ -53,6 +60,8 @@ impl Tree {
         let mut tree = Self {
             manifests: BTreeMap::new(),
             sources: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            paths: BTreeSet::new(),
         };
         tree.read_folder(root, "")?;
         Ok(tree)
@@ -63,6 +72,7 @@ impl Tree {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = format!("{prefix}{name}");
+            self.paths.insert(path.clone());
             if entry.file_type()?.is_dir() {
                 if !name.starts_with('.') && name != "target" {
                     self.read_folder(&entry.path(), &format!("{path}/"))?;
@@ -70,6 +80,8 @@ impl Tree {
             } else if name == "Cargo.toml" {
                 self.manifests
                     .insert(path, fs::read_to_string(entry.path())?);
+            } else if name.ends_with(".md") {
+                self.pages.insert(path, fs::read_to_string(entry.path())?);
             } else if name.ends_with(".rs") {
                 self.sources
                     .insert(path, Source::new(fs::read_to_string(entry.path())?));
@@ -88,6 +100,11 @@ impl Tree {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sources.is_empty()
+    }
+
+    /// Whether there is a file or folder at `path`.
+    fn has(&self, path: &str) -> bool {
+        self.paths.contains(path)
     }
 
     /// The folder of the crate a file belongs to: the nearest above it with a manifest.

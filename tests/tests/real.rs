@@ -13,6 +13,7 @@ mod real {
     mod members;
     mod merge_table;
     mod scenario;
+    mod secrets;
     mod supervision;
     mod syncing;
     mod the_cluster;

@@ -81,7 +81,10 @@ const GOOD: &[(&str, &str)] = &[
         "tests/Cargo.toml",
         "[dependencies]\nmuster-hub.workspace = true\nmuster-agent.workspace = true\n",
     ),
-    ("tests/src/lib.rs", "//! The test bed.\n"),
+    (
+        "tests/src/lib.rs",
+        "//! The test bed.\n\nfn up_and_running() {}\n",
+    ),
     (
         "tests/tests/real.rs",
         "//! Roots have modules beside them. No sleep.\n\nmod real {\n    mod sync;\n}\n",
@@ -91,6 +94,11 @@ const GOOD: &[(&str, &str)] = &[
         "//! A test.\n\nfn look() { hub(\"sleep\"); }\n",
     ),
     ("target/debug/build/out.rs", "generated"),
+    (
+        "docs/map.md",
+        "See [the agent](../agent/src/lib.rs), [`up_and_running`](../tests/src/lib.rs), [us](https://muster.dev) and \
+         [below](#below).\n```\n[not](a-link)\n```\n",
+    ),
 ];
 
 /// The findings of all rules in the good tree with one file replaced or added, as `rule: finding`.
@@ -307,5 +315,41 @@ fn a_test_that_sleeps_is_found() {
         "agent/src/apply.rs",
         "//! Doing.\n\n#[cfg(test)]\nmod tests {\n    async fn wait() { tokio::time::sleep(SECOND).await; }\n}\n",
         &["tests wait on conditions: agent/src/apply.rs:5: wait on a condition, with a deadline"],
+    );
+}
+
+#[test]
+fn a_link_to_what_is_not_there_is_found() {
+    assert_finds(
+        "docs/map.md",
+        "Read [this](../README.md)\nand [`it_holds`](../tests/tests/real/sync.rs).\n",
+        &[
+            "pages point at what is there: docs/map.md:1: ../README.md is not there",
+            "pages point at what is there: docs/map.md:2: tests/tests/real/sync.rs has no function it_holds",
+        ],
+    );
+}
+
+#[test]
+fn state_that_several_may_write_is_found() {
+    assert_finds(
+        "agent/src/apply.rs",
+        "//! Doing.\n\nuse std::sync::Mutex;\n",
+        &[
+            "one task owns each piece of state: agent/src/apply.rs:3: Mutex: let one task own it, others hold a \
+             `watch` or a handle",
+        ],
+    );
+}
+
+#[test]
+fn the_hub_may_not_have_a_client_of_clusters() {
+    assert_finds(
+        "hub/Cargo.toml",
+        "[dependencies]\nkube-client.workspace = true\n",
+        &[
+            "a crate depends only on those it may: hub/Cargo.toml:2: the hub opens no connection to a cluster and may \
+             not depend on kube-client",
+        ],
     );
 }

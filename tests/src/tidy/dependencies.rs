@@ -22,9 +22,20 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-/// What `decide` may not even depend on: the compiler then keeps it pure.
-const NOT_FOR_DECIDE: &[&str] = &[
-    "tokio", "tonic", "gix", "kube", "hyper", "reqwest", "sqlx", "axum",
+/// What a crate may not even depend on, by folder and reason: the compiler then keeps it so.
+const NOT_FOR: &[(&str, &str, &[&str])] = &[
+    (
+        "hub/decide",
+        "decide is pure",
+        &[
+            "tokio", "tonic", "gix", "kube", "hyper", "reqwest", "sqlx", "axum",
+        ],
+    ),
+    (
+        "hub",
+        "the hub opens no connection to a cluster",
+        &["kube", "k8s-openapi"],
+    ),
 ];
 
 fn allowed(folder: &str) -> Option<(&'static str, &'static [&'static str])> {
@@ -53,18 +64,14 @@ pub(super) fn manifests(tree: &Tree) -> Vec<String> {
             if crate_name.starts_with("muster_") && !allowed.contains(&crate_name.as_str()) {
                 findings.push(format!("{path}:{line}: {folder} may not depend on {name}"));
             }
-            if folder != "hub/decide" {
-                continue;
+            let refused = |it: &&str| name == *it || name.starts_with(&format!("{it}-"));
+            for (_, why, names) in NOT_FOR.iter().filter(|(it, ..)| *it == folder) {
+                if names.iter().any(refused) {
+                    findings.push(format!("{path}:{line}: {why} and may not depend on {name}"));
+                }
             }
-            if NOT_FOR_DECIDE
-                .iter()
-                .any(|it| name == *it || name.starts_with(&format!("{it}-")))
+            if folder == "hub/decide" && name == "muster-proto" && declaration.contains("features")
             {
-                findings.push(format!(
-                    "{path}:{line}: decide is pure and may not depend on {name}"
-                ));
-            }
-            if name == "muster-proto" && declaration.contains("features") {
                 findings.push(format!(
                     "{path}:{line}: decide takes muster-proto's values, none of its features"
                 ));
