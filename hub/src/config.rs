@@ -163,11 +163,18 @@ impl Config {
 
 fn repository(settings: &Settings) -> anyhow::Result<Repository> {
     let url = settings.required("repo", values::repository_url)?;
-    let http = url.starts_with("http://") || url.starts_with("https://");
-    let ssh = !http && !url.starts_with("file://");
+    let https = url.starts_with("https://");
+    let ssh = !https && !url.starts_with("http://") && !url.starts_with("file://");
+    if settings.text("repo-token-file").is_some() && url.starts_with("http://") {
+        bail!(
+            "{} is {url}, and the token of {} would go there in clear text: write an https:// URL, or leave the token out",
+            settings.origin("repo"),
+            settings.origin("repo-token-file"),
+        );
+    }
     for (name, fits, scheme) in [
-        ("repo-token-file", http, "https"),
-        ("repo-ca-file", url.starts_with("https://"), "https"),
+        ("repo-token-file", https, "https"),
+        ("repo-ca-file", https, "https"),
         ("repo-ssh-key-file", ssh, "ssh"),
         ("repo-known-hosts-file", ssh, "ssh"),
     ] {

@@ -217,3 +217,14 @@ fn listening_on_every_address_is_fine_once_agents_are_told_one() {
     assert_eq!(config.agents_listen, "0.0.0.0:0".parse().unwrap());
     assert_eq!(config.advertise_agents.as_deref(), Some("hub.example:443"));
 }
+
+#[test]
+fn a_token_is_never_meant_for_plain_http() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "token").unwrap();
+    let token = file.path().display();
+    let told = problem(&format!(
+        "--data /d --repo http://git.example/fleet --repo-token-file {token}"
+    ));
+    insta::assert_snapshot!(told, @"--repo is http://git.example/fleet, and the token of --repo-token-file would go there in clear text: write an https:// URL, or leave the token out");
+}

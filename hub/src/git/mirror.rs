@@ -119,7 +119,7 @@ impl Mirror {
                 .with_fetch_tags(gix::remote::fetch::Tags::None)
                 .with_refspecs([self.refspec().as_str()], Direction::Fetch)?;
             let mut connection = remote.connect(Direction::Fetch)?;
-            credentials.apply(&mut connection);
+            credentials.apply(&self.repository, &mut connection);
             let prepared = connection.prepare_fetch(gix::progress::Discard, Default::default())?;
             let branch = self.branch();
             let mut mappings = prepared.ref_map().mappings.iter();
@@ -142,7 +142,7 @@ impl Mirror {
         match fetch() {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.no_such_branch()),
-            Err(error) => Err(self.failed(&credentials, &error)),
+            Err(error) => Err(credentials.explain(&self.repository, &error)),
         }
     }
 
@@ -161,7 +161,7 @@ impl Mirror {
         remove(&beside).map_err(unwritable)?;
         let clone = || -> gix::Result<()> {
             let refspec = self.refspec();
-            let connect = credentials.clone();
+            let (connect, repository) = (credentials.clone(), self.repository.clone());
             gix::clone::PrepareFetch::new(
                 self.repository.url.as_str(),
                 &beside,
@@ -176,7 +176,7 @@ impl Mirror {
                     .with_refspecs([refspec.as_str()], Direction::Fetch)
             })
             .configure_connection(move |connection| {
-                connect.apply(connection);
+                connect.apply(&repository, connection);
                 Ok(())
             })
             .fetch_only(gix::progress::Discard, stop)?;
@@ -187,7 +187,7 @@ impl Mirror {
             // gix has no type for this; a test watches the words.
             return Err(match error.to_string().starts_with("None of the refspec") {
                 true => self.no_such_branch(),
-                false => self.failed(&credentials, &error),
+                false => credentials.explain(&self.repository, &error),
             });
         }
         let cloned = gix::open_opts(&beside, transport::options(&self.repository));
@@ -240,17 +240,9 @@ impl Mirror {
         format!("+{0}:{0}", self.branch())
     }
 
-    fn failed(&self, credentials: &transport::Credentials, error: &gix::Error) -> String {
-        format!(
-            "{} can't be fetched: {}",
-            self.repository.url,
-            credentials.explain(error)
-        )
-    }
-
     fn no_such_branch(&self) -> String {
         format!(
-            "{} has no branch {}: push a first commit to it, or set repository.branch",
+            "{} has no branch {}: push a first commit to it, or name another with --branch",
             self.repository.url, self.repository.branch
         )
     }

@@ -47,21 +47,30 @@ impl Credentials {
     }
 
     /// Makes a connection use them.
-    pub(super) fn apply(&self, connection: &mut Connection<'_, '_, '_>) {
-        let (username, token) = (self.username.clone(), self.token.clone());
+    pub(super) fn apply(&self, repository: &Repository, connection: &mut Connection<'_, '_, '_>) {
+        let (credentials, url) = (self.clone(), repository.url.clone());
         connection.set_credentials(move |action| {
             use gix::credentials::{helper::Action, protocol::Outcome};
-            match (action, &token) {
-                (Action::Get(context), Some(token)) => Ok(Some(Outcome {
-                    identity: gix::sec::identity::Account {
-                        username: username.clone(),
-                        password: token.clone(),
-                        oauth_refresh_token: None,
-                    },
-                    next: context.into(),
-                })),
-                _ => Ok(None),
+            let (Action::Get(context), Some(token)) = (action, &credentials.token) else {
+                return Ok(None);
+            };
+            // A redirect must not carry the token to whom it was not given for.
+            let asks = context.url.as_ref().map(ToString::to_string);
+            let asks = asks.unwrap_or_default();
+            if !is_same_server(&asks, &url) {
+                let why = format!(
+                    "it redirects to {asks}, another server, and that one wants credentials; if the repository moved there, name that URL with --repo"
+                );
+                return Err(gix::Error::from_error(std::io::Error::other(why)));
             }
+            Ok(Some(Outcome {
+                identity: gix::sec::identity::Account {
+                    username: credentials.username.clone(),
+                    password: token.clone(),
+                    oauth_refresh_token: None,
+                },
+                next: context.into(),
+            }))
         });
         let ca = self.ca.clone();
         let client = http::reqwest::Options {
@@ -83,8 +92,9 @@ impl Credentials {
         }));
     }
 
-    /// All that an error says, without the token.
-    pub(super) fn explain(&self, error: &gix::Error) -> String {
+    /// What went wrong and what to do, without the token.
+    pub(super) fn explain(&self, repository: &Repository, error: &gix::Error) -> String {
+        let url = &repository.url;
         let mut parts: Vec<String> = Vec::new();
         for part in error.iter_errors().map(ToString::to_string) {
             if !parts.iter().any(|said| said.contains(&part)) {
@@ -95,17 +105,34 @@ impl Credentials {
         if let Some(token) = self.token.as_deref().filter(|token| !token.is_empty()) {
             text = text.replace(token, "…");
         }
-        if text.contains("in clear text over http") {
-            text.push_str("; use an https:// URL for a repository that wants a token");
-        } else if error.is_unauthenticated() || error.is_permission_denied() || text.contains("401")
-        {
-            text.push_str(match self.token {
-                Some(_) => "; check the token in repository.token-file and what it may read",
-                None => "; the repository wants credentials: set repository.token-file",
-            });
+        // gix and rustls have no type for these that comes through; tests watch the words.
+        let refused = error.is_unauthenticated() || error.is_permission_denied();
+        match (&repository.token_file, &repository.ca_file) {
+            (Some(file), _) if refused || text.contains("status 401") => format!(
+                "{url} refused the token in {} (--repo-token-file) of user {} (--repo-username): put one there that may read the repository; the file is read at every fetch",
+                file.display(),
+                repository.username
+            ),
+            (None, _)
+                if refused || text.contains("status 401") || text.contains("No credentials") =>
+            {
+                format!("{url} wants credentials: give a token with --repo-token-file FILE")
+            }
+            (_, Some(file)) if text.contains("invalid peer certificate") => format!(
+                "{url} shows a certificate that the CAs in {} (--repo-ca-file) do not vouch for: {text}",
+                file.display()
+            ),
+            (_, None) if text.contains("invalid peer certificate") => format!(
+                "{url} shows a certificate that no well-known CA vouches for; name its own with --repo-ca-file FILE: {text}"
+            ),
+            _ => format!("{url} can't be fetched: {text}"),
         }
-        text
     }
+}
+
+fn is_same_server(one: &str, other: &str) -> bool {
+    let origin = |url: &str| reqwest::Url::parse(url).ok().map(|url| url.origin());
+    origin(one).is_some() && origin(one) == origin(other)
 }
 
 /// How gix opens a repository: the machine's own Git configuration never leaks in.

@@ -3,6 +3,8 @@
 mod api;
 mod bed;
 mod enrolment;
+mod git_server;
+mod https;
 mod sessions;
 mod start;
 mod wire;
