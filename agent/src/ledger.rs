@@ -11,18 +11,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{
-    Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
-};
-use kube::{Client, ResourceExt as _};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use muster_proto::{Digest, Generation};
 use serde_json::json;
 
-use format::{FORMAT, Owner, Part, Root, Shard};
+use format::{Part, Root, Shard};
+use owner::taken_by;
+use secrets::{root_secret, shard_secret};
 
 pub(crate) mod format;
+mod opened;
+mod owner;
+mod secrets;
 pub(crate) mod taken;
+
+pub(crate) use opened::open;
 
 /// Everything the ledger holds.
 pub(crate) type Items = BTreeMap<String, Bytes>;
@@ -68,72 +73,6 @@ pub(crate) enum LedgerError {
     /// Somebody keeps changing the root's metadata under our hands.
     #[error("the Secret {ROOT} changes faster than it can be written")]
     Busy,
-}
-
-/// Opens the ledger and takes the cluster for `owner`; makes namespace and root when they are absent.
-///
-/// # Errors
-/// [`LedgerError::Lost`] when another hub, cluster name or cluster owns it.
-pub(crate) async fn open(
-    client: &Client,
-    namespace: &str,
-    owner: &Owner,
-) -> Result<(Ledger, Loaded), LedgerError> {
-    make_namespace(client, namespace).await?;
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let Some(found) = secrets.get_opt(ROOT).await? else {
-        let root = Root::new(owner.clone());
-        let made = secrets
-            .create(&PostParams::default(), &root_secret(&root))
-            .await?;
-        let ledger = Ledger {
-            secrets,
-            root,
-            resource_version: made.resource_version().unwrap_or_default(),
-            journal_bytes: 0,
-            torn: false,
-        };
-        let items = Items::new();
-        return Ok((
-            ledger,
-            Loaded {
-                items,
-                damaged: None,
-            },
-        ));
-    };
-    let data = found.data.clone().unwrap_or_default();
-    let (mut root, mut damaged) = match data.get("root").map(|root| Root::read(&root.0)) {
-        Some(Ok(root)) => (root, None),
-        Some(Err(error)) => (Root::new(owner.clone()), Some(error)),
-        None => (Root::new(owner.clone()), Some("the root is empty".into())),
-    };
-    may_take(&root, owner, namespace).map_err(LedgerError::Lost)?;
-    root.owner = Some(owner.clone());
-    let mut ledger = Ledger {
-        secrets,
-        root,
-        resource_version: found.resource_version().unwrap_or_default(),
-        journal_bytes: 0,
-        torn: false,
-    };
-    ledger.patch_root(&BTreeMap::new()).await?;
-    ledger.collect_orphans().await?;
-
-    let mut items = Items::new();
-    if let Err(error) = ledger.read_shards(&mut items).await? {
-        damaged.get_or_insert(error);
-    }
-    for (name, frame) in data.iter().filter(|(name, _)| name.starts_with("journal-")) {
-        ledger.journal_bytes += frame.0.len();
-        match format::read_frame(&frame.0) {
-            Ok(change) => apply(&mut items, change),
-            Err(error) => {
-                damaged.get_or_insert(format!("{name}: {error}"));
-            }
-        }
-    }
-    Ok((ledger, Loaded { items, damaged }))
 }
 
 /// Puts a change into a map.
@@ -332,36 +271,6 @@ impl Ledger {
         }
     }
 
-    async fn read_shards(&self, items: &mut Items) -> Result<Result<(), String>, kube::Error> {
-        let mut outcome = Ok(());
-        for part in &self.root.parts {
-            let mut bytes = Vec::new();
-            let mut whole = true;
-            for shard in part {
-                let found = self.secrets.get_opt(&shard.name).await?;
-                let found = found.and_then(|secret| secret.data?.remove("shard"));
-                match found {
-                    Some(ByteString(found)) if Shard::of(&found) == *shard => bytes.extend(found),
-                    Some(_) => {
-                        whole = false;
-                        outcome = Err(format!("shard {} holds something else", shard.name));
-                    }
-                    None => {
-                        whole = false;
-                        outcome = Err(format!("shard {} is missing", shard.name));
-                    }
-                }
-            }
-            if whole {
-                match format::read_frame(&bytes) {
-                    Ok(change) => apply(items, change),
-                    Err(error) => outcome = Err(error),
-                }
-            }
-        }
-        Ok(outcome)
-    }
-
     /// Removes shards that the root does not list: left by a crash between writing them and the flip, or after it.
     async fn collect_orphans(&self) -> Result<(), kube::Error> {
         let listed: BTreeSet<&str> = self
@@ -388,149 +297,5 @@ impl Ledger {
             }
         }
         Ok(())
-    }
-}
-
-/// Who may take a cluster whose root says this?
-fn may_take(root: &Root, new: &Owner, namespace: &str) -> Result<(), String> {
-    if root.format > FORMAT {
-        return Err(format!(
-            "the ledger was written by a newer agent (format {}, this agent knows {FORMAT}): run that agent, or a newer one",
-            root.format
-        ));
-    }
-    let Some(old) = &root.owner else {
-        return Ok(());
-    };
-    let anew = format!(
-        "to begin anew and leave all objects as they are, delete the Secrets labelled {LABEL} in namespace {namespace}"
-    );
-    if old.kube_system != new.kube_system {
-        Err(format!(
-            "the ledger in this cluster was copied from another one (its kube-system has UID {}): {anew}",
-            old.kube_system
-        ))
-    } else if old.hub != new.hub {
-        Err(format!(
-            "this cluster belongs to another hub ({}) as {:?}: remove it there first; or {anew}",
-            old.hub, old.cluster
-        ))
-    } else if old.cluster != new.cluster {
-        Err(format!(
-            "this cluster is enrolled already under the name {:?}: run one agent only, or remove {:?} from the fleet; or {anew}",
-            old.cluster, old.cluster
-        ))
-    } else {
-        Ok(())
-    }
-}
-
-/// What to say when somebody else's name stands in the root.
-fn taken_by(root: &Root) -> String {
-    match &root.owner {
-        None => "this cluster was given up by another process of this agent: restart the agent to take it again".into(),
-        Some(owner) => format!(
-            "another agent took this cluster (hub {}, cluster name {:?}, instance {}): run one agent only and stop the other",
-            owner.hub, owner.cluster, owner.instance
-        ),
-    }
-}
-
-async fn make_namespace(client: &Client, name: &str) -> Result<(), kube::Error> {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    if namespaces.get_metadata_opt(name).await?.is_some() {
-        return Ok(());
-    }
-    let namespace = Namespace {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
-        ..Namespace::default()
-    };
-    match namespaces.create(&PostParams::default(), &namespace).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-fn root_secret(root: &Root) -> Secret {
-    let instance = root.owner.as_ref().map_or("", |owner| &owner.instance);
-    Secret {
-        metadata: ObjectMeta {
-            name: Some(ROOT.into()),
-            labels: Some(BTreeMap::from([(LABEL.into(), "root".into())])),
-            annotations: Some(BTreeMap::from([(INSTANCE.into(), instance.into())])),
-            ..ObjectMeta::default()
-        },
-        type_: Some("muster.dev/ledger".into()),
-        data: Some(BTreeMap::from([("root".into(), ByteString(root.write()))])),
-        ..Secret::default()
-    }
-}
-
-fn shard_secret(name: &str, bytes: Vec<u8>) -> Secret {
-    Secret {
-        metadata: ObjectMeta {
-            name: Some(name.into()),
-            labels: Some(BTreeMap::from([(LABEL.into(), "shard".into())])),
-            ..ObjectMeta::default()
-        },
-        type_: Some("muster.dev/ledger".into()),
-        immutable: Some(true),
-        data: Some(BTreeMap::from([("shard".into(), ByteString(bytes))])),
-        ..Secret::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn owner(hub: &str, cluster: &str, kube_system: &str) -> Owner {
-        Owner {
-            hub: hub.into(),
-            cluster: cluster.into(),
-            kube_system: kube_system.into(),
-            instance: "i".into(),
-        }
-    }
-
-    #[test]
-    fn a_foreign_ledger_is_refused_and_the_remedy_is_named() {
-        let root = Root::new(owner("hub-a", "eu-1", "uid-1"));
-        let new = owner("hub-a", "eu-1", "uid-1");
-        assert_eq!(may_take(&root, &new, "ns"), Ok(()));
-        for (other, part) in [
-            (owner("hub-b", "eu-1", "uid-1"), "another hub (hub-a)"),
-            (owner("hub-a", "eu-2", "uid-1"), "under the name \"eu-1\""),
-            (owner("hub-a", "eu-1", "uid-2"), "copied from another one"),
-        ] {
-            let error = may_take(&root, &other, "ns").unwrap_err();
-            assert!(error.contains(part), "{error}");
-            assert!(
-                error.contains("delete the Secrets labelled muster.dev/ledger in namespace ns"),
-                "{error}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_ledger_that_was_given_up_is_free() {
-        let mut root = Root::new(owner("hub-a", "eu-1", "uid-1"));
-        root.owner = None;
-        assert_eq!(may_take(&root, &owner("b", "c", "d"), "ns"), Ok(()));
-    }
-
-    #[test]
-    fn a_newer_format_is_left_alone() {
-        let mut root = Root::new(owner("a", "b", "c"));
-        root.format = FORMAT + 1;
-        assert!(
-            may_take(&root, &owner("a", "b", "c"), "ns")
-                .unwrap_err()
-                .contains("newer agent")
-        );
     }
 }
