@@ -16,6 +16,7 @@ mod opening;
 mod outcomes;
 mod queue;
 mod removals;
+mod reporting;
 mod running;
 mod seen;
 mod state;
@@ -70,9 +71,9 @@ pub enum Refused {
 /// Where the engine stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// The ledger has not been read yet; the text says what is in the way, empty when nothing is.
+    /// The ledger has not been read yet, or nobody has looked at what is there; the text says what is in the way, empty when nothing is.
     Starting(String),
-    /// The cluster is ours; [`Engine::held`] is what the ledger holds.
+    /// The cluster is ours and was looked at; [`Engine::held`] is what the ledger holds.
     Working(Cluster),
     /// Nothing is written any more; the text says why and what to do. The newest of two agents goes on working.
     Stopped(String),

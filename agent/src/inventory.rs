@@ -88,25 +88,34 @@ fn read_under<T: for<'de> Deserialize<'de>>(
 ) -> Option<Result<(ObjectKey, T), String>> {
     let path = item.strip_prefix(prefix)?;
     let read = || {
-        let mut parts = path.splitn(4, '/').map(str::to_owned);
-        let mut part = || {
-            parts
-                .next()
-                .ok_or_else(|| format!("{item:?} is no identity"))
-        };
-        let key = ObjectKey {
-            group: part()?,
-            kind: part()?,
-            namespace: part()?,
-            name: part()?,
-        };
+        let key = key_of(path)?;
         let value = serde_json::from_slice(value).map_err(|error| format!("{item:?}: {error}"))?;
         Ok((key, value))
     };
     Some(read())
 }
 
-fn path(key: &ObjectKey) -> String {
+/// The identity that [`path`] wrote.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn key_of(path: &str) -> Result<ObjectKey, String> {
+    let mut parts = path.splitn(4, '/').map(str::to_owned);
+    let mut part = || {
+        parts
+            .next()
+            .ok_or_else(|| format!("{path:?} is no identity"))
+    };
+    Ok(ObjectKey {
+        group: part()?,
+        kind: part()?,
+        namespace: part()?,
+        name: part()?,
+    })
+}
+
+/// An identity as the ledger's items name it.
+pub(crate) fn path(key: &ObjectKey) -> String {
     format!("{}/{}/{}/{}", key.group, key.kind, key.namespace, key.name)
 }
 

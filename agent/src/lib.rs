@@ -37,6 +37,7 @@ mod membership;
 mod plan;
 mod report;
 pub mod session;
+mod since;
 
 #[cfg(test)]
 mod scripted;

@@ -1,5 +1,10 @@
 //! The agent's engine on an API server in memory: what needs a look at every call, or a server that fails.
 
+mod in_memory {
+    mod quiet;
+    mod times;
+}
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,14 +22,17 @@ use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn start(server: &Arc<Server>, instance: &str) -> Result<Engine> {
-    let options = EngineOptions {
+fn options(instance: &str) -> Result<EngineOptions> {
+    Ok(EngineOptions {
         namespace: "muster-system".into(),
         hub: "hub.test/abc".into(),
         cluster: "eu-1".parse()?,
         instance: instance.into(),
-    };
-    let (engine, task) = engine::start(server.client(), options);
+    })
+}
+
+async fn start(server: &Arc<Server>, instance: &str) -> Result<Engine> {
+    let (engine, task) = engine::start(server.client(), options(instance)?);
     tokio::spawn(task);
     engine.loaded().await.map_err(anyhow::Error::msg)?;
     Ok(engine)

@@ -41,6 +41,7 @@ impl State {
             self.start_prunes();
         }
         if self.queue.is_quiet() && !self.is_flying() || self.unsaved.len() > 500 {
+            self.note_times(now);
             self.settle(now).await?;
         }
         Ok(())

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::api::{Api, ListParams};
 use kube::core::DynamicObject;
-use muster_proto::{Desired, Drift, ObjectKey};
+use muster_proto::{Desired, Drift, ObjectKey, Rows};
 
 use super::{Cluster, EngineOptions};
 use crate::body::APPLICATION_LABEL;
@@ -18,6 +18,7 @@ use crate::ledger::format::Owner;
 use crate::ledger::{self, Items, Ledger, LedgerError};
 use crate::live;
 use crate::live::watches;
+use crate::since;
 
 /// What the engine begins with.
 pub(crate) struct Opening {
@@ -33,6 +34,8 @@ pub(crate) struct Opening {
     pub(crate) inventory: BTreeMap<ObjectKey, Entry>,
     /// What last happened to which object.
     pub(crate) drifts: BTreeMap<ObjectKey, Drift>,
+    /// Since when each row stood as it stood.
+    pub(crate) since: Rows,
     /// What is wrong with the ledger and could not be mended.
     pub(crate) damaged: Option<String>,
 }
@@ -72,6 +75,7 @@ pub(crate) async fn open(client: &Client, options: &EngineOptions) -> Result<Ope
         whole,
         inventory: BTreeMap::new(),
         drifts: BTreeMap::new(),
+        since: since::read(&loaded.items),
         damaged,
     };
     opening.read_inventory(&loaded.items);
@@ -131,7 +135,7 @@ impl Opening {
                 }
             }
         }
-        let items = items(&self.desired, &self.inventory, &self.drifts);
+        let items = items(&self.desired, &self.inventory, &self.drifts, &self.since);
         let accepted = self.ledger.accepted();
         self.ledger.rewrite(accepted, &items).await?;
         self.damaged = None;
@@ -164,6 +168,7 @@ pub(crate) fn items<'a>(
     desired: &Desired,
     inventory: impl IntoIterator<Item = (&'a ObjectKey, &'a Entry)>,
     drifts: impl IntoIterator<Item = (&'a ObjectKey, &'a Drift)>,
+    since: &Rows,
 ) -> Items {
     let mut items = if desired.generation == 0 {
         Items::new()
@@ -176,5 +181,6 @@ pub(crate) fn items<'a>(
     items.extend(
         drifts.map(|(key, drift)| (inventory::drift_item(key), inventory::write_drift(drift))),
     );
+    items.append(&mut since::items(since));
     items
 }

@@ -8,6 +8,7 @@ use kube::core::DynamicObject;
 use muster_proto::Digest;
 use tokio::time::Instant;
 
+use super::object::Tracked;
 use super::queue::Key;
 use super::state::{State, clock};
 use super::work::{Outcome, Pruned};
@@ -37,23 +38,25 @@ impl State {
             Outcome::Looked { id, keys, result } => {
                 let kind = self.watches.kind(&id).cloned();
                 for key in &keys {
-                    let Some(object) = self.objects.get_mut(key) else {
-                        continue;
-                    };
-                    object.looking = false;
-                    match &result {
-                        Err(failure) => {
-                            let at = object.failed(failure.clone(), Instant::now());
-                            self.queue.at(at, key.clone());
-                        }
-                        Ok(_) if object.sight == Sight::Unknown => object.sight = Sight::Absent,
-                        Ok(_) => {}
+                    if let Some(object) = self.objects.get_mut(key) {
+                        object.looking = false;
                     }
-                    self.after_change(key.clone());
                 }
-                for object in result.unwrap_or_default() {
-                    if let Some(kind) = &kind {
-                        self.seen(&watches::key(kind, &object), kind, &object);
+                match (result, kind) {
+                    (Ok(found), Some(kind)) => {
+                        for object in found {
+                            self.seen(&watches::key(&kind, &object), &kind, &object);
+                        }
+                        for key in keys {
+                            self.not_found(&key);
+                        }
+                    }
+                    // Watched no longer, so nobody wants to know.
+                    (Ok(_), None) => {}
+                    (Err(failure), _) => {
+                        for key in keys {
+                            self.look_failed(key, failure.clone());
+                        }
                     }
                 }
             }
@@ -65,15 +68,29 @@ impl State {
                 match result {
                     Ok(Some(found)) => self.seen(&key, &kind, &found),
                     Ok(None) => self.gone(&key),
-                    Err(failure) => {
-                        object.sight = Sight::Unknown;
-                        let at = object.failed(failure, Instant::now());
-                        self.queue.at(at, key.clone());
-                    }
+                    Err(failure) => self.look_failed(key.clone(), failure),
                 }
                 self.after_change(key);
             }
             Outcome::Discovered(answers) => self.discovered(answers),
+        }
+    }
+
+    /// A look found others and not this one.
+    fn not_found(&mut self, key: &Key) {
+        let unknown = |object: &Tracked| object.sight == Sight::Unknown;
+        if self.objects.get(key).is_some_and(unknown) {
+            self.gone(key);
+        }
+        self.after_change(key.clone());
+    }
+
+    fn look_failed(&mut self, key: Key, failure: Failure) {
+        if let Some(object) = self.objects.get_mut(&key) {
+            object.sight = Sight::Unknown;
+            let at = object.failed(failure, Instant::now());
+            self.queue.at(at, key.clone());
+            self.after_change(key);
         }
     }
 

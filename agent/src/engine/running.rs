@@ -15,6 +15,8 @@ use crate::live::watches::Event;
 
 /// Rows are published at most this often.
 const ROWS_EVERY: Duration = Duration::from_millis(100);
+/// What is there is looked at before anything is said of it, unless that takes longer.
+const LOOKS_AROUND: Duration = Duration::from_secs(10);
 
 /// Runs the engine until every handle is dropped.
 pub(super) async fn run(
@@ -60,14 +62,8 @@ async fn begin(
     loop {
         match opening::open(client, options).await {
             Ok(opening) => {
-                let (mut state, events) = State::new(client.clone(), opening).await;
+                let (state, events) = State::new(client.clone(), opening).await;
                 publish.held.send_replace(state.desired.clone());
-                if let Some(rows) = state.report() {
-                    publish.rows.send_replace(rows);
-                }
-                publish
-                    .standing
-                    .send_replace(Standing::Working(state.cluster.clone()));
                 return Ok(Some((state, events)));
             }
             Err(LedgerError::Lost(why)) => return Err(why),
@@ -107,15 +103,17 @@ async fn work(
     inbox: &mut mpsc::Receiver<Request>,
     publish: &Publish,
 ) -> Option<String> {
-    let mut rows_at = Instant::now();
+    let mut rows_at = Instant::now() + LOOKS_AROUND;
+    let mut speaks = false;
     tokio::pin!(taken);
     loop {
         // Whatever else has come is taken in before anything is decided.
         while let Ok(event) = events.try_recv() {
             state.event(event);
         }
-        if rows_at <= Instant::now()
-            && let Some(rows) = state.report()
+        if speaks
+            && rows_at <= Instant::now()
+            && let Some(rows) = state.news()
         {
             publish.rows.send_replace(rows);
             rows_at = Instant::now() + ROWS_EVERY;
@@ -123,7 +121,17 @@ async fn work(
         if let Err(error) = state.launch().await {
             return Some(error.to_string());
         }
-        let wake = state.next_wake(rows_at);
+        if !speaks && (rows_at <= Instant::now() || state.has_looked_around()) {
+            speaks = true;
+            rows_at = Instant::now() + ROWS_EVERY;
+            if let Some(rows) = state.news() {
+                publish.rows.send_replace(rows);
+            }
+            publish
+                .standing
+                .send_replace(Standing::Working(state.cluster.clone()));
+        }
+        let wake = state.next_wake(rows_at, speaks);
         tokio::select! {
             request = inbox.recv() => match request? {
                 Request::Accept(offered, answer) => match state.accept(*offered).await {
@@ -167,12 +175,24 @@ fn reason(why: Stop) -> String {
 
 impl State {
     /// When there is something to do without an event.
-    fn next_wake(&self, rows_at: Instant) -> Instant {
-        let rows = self.rows_changed.then_some(rows_at);
+    fn next_wake(&self, rows_at: Instant, speaks: bool) -> Instant {
+        let dirty = (!self.queue.dirty.is_empty()).then(Instant::now);
+        let untold = self.rows_changed || self.rows_untold || !speaks;
+        let rows = untold.then_some(rows_at);
         let discovery = self.discovery_at.filter(|_| !self.discovering);
         let unsaved = self.save_not_before.filter(|at| *at > Instant::now());
         let idle = Instant::now() + Duration::from_secs(3600);
-        let due = [rows, discovery, unsaved, self.queue.next_timer()];
+        let may_save = self.save_not_before.is_none_or(|at| at <= Instant::now());
+        let quiet = self.queue.is_quiet() && self.flying.is_empty() && may_save;
+        let times = self.keep_rows_at.filter(|_| quiet);
+        let due = [
+            dirty,
+            rows,
+            discovery,
+            unsaved,
+            times,
+            self.queue.next_timer(),
+        ];
         due.into_iter().flatten().min().unwrap_or(idle)
     }
 }

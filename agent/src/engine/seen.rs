@@ -39,11 +39,8 @@ impl State {
                 self.seen(&key, &kind, &object);
             }
             Event::Left(id, key) => {
-                if let (Some(kind), Some((key, _))) = (
-                    self.watches.kind(&id).cloned(),
-                    self.objects.get_key_value(&key),
-                ) {
-                    self.fetch(key.clone(), kind);
+                if let Some(kind) = self.watches.kind(&id).cloned() {
+                    self.look_again(&key, kind);
                 }
             }
             Event::Listed(id) => self.listed(&id),
@@ -59,31 +56,38 @@ impl State {
             return;
         };
         let listing = self.listings.entry(id.clone()).or_default();
-        let first = !std::mem::replace(&mut listing.listed, true);
+        listing.listed = true;
         let seen = listing.seen.take().unwrap_or_default();
-        let mut missing = Vec::new();
-        for (key, object) in &mut self.objects {
+        let mut unseen = Vec::new();
+        for key in self.objects.keys() {
             let same = key.group == kind.resource.group && key.kind == kind.resource.kind;
-            if !same || seen.contains(&**key) {
-                continue;
+            if same && !seen.contains(&**key) {
+                unseen.push(key.clone());
             }
-            if object.sight.object().is_some() {
-                missing.push(key.clone());
-            } else if first
-                && object
-                    .entry
-                    .as_ref()
-                    .is_some_and(|entry| entry.uid.is_some())
-            {
-                object.sight = Sight::Absent;
-                note_missing(object);
-            }
-            self.queue.dirty.insert(key.clone());
         }
-        for key in missing {
-            self.fetch(key, kind.clone());
+        for key in unseen {
+            if self.objects[&key].sight.object().is_some() {
+                self.look_again(&key, kind.clone());
+            }
+            self.queue.dirty.insert(key);
         }
         self.rows_changed = true;
+    }
+
+    /// An object left what is watched: it is gone, or lost its label. All that left at once are looked for in one call;
+    /// one that nobody wants any more is asked for by itself, because that is how its removal ends.
+    fn look_again(&mut self, key: &ObjectKey, kind: Arc<Kind>) {
+        let Some((key, _)) = self.objects.get_key_value(key) else {
+            return;
+        };
+        let key = key.clone();
+        match self.objects.get_mut(&key) {
+            Some(object) if object.wanted.is_some() && !object.flying && !object.looking => {
+                object.sight = Sight::Unknown;
+                self.queue.dirty.insert(key);
+            }
+            _ => self.fetch(key, kind),
+        }
     }
 
     /// Is the watch of this kind up to date?

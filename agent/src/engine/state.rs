@@ -23,7 +23,7 @@ use crate::inventory::{self, Entry};
 use crate::ledger::{Change, Ledger, LedgerError};
 use crate::live::watches::{Event, KindId, Watches};
 use crate::plan::{self, Guards};
-use crate::report;
+use crate::since;
 
 /// Everything the engine knows.
 pub(crate) struct State {
@@ -51,8 +51,17 @@ pub(crate) struct State {
     pub(super) discovery_at: Option<Instant>,
     pub(super) discovery_wait: Duration,
     pub(super) discovering: bool,
+    /// The newest; at first rows that only say since when.
     pub(super) rows: Arc<Rows>,
     pub(super) rows_changed: bool,
+    /// Nobody was told of them yet.
+    pub(super) rows_untold: bool,
+    /// The rows whose times the ledger has.
+    pub(super) kept_rows: Arc<Rows>,
+    /// When the ledger is told of times that nothing else was to be written with.
+    pub(super) keep_rows_at: Option<Instant>,
+    /// The earliest that may be.
+    pub(super) keep_rows_not_before: Instant,
 }
 
 /// How far the watch of a kind is.
@@ -76,6 +85,7 @@ impl State {
         opening: Opening,
     ) -> (Self, tokio::sync::mpsc::Receiver<Event>) {
         let (watches, events) = Watches::new(client.clone());
+        let since = Arc::new(opening.since);
         let mut objects: BTreeMap<Key, Tracked> = BTreeMap::new();
         for (key, entry) in opening.inventory {
             objects.entry(Arc::new(key)).or_default().entry = Some(entry);
@@ -104,8 +114,12 @@ impl State {
             discovery_at: None,
             discovery_wait: Duration::from_millis(100),
             discovering: false,
-            rows: Arc::new(Rows::default()),
+            rows: since.clone(),
             rows_changed: true,
+            kept_rows: since,
+            keep_rows_at: None,
+            rows_untold: false,
+            keep_rows_not_before: Instant::now(),
         };
         let desired = state.desired.clone();
         state.discover_for(&desired).await;
@@ -154,7 +168,8 @@ impl State {
                 .iter()
                 .filter_map(|(key, object)| Some((&**key, object.entry.as_ref()?)));
             let planned = planned.iter().map(|(key, entry)| (&**key, entry));
-            opening::items(&offered, kept.chain(planned), drifts(&self.objects))
+            let planned = kept.chain(planned);
+            opening::items(&offered, planned, drifts(&self.objects), &self.kept_rows)
         };
         match self.ledger.append(accepted, &change, everything).await {
             Ok(()) => {}
@@ -192,7 +207,8 @@ impl State {
                 .objects
                 .iter()
                 .filter_map(|(key, object)| Some((&**key, object.entry.as_ref()?)));
-            let mut items = opening::items(&self.desired, kept, drifts(&self.objects));
+            let mut items =
+                opening::items(&self.desired, kept, drifts(&self.objects), &self.kept_rows);
             crate::ledger::apply(&mut items, change.clone());
             items
         };
@@ -266,35 +282,6 @@ impl State {
             self.listings.remove(&ended);
         }
     }
-
-    /// Rows of everything, when something changed.
-    pub(super) fn report(&mut self) -> Option<Arc<Rows>> {
-        if !std::mem::take(&mut self.rows_changed)
-            || self.desired.generation == 0 && self.objects.is_empty()
-        {
-            return None;
-        }
-        let now = clock();
-        let lines = self
-            .objects
-            .iter()
-            .filter_map(|(key, object)| object.line(key, &self.guards, now));
-        let rows = report::rows(
-            self.desired.generation,
-            &self.desired,
-            &self.resolved,
-            lines,
-            &self.rows,
-            now,
-        );
-        if rows == *self.rows {
-            return None;
-        }
-        self.rows = Arc::new(rows);
-        // Some application may wait for another.
-        self.queue.unblock();
-        Some(self.rows.clone())
-    }
 }
 
 /// The entry of an object that is about to be applied for the first time.
@@ -304,7 +291,7 @@ pub(super) fn planned(wanted: &resolved::Wanted) -> Entry {
 
 /// Of the inventory, and not of the accepted state.
 fn is_bookkeeping(item: &str) -> bool {
-    item.starts_with("inventory/") || item.starts_with("drift/")
+    item.starts_with("inventory/") || item.starts_with("drift/") || item.starts_with(since::PREFIX)
 }
 
 fn drifts(

@@ -84,6 +84,11 @@ impl Watches {
         ended
     }
 
+    /// Which kinds are watched.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = &KindId> {
+        self.running.keys()
+    }
+
     /// What the cluster said of a watched kind.
     pub(crate) fn kind(&self, id: &KindId) -> Option<&Arc<Kind>> {
         self.running.get(id).map(|(kind, _)| kind)

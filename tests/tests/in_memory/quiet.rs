@@ -1,0 +1,72 @@
+//! What the engine costs when nothing happens: no write, and no call for any object.
+
+use std::sync::Mutex;
+
+use crate::*;
+
+/// Longer than anything the engine puts off.
+const REST: Duration = Duration::from_secs(12);
+
+/// Every call from now on: verb and path.
+fn listen(server: &Server) -> Arc<Mutex<Vec<String>>> {
+    let calls: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = calls.clone();
+    server.set_fault(Some(Arc::new(move |call: &Call| {
+        let call = format!("{} {}", call.verb, call.path);
+        heard.lock().expect("nobody panics with it").push(call);
+        None
+    })));
+    calls
+}
+
+#[tokio::test]
+async fn at_rest_there_is_no_call_but_the_watches() -> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    let (_, ledger) = count(&server);
+    engine.accept(desired(1, 200, 0)?).await?;
+    synced(&engine, 1).await?;
+    wait::until("the ledger is settled", PATIENCE, async || {
+        ensure!(ledger.load(Ordering::SeqCst) >= 2);
+        Ok(())
+    })
+    .await?;
+    let (heard, mut calls) = tokio::sync::mpsc::unbounded_channel();
+    server.set_fault(Some(Arc::new(move |call: &Call| {
+        if call.verb != "watch" {
+            // Nobody listens any more when the test is over.
+            let _ = heard.send(format!("{} {}", call.verb, call.path));
+        }
+        None
+    })));
+    let next = tokio::time::timeout(REST, calls.recv()).await;
+    assert!(next.is_err(), "{next:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_same_state_again_and_a_restart_take_no_call_for_any_object() -> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    engine.accept(desired(1, 200, 0)?).await?;
+    synced(&engine, 1).await?;
+    let calls = listen(&server);
+    // A commit that changes nothing here is a new generation with the same content.
+    engine.accept(desired(2, 200, 0)?).await?;
+    synced(&engine, 2).await?;
+    engine.stop(engine::Stop::Because("restarted".into())).await;
+    let engine = start(&server, "second").await?;
+    synced(&engine, 2).await?;
+    let calls = calls.lock().expect("nobody panics with it").clone();
+    let of_objects: Vec<_> = calls
+        .iter()
+        .filter(|call| call.contains("/configmaps/"))
+        .collect();
+    assert!(of_objects.is_empty(), "{of_objects:?}");
+    let lists = calls
+        .iter()
+        .filter(|call| call.starts_with("list ") && call.contains("configmaps"));
+    // The second process lists once; the first has its watch.
+    assert!(lists.count() <= 1, "{calls:?}");
+    Ok(())
+}
