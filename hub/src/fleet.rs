@@ -13,6 +13,7 @@ mod commands;
 mod deciding;
 mod member;
 mod sessions;
+mod stored;
 mod task;
 
 use std::collections::BTreeMap;

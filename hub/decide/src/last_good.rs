@@ -12,7 +12,10 @@ use muster_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::Labels;
+use crate::desired::Members;
 use crate::model::Cluster;
+use crate::placement;
 use crate::problem::Location;
 
 /// The last good state of the whole fleet.
@@ -125,6 +128,19 @@ impl LastGood {
             }
         }
         clusters
+    }
+
+    /// Every application, and where its document was.
+    pub fn applications(&self) -> BTreeMap<ApplicationName, Location> {
+        let applications = self.applications.iter();
+        let applications =
+            applications.map(|(name, application)| (name.clone(), application.location.clone()));
+        applications.collect()
+    }
+
+    /// The labels that every cluster had which is enrolled or had a document.
+    pub fn labels(&self, members: &Members) -> BTreeMap<ClusterName, Arc<Labels>> {
+        placement::clusters(members, &self.clusters)
     }
 
     /// What changed since `older`; [`LastGood::default`] gives every row.

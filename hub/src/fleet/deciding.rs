@@ -8,7 +8,7 @@ use muster_decide::render::Cache;
 use muster_decide::{Decision, LastGood, Location, Members, Refused, Snapshot, decide};
 use muster_proto::{
     ApplicationName, Approval, ClusterName, Content, Desired, DesiredApplication, Digest,
-    DigestKey, Removals, Timestamp,
+    DigestKey, Timestamp,
 };
 
 use super::member::declared_view;
@@ -58,19 +58,12 @@ pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
     );
     let decided = decision.map(|decision| {
         let mut contents = HashMap::new();
-        let mut revisions: BTreeMap<ApplicationName, String> = BTreeMap::new();
         let clusters = decision.clusters.iter().map(|(name, cluster)| {
             for placement in &cluster.placements {
                 let application = &placement.application;
                 contents
                     .entry(application.digest())
                     .or_insert_with(|| application.clone());
-                if let Content::Objects { .. } = application.content {
-                    let newest = revisions.entry(application.name.clone()).or_default();
-                    if newest.is_empty() || application.revision == input.snapshot.revision {
-                        newest.clone_from(&application.revision);
-                    }
-                }
             }
             let approvals = approvals_for(&input.approvals, name);
             let for_cluster = ForCluster {
@@ -80,11 +73,13 @@ pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
             (name.clone(), for_cluster)
         });
         let clusters = clusters.collect();
-        let applications = decision.applications.iter().map(|(name, location)| {
-            let revision = revisions.get(name).cloned().unwrap_or_default();
-            (name.clone(), (location.clone(), revision))
-        });
-        let applications = applications.collect();
+        let placed = decision.clusters.values();
+        let placed = placed.flat_map(|cluster| &cluster.placements);
+        let applications = applications(
+            decision.applications.clone(),
+            placed,
+            &input.snapshot.revision,
+        );
         Box::new(Decided {
             revision: input.snapshot.revision.clone(),
             subject: input.subject,
@@ -98,31 +93,29 @@ pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
     (input.cache, decided)
 }
 
-/// What the store says each cluster runs, for as long as no commit can be read.
-pub(super) fn from_store(
-    last_good: &LastGood,
-    approvals: &[(Option<ClusterName>, Approval)],
-    removals: impl Fn(&ClusterName) -> Option<Removals>,
-) -> BTreeMap<ClusterName, ForCluster> {
-    let clusters = last_good.clusters().into_iter();
-    let clusters = clusters.filter_map(|(name, placed)| {
-        let applications = placed.iter().map(|placement| placement.application.clone());
-        let desired = Desired::new(
-            0,
-            applications.collect(),
-            removals(&name)?,
-            approvals_for(approvals, &name),
-        );
-        let for_cluster = ForCluster {
-            desired: Arc::new(desired),
-            placements: Arc::new(placements(&placed)),
-        };
-        Some((name, for_cluster))
-    });
-    clusters.collect()
+/// For people: every application, where its document is, and the commit of its newest rendering, when `head`
+/// is the newest commit of all.
+pub(super) fn applications<'a>(
+    locations: BTreeMap<ApplicationName, Location>,
+    placed: impl Iterator<Item = &'a muster_decide::Placement>,
+    head: &str,
+) -> BTreeMap<ApplicationName, (Location, String)> {
+    let mut applications: BTreeMap<_, _> = locations
+        .into_iter()
+        .map(|(name, location)| (name, (location, String::new())))
+        .collect();
+    for application in placed.map(|placement| &placement.application) {
+        if let Content::Objects { .. } = application.content
+            && let Some((_, newest)) = applications.get_mut(&application.name)
+            && (newest.is_empty() || application.revision == head)
+        {
+            newest.clone_from(&application.revision);
+        }
+    }
+    applications
 }
 
-fn approvals_for(
+pub(super) fn approvals_for(
     approvals: &[(Option<ClusterName>, Approval)],
     cluster: &ClusterName,
 ) -> Vec<Approval> {
@@ -132,7 +125,7 @@ fn approvals_for(
     ours.map(|(_, approval)| approval.clone()).collect()
 }
 
-fn placements(placed: &[muster_decide::Placement]) -> Vec<Placement> {
+pub(super) fn placements(placed: &[muster_decide::Placement]) -> Vec<Placement> {
     let mut placements: Vec<Placement> = placed
         .iter()
         .map(|placement| Placement {

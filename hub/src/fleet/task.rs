@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_decide::render::Cache;
-use muster_decide::{LastGood, Refused};
+use muster_decide::{LastGood, Members, Refused};
 use muster_proto::{Approval, ClusterName, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -43,7 +43,7 @@ pub(super) struct Task {
     /// Clusters that only Git names.
     pub(super) declared: BTreeMap<ClusterName, ClusterView>,
     pub(super) certificates: HashMap<String, StoredCertificate>,
-    approvals: Arc<Vec<(Option<ClusterName>, Approval)>>,
+    pub(super) approvals: Arc<Vec<(Option<ClusterName>, Approval)>>,
     pub(super) last_session: SessionId,
 
     pub(super) last_good: LastGood,
@@ -127,7 +127,7 @@ pub(super) async fn start(
             member.reported_at = reported_at;
         }
     }
-    task.publish_stored();
+    task.publish_stored(now);
     task.show(now);
     let fleet = Fleet {
         requests: sender,
@@ -269,19 +269,24 @@ impl Task {
             return;
         };
         self.members_changed = false;
-        let members = self.members.iter().filter(|(_, member)| member.is_in());
         let input = Input {
             snapshot,
             subject: tracked.subject.clone(),
-            members: members
-                .map(|(name, member)| (name.clone(), member.row.labels.clone()))
-                .collect(),
+            members: self.members_in(),
             last_good: self.last_good.clone(),
             key: self.store.hub().digest_key.clone(),
             approvals: self.approvals.clone(),
             cache: std::mem::take(&mut self.cache),
         };
         self.deciding = Some(tokio::task::spawn_blocking(move || deciding::run(input)));
+    }
+
+    /// The clusters that take part in decisions, with the labels of their join tokens.
+    pub(super) fn members_in(&self) -> Members {
+        let members = self.members.iter().filter(|(_, member)| member.is_in());
+        members
+            .map(|(name, member)| (name.clone(), member.row.labels.clone()))
+            .collect()
     }
 
     async fn decided(&mut self, decided: Result<Deciding, tokio::task::JoinError>) {
@@ -300,48 +305,6 @@ impl Task {
                 let problem = hub_problem("deciding what every cluster should run failed inside the hub; what was decided before stays (its log says more)".into());
                 self.board.put_problems("commit", [problem], now);
                 self.view_dirty = true;
-            }
-        }
-    }
-
-    /// What the store says every cluster runs, under the generations it has.
-    fn publish_stored(&mut self) {
-        let stamped = |name: &ClusterName| {
-            let row = &self.members.get(name)?.row;
-            (row.generation > 0).then(|| row.removals.clone())
-        };
-        let stored = deciding::from_store(&self.last_good, &self.approvals, stamped);
-        let mut contents = HashMap::new();
-        for (name, for_cluster) in stored {
-            let member = self
-                .members
-                .get_mut(&name)
-                .expect("only members are stamped");
-            for application in &for_cluster.desired.applications {
-                contents.insert(application.digest(), application.clone());
-            }
-            member.placements = for_cluster.placements;
-            member.decided = Some(for_cluster.desired);
-        }
-        self.contents.replace(contents);
-        for (name, member) in &mut self.members {
-            let nothing_placed = member.decided.is_none() && member.row.generation > 0;
-            if nothing_placed {
-                member.decided = Some(Arc::new(muster_proto::Desired::new(
-                    0,
-                    Vec::new(),
-                    member.row.removals.clone(),
-                    Vec::new(),
-                )));
-            }
-            let Some(target) = member.target() else {
-                continue;
-            };
-            if member.row.desired_digest == Some(target.digest()) {
-                member.publish(&target);
-            } else if member.row.generation > 0 {
-                tracing::warn!(cluster = %name, "the stored desired state can't be put together again and waits for the next decision");
-                member.decided = None;
             }
         }
     }

@@ -251,6 +251,46 @@ async fn a_commit_reaches_its_cluster_and_a_restart_stamps_nothing_even_without_
 }
 
 #[tokio::test]
+async fn a_hub_that_starts_on_an_emptied_repository_shows_what_it_kept() {
+    let bed = Bed::new();
+    bed.commit(
+        "clusters/muster.yaml",
+        "apiVersion: muster.dev/v1alpha1\nkind: Cluster\nmetadata: {name: eu-1}\nspec: {labels: {stage: test}}\n---\napiVersion: muster.dev/v1alpha1\nkind: Cluster\nmetadata: {name: eu-2}\n",
+    );
+    let hub = bed.start().await;
+    hub.join("eu-1").await;
+    let mut grant = hub.fleet.connect(hello("a", None)).await.unwrap();
+    let wanted = desired(&mut grant, |desired| desired.generation > 0).await;
+    assert!(grant.session.report(synced(&wanted).full_report()).await);
+    hub.decided().await;
+    let before = hub.fleet.view().borrow().clone();
+    drop(grant);
+    bed.git(&["rm", "-q", "-r", "web"]);
+    bed.git(&["commit", "-q", "-m", "nothing left"]);
+    let refused = |view: &View| {
+        let mut problems = view.problems.iter();
+        problems.any(|problem| problem.message.contains("no Application at all"))
+    };
+    hub.fleet.sync_now("alice").await.unwrap();
+    hub.shows("the refusal", refused).await;
+    hub.stop().await;
+
+    let hub = bed.start().await;
+    let after = hub.shows("the refusal again", refused).await;
+    let web = after.application("web").unwrap();
+    let known = before.application("web").unwrap();
+    assert_eq!(
+        (&web.location, &web.revision, web.clusters),
+        (&known.location, &known.revision, 2)
+    );
+    assert_eq!(after.cluster("eu-1").unwrap().labels["stage"], "test");
+    let declared = after.cluster("eu-2").unwrap();
+    assert_eq!(declared.connection, Connection::NeverJoined);
+    assert_eq!(declared.placements.len(), 1);
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn the_newest_session_wins_and_a_stale_end_does_not_end_it() {
     let bed = Bed::new();
     let hub = bed.start().await;
