@@ -233,7 +233,7 @@ pub(crate) enum Request {
 pub(crate) enum FromSession {
     Accepted(Accepted, Answer<()>),
     Report(Report, Answer<bool>),
-    Alive,
+    Alive(Duration),
     Ended,
 }
 
@@ -412,9 +412,10 @@ impl Session {
         answered.await.unwrap_or(true)
     }
 
-    /// The peer gave a sign of life. Without one (messages count) for 45 s the cluster is shown as unknown.
-    pub fn alive(&self) {
-        self.send(FromSession::Alive);
+    /// The peer gave a sign of life, so long ago. 45 s after the last one (messages count) the cluster is shown as
+    /// unknown.
+    pub fn alive(&self, ago: Duration) {
+        self.send(FromSession::Alive(ago));
     }
 
     fn send(&self, what: FromSession) {

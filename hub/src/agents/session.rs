@@ -88,10 +88,11 @@ pub(super) async fn run(
             () = agents.shutdown.cancelled() => return Err(stopping()),
             _ = tick.tick() => {
                 session.look_at_the_clock()?;
-                let last = session.caller.peer.heard.last();
+                let peer = &session.caller.peer.heard;
+                let last = peer.last();
                 if last > heard {
                     heard = last;
-                    session.session.alive();
+                    session.session.alive(peer.ago());
                 }
             }
             changed = desired.changed() => {

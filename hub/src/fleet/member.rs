@@ -128,12 +128,17 @@ impl Member {
         }
     }
 
-    /// A sign of life.
-    pub(super) fn heard(&mut self, now: Timestamp) {
-        if self.connection(now) != Connection::Connected {
-            self.connected_since = Some(now);
+    /// A sign of life, given `at`.
+    pub(super) fn heard(&mut self, at: Timestamp, now: Timestamp) {
+        let was = self.connection(now);
+        self.row.last_seen = self.row.last_seen.max(at);
+        if was != Connection::Connected && !self.is_silent(now) {
+            self.connected_since = Some(at);
         }
-        self.row.last_seen = self.row.last_seen.max(now);
+    }
+
+    fn is_silent(&self, now: Timestamp) -> bool {
+        now.0 - self.row.last_seen.0 >= SILENT_AFTER_MS
     }
 
     pub(super) fn connection(&self, now: Timestamp) -> Connection {
@@ -142,13 +147,10 @@ impl Member {
             ClusterState::Removing => Connection::Removing,
             ClusterState::Invited => Connection::NeverJoined,
             ClusterState::Member if self.row.last_seen == Timestamp(0) => Connection::NeverJoined,
-            ClusterState::Member => {
-                let silent = now.0 - self.row.last_seen.0 >= SILENT_AFTER_MS;
-                match self.connected_since {
-                    Some(_) if !silent => Connection::Connected,
-                    _ => Connection::Unknown,
-                }
-            }
+            ClusterState::Member => match self.connected_since {
+                Some(_) if !self.is_silent(now) => Connection::Connected,
+                _ => Connection::Unknown,
+            },
         }
     }
 

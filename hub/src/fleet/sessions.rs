@@ -88,26 +88,27 @@ impl Task {
             match what {
                 FromSession::Accepted(_, answer) => answer.send(()).ok(),
                 FromSession::Report(_, answer) => answer.send(true).ok(),
-                FromSession::Alive | FromSession::Ended => None,
+                FromSession::Alive(_) | FromSession::Ended => None,
             };
             return;
         };
         match what {
             FromSession::Accepted(accepted, answer) => {
-                member.heard(now);
+                member.heard(now, now);
                 self.accepted(&name, accepted).await;
                 answer.send(()).ok();
             }
             FromSession::Report(report, answer) => {
-                member.heard(now);
+                member.heard(now, now);
                 let agrees = take_in(member, report, now);
                 self.unstored.insert(name.clone());
                 self.finish_removal(&name).await;
                 answer.send(agrees).ok();
             }
-            FromSession::Alive => {
+            FromSession::Alive(ago) => {
                 let before = member.connected_since;
-                member.heard(now);
+                let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+                member.heard(Timestamp(now.0.saturating_sub(ago)), now);
                 if member.connected_since == before {
                     // `last_seen` alone is shown with the next change.
                     return;

@@ -341,11 +341,27 @@ async fn a_silent_cluster_is_unknown_since_its_last_sign_of_life() {
     let view = hub.fleet.view().borrow().clone();
     let web = view.application("web").unwrap();
     assert_eq!((web.clusters, web.synced, web.unknown), (1, 0, 1));
-    grant.session.alive();
-    hub.shows_cluster("connected again", |cluster| {
-        cluster.connection == Connection::Connected && cluster.sync == SyncStatus::Synced
+    // What is noticed late is no younger for that.
+    let connected_since = |at: i64| {
+        move |cluster: &ClusterView| {
+            (cluster.connection, cluster.since, cluster.sync)
+                == (Connection::Connected, Timestamp(at), SyncStatus::Synced)
+        }
+    };
+    bed.pass(100 * SECONDS);
+    let now = bed.now.load(Ordering::Relaxed);
+    grant.session.alive(Duration::from_secs(60));
+    grant.session.alive(Duration::from_secs(30));
+    hub.shows_cluster("connected again", connected_since(now - 30 * SECONDS))
+        .await;
+    bed.pass(15 * SECONDS);
+    hub.shows_cluster("unknown again", |cluster| {
+        (cluster.connection, cluster.since) == (Connection::Unknown, Timestamp(now - 30 * SECONDS))
     })
     .await;
+    grant.session.alive(Duration::ZERO);
+    hub.shows_cluster("connected at last", connected_since(now + 15 * SECONDS))
+        .await;
     hub.stop().await;
 }
 

@@ -61,6 +61,11 @@ impl Heard {
         Duration::from_millis(self.last.load(Ordering::Relaxed))
     }
 
+    /// How long ago bytes last came.
+    pub fn ago(&self) -> Duration {
+        self.opened.elapsed().saturating_sub(self.last())
+    }
+
     fn note(&self) {
         let after = self.opened.elapsed().as_millis().try_into();
         self.last
