@@ -6,6 +6,7 @@
 
 mod ask;
 mod member;
+pub mod wire;
 
 pub use ask::{Answer, ask};
 pub use member::Member;
@@ -13,10 +14,13 @@ pub use member::Member;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use muster_hub::{Hub, Running};
+use muster_hub::{Hub, Running, clock};
+use muster_proto::Timestamp;
 use tempfile::TempDir;
 
 use crate::cluster::Cluster;
@@ -34,16 +38,21 @@ pub struct World {
     pub git: GitServer,
     data: TempDir,
     hub: Option<Running>,
-    /// Where the hub was first bound: a restarted one comes back there.
-    addresses: Option<Addresses>,
+    /// What the hub said of itself when it started last: a restarted one comes back there.
+    known: Option<Known>,
+    /// How many milliseconds the hub's clock is ahead of the machine's.
+    ahead: Arc<AtomicI64>,
     members: BTreeMap<String, Member>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Addresses {
+/// What a running hub says of itself.
+#[derive(Debug, Clone)]
+struct Known {
     agents: SocketAddr,
     enrolment: SocketAddr,
     api: SocketAddr,
+    ca_file: PathBuf,
+    token_file: PathBuf,
 }
 
 impl World {
@@ -69,7 +78,8 @@ impl World {
             git,
             data: tempfile::Builder::new().prefix("muster-hub-").tempdir()?,
             hub: None,
-            addresses: None,
+            known: None,
+            ahead: Arc::default(),
             members: BTreeMap::new(),
         };
         world.start_hub().await?;
@@ -85,7 +95,7 @@ impl World {
             Some(address) => address.to_string(),
             None => "127.0.0.1:0".to_owned(),
         };
-        let addresses = self.addresses;
+        let known = self.known.as_ref();
         let arguments = [
             "--data".to_owned(),
             self.data.path().display().to_string(),
@@ -96,18 +106,24 @@ impl World {
             "--poll".to_owned(),
             "2s".to_owned(),
             "--agents-listen".to_owned(),
-            listen(addresses.map(|addresses| addresses.agents)),
+            listen(known.map(|known| known.agents)),
             "--enrolment-listen".to_owned(),
-            listen(addresses.map(|addresses| addresses.enrolment)),
+            listen(known.map(|known| known.enrolment)),
             "--api-listen".to_owned(),
-            listen(addresses.map(|addresses| addresses.api)),
+            listen(known.map(|known| known.api)),
         ];
         let config = muster_hub::config::Config::from_arguments(arguments)?;
-        let running = Hub::start(config).await.context("the hub did not start")?;
-        self.addresses = Some(Addresses {
+        let (real, ahead) = (clock::system(), self.ahead.clone());
+        let clock = Arc::new(move || Timestamp(real().0 + ahead.load(Ordering::Relaxed)));
+        let running = Hub::start_at(config, clock)
+            .await
+            .context("the hub did not start")?;
+        self.known = Some(Known {
             agents: running.agents_addr,
             enrolment: running.enrolment_addr,
             api: running.api_addr,
+            ca_file: running.ca_pem_file.clone(),
+            token_file: running.admin_token_file.clone(),
         });
         self.hub = Some(running);
         Ok(())
@@ -122,6 +138,24 @@ impl World {
             running.stop().await?;
         }
         Ok(())
+    }
+
+    /// Lets time pass for the hub, without anybody waiting for it.
+    pub fn pass(&self, time: Duration) {
+        let time = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        self.ahead.fetch_add(time, Ordering::Relaxed);
+    }
+
+    /// Where agents connect to the hub.
+    ///
+    /// # Errors
+    /// When no hub was ever started.
+    pub fn agents_address(&self) -> Result<SocketAddr> {
+        Ok(self.known()?.agents)
+    }
+
+    fn known(&self) -> Result<&Known> {
+        self.known.as_ref().context("no hub was started")
     }
 
     /// The hub's data directory.
@@ -184,18 +218,14 @@ impl World {
     /// # Errors
     /// When the hub is there and refuses.
     pub async fn pushed(&self) -> Result<()> {
-        let (Some(_running), Some(addresses)) = (&self.hub, self.addresses) else {
+        let (Some(_running), Some(known)) = (&self.hub, &self.known) else {
             return Ok(());
         };
-        let ca = reqwest::Certificate::from_pem(&std::fs::read(self.ca_file())?)?;
+        let ca = reqwest::Certificate::from_pem(&std::fs::read(&known.ca_file)?)?;
         let client = reqwest::Client::builder().tls_certs_only([ca]).build()?;
-        let url = format!("https://localhost:{}/webhook", addresses.api.port());
+        let url = format!("https://localhost:{}/webhook", known.api.port());
         client.post(url).send().await?.error_for_status()?;
         Ok(())
-    }
-
-    fn ca_file(&self) -> PathBuf {
-        self.data.path().join("ca/ca.pem")
     }
 
     /// Lets `cluster` join as `name`: a token from `muster cluster join`, and an agent that uses it.
@@ -203,17 +233,24 @@ impl World {
     /// # Errors
     /// When the token is not given or the agent does not start.
     pub async fn join(&mut self, name: &str, cluster: &Cluster, labels: &[&str]) -> Result<()> {
+        let token = self.invite(name, labels).await?;
+        let member = Member::start(name, cluster.clone(), &token).await?;
+        self.members.insert(name.to_owned(), member);
+        Ok(())
+    }
+
+    /// A join token for `name`, from `muster cluster join`.
+    ///
+    /// # Errors
+    /// When it is not given.
+    pub async fn invite(&self, name: &str, labels: &[&str]) -> Result<String> {
         let mut arguments = vec!["cluster", "join", name, "-o", "json"];
         for label in labels {
             arguments.extend(["--label", label]);
         }
         let answer = self.muster(&arguments).await?.json()?;
-        let token = answer["token"]
-            .as_str()
-            .context("an answer without a token")?;
-        let member = Member::start(name, cluster.clone(), token).await?;
-        self.members.insert(name.to_owned(), member);
-        Ok(())
+        let token = answer["token"].as_str();
+        Ok(token.context("an answer without a token")?.to_owned())
     }
 
     /// The agent of `name`, to stop and start.

@@ -55,11 +55,11 @@ impl World {
     /// # Errors
     /// When no hub was ever started.
     pub fn environment(&self) -> Result<Environment> {
-        let addresses = self.addresses.context("no hub was started")?;
+        let known = self.known()?;
         Ok(Environment {
-            server: Some(addresses.api.to_string()),
-            ca_file: Some(self.ca_file()),
-            token_file: Some(self.hub_data().join("admin-token")),
+            server: Some(known.api.to_string()),
+            ca_file: Some(known.ca_file.clone()),
+            token_file: Some(known.token_file.clone()),
             ..Environment::default()
         })
     }

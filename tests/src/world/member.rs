@@ -1,5 +1,6 @@
 //! A cluster that joined: its agent, in this process, to stop and start like a Pod.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -13,9 +14,11 @@ use crate::cluster::Cluster;
 pub struct Member {
     /// The cluster.
     pub cluster: Cluster,
-    folder: TempDir,
     /// Namespace of the agent's ledger: worlds share real clusters, and each keeps its own.
     namespace: String,
+    /// How the agent reaches the hub's agents listener, when not by the address in its token.
+    pub hub: Option<SocketAddr>,
+    folder: TempDir,
     running: Option<Agent>,
 }
 
@@ -35,8 +38,9 @@ impl Member {
         let unique = &uuid::Uuid::new_v4().simple().to_string()[..8];
         let mut member = Self {
             cluster,
-            folder,
             namespace: format!("muster-{name}-{unique}"),
+            hub: None,
+            folder,
             running: None,
         };
         member.start_agent()?;
@@ -48,7 +52,7 @@ impl Member {
     /// # Errors
     /// When its configuration is refused.
     pub fn start_agent(&mut self) -> Result<()> {
-        let arguments = [
+        let mut arguments = vec![
             "--join-token-file".to_owned(),
             self.folder.path().join("join-token").display().to_string(),
             "--data".to_owned(),
@@ -58,6 +62,9 @@ impl Member {
             "--namespace".to_owned(),
             self.namespace.clone(),
         ];
+        if let Some(hub) = self.hub {
+            arguments.extend(["--hub".to_owned(), hub.to_string()]);
+        }
         let config = muster_agent::config::Config::from_arguments(arguments)?;
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move {
@@ -78,8 +85,9 @@ impl Member {
         super::copy_folder(self.folder.path(), folder.path())?;
         Ok(Self {
             cluster: self.cluster.clone(),
-            folder,
             namespace: self.namespace.clone(),
+            hub: self.hub,
+            folder,
             running: None,
         })
     }
@@ -113,5 +121,10 @@ impl Member {
     /// Namespace of its ledger.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// Gives an agent that is not running yet a ledger that no other agent sees.
+    pub fn keep_its_own_ledger(&mut self) {
+        self.namespace.push_str("-copy");
     }
 }

@@ -5,19 +5,7 @@ use muster_tests::cluster::real;
 use muster_tests::wait;
 use muster_tests::world::{Member, SOON};
 
-use super::scenario::{Scenario, application, config_map, unique};
-
-async fn scenario() -> Result<Scenario> {
-    let scenario = Scenario::start(|namespace| {
-        vec![
-            application("shop", namespace),
-            config_map("shop", "settings", "colour", "blue"),
-        ]
-    })
-    .await?;
-    scenario.world.synced("shop", 1).await?;
-    Ok(scenario)
-}
+use super::scenario::{Scenario, config_map, unique};
 
 #[tokio::test]
 async fn a_second_cluster_joins_and_gets_what_its_labels_select() -> Result<()> {
@@ -66,7 +54,7 @@ spec:
 
 #[tokio::test]
 async fn a_join_token_lets_one_agent_in_once() -> Result<()> {
-    let scenario = scenario().await?;
+    let scenario = Scenario::shop().await?;
     let answer = scenario
         .world
         .muster(&["cluster", "join", "late", "-o", "json"])
@@ -100,7 +88,7 @@ async fn a_join_token_lets_one_agent_in_once() -> Result<()> {
 
 #[tokio::test]
 async fn a_removed_cluster_keeps_its_objects_or_loses_them_as_asked() -> Result<()> {
-    let kept = scenario().await?;
+    let kept = Scenario::shop().await?;
     kept.world
         .muster(&["cluster", "remove", "one", "--keep-objects"])
         .await?;
@@ -120,7 +108,7 @@ async fn a_removed_cluster_keeps_its_objects_or_loses_them_as_asked() -> Result<
     })
     .await?;
 
-    let deleted = scenario().await?;
+    let deleted = Scenario::shop().await?;
     deleted
         .world
         .muster(&["cluster", "remove", "one", "--delete-objects"])

@@ -36,6 +36,61 @@ impl Scenario {
         })
     }
 
+    /// The smallest fleet: the application `shop` with the ConfigMap `settings`, whose `colour` is `blue`; synced.
+    pub(super) async fn shop() -> Result<Self> {
+        let scenario = Self::start(shop).await?;
+        scenario.world.synced("shop", 1).await?;
+        ensure!(scenario.value("settings", "colour").await? == "blue");
+        Ok(scenario)
+    }
+
+    /// The shop, and beside it the application `cellar` with the ConfigMap `wine`, whose `year` is `1982`; both synced.
+    pub(super) async fn shop_and_cellar() -> Result<Self> {
+        let scenario = Self::start(|namespace| {
+            let cellar = [
+                application("cellar", namespace),
+                config_map("cellar", "wine", "year", "1982"),
+            ];
+            shop(namespace).into_iter().chain(cellar).collect()
+        })
+        .await?;
+        scenario.world.synced("shop", 1).await?;
+        scenario.world.synced("cellar", 1).await?;
+        Ok(scenario)
+    }
+
+    /// What `muster status` says.
+    pub(super) async fn status(&self) -> Result<Value> {
+        self.world.muster(&["status", "-o", "json"]).await?.json()
+    }
+
+    /// Waits until `muster status` shows a problem that says `part`; returns all it says then.
+    pub(super) async fn shows(&self, part: &str) -> Result<Value> {
+        wait::until(&format!("`{part}` is shown"), SOON, async || {
+            let fleet = self.status().await?;
+            let problems = problems(&fleet);
+            ensure!(
+                problems.iter().any(|problem| problem.contains(part)),
+                "{fleet:#}"
+            );
+            Ok(fleet)
+        })
+        .await
+    }
+
+    /// Waits until no problem says `part` any more.
+    pub(super) async fn shows_no_more(&self, part: &str) -> Result<()> {
+        wait::until(&format!("`{part}` is shown no more"), SOON, async || {
+            let problems = problems(&self.status().await?);
+            ensure!(
+                !problems.iter().any(|problem| problem.contains(part)),
+                "{problems:#?}"
+            );
+            Ok(())
+        })
+        .await
+    }
+
     pub(super) fn config_maps(&self) -> Result<Api<ConfigMap>> {
         Ok(Api::namespaced(self.cluster.client()?, &self.namespace))
     }
@@ -85,6 +140,13 @@ impl Scenario {
         self.config_maps()?.patch(name, &edit, &patch).await?;
         Ok(())
     }
+}
+
+fn shop(namespace: &str) -> Vec<(String, String)> {
+    vec![
+        application("shop", namespace),
+        config_map("shop", "settings", "colour", "blue"),
+    ]
 }
 
 /// A name nobody else has.
