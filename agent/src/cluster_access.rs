@@ -2,7 +2,7 @@
 //!
 //! In: what `config` was told. Out: a `kube::Client`, and which cluster it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::Namespace;
@@ -20,7 +20,12 @@ pub enum ClusterAccess {
         context: String,
     },
     /// By the Pod's ServiceAccount.
-    InCluster,
+    InCluster {
+        /// The API server, as every Pod is told it.
+        server: http::Uri,
+        /// Where the kubelet puts `token`, which it replaces in time, and `ca.crt`.
+        service_account: PathBuf,
+    },
 }
 
 impl ClusterAccess {
@@ -64,8 +69,10 @@ impl ClusterAccess {
     /// When the credentials it names can't be read.
     pub async fn client(self) -> anyhow::Result<kube::Client> {
         let config = match self {
-            Self::InCluster => kube::Config::incluster()
-                .context("the ServiceAccount of this Pod can't be read: is automountServiceAccountToken off?")?,
+            Self::InCluster {
+                server,
+                service_account,
+            } => in_cluster(server, &service_account)?,
             Self::Kubeconfig {
                 kubeconfig,
                 context,
@@ -75,7 +82,12 @@ impl ClusterAccess {
                     .iter()
                     .find(|named| named.name == context)
                     .and_then(|named| named.context.as_ref())
-                    .and_then(|context| kubeconfig.clusters.iter().find(|named| named.name == context.cluster));
+                    .and_then(|context| {
+                        kubeconfig
+                            .clusters
+                            .iter()
+                            .find(|named| named.name == context.cluster)
+                    });
                 let states_a_proxy = cluster
                     .and_then(|named| named.cluster.as_ref())
                     .is_some_and(|cluster| cluster.proxy_url.is_some());
@@ -95,6 +107,26 @@ impl ClusterAccess {
         };
         kube::Client::try_from(config).context("no client for the API server can be made")
     }
+}
+
+/// `kube`'s own reading of the Pod, but for the folder, which it knows only one of.
+fn in_cluster(server: http::Uri, service_account: &Path) -> anyhow::Result<kube::Config> {
+    let (token, ca) = (
+        service_account.join("token"),
+        service_account.join("ca.crt"),
+    );
+    for file in [&token, &ca] {
+        std::fs::metadata(file).with_context(|| {
+            format!(
+                "the ServiceAccount of this Pod can't be read ({}): is automountServiceAccountToken off? (--service-account DIR when it is elsewhere)",
+                file.display()
+            )
+        })?;
+    }
+    let mut config = kube::Config::new(server);
+    config.auth_info.token_file = Some(token.display().to_string());
+    config.root_cert_file = Some(ca);
+    Ok(config)
 }
 
 /// UID of the namespace kube-system: tells one cluster from another, however it is reached.

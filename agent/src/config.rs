@@ -1,12 +1,13 @@
 //! The agent's configuration: the only place that reads flags, the environment and the files they name.
 //!
-//! In: the command line of `muster-agent run`, `MUSTER_AGENT_*` variables, `HTTPS_PROXY`, `NO_PROXY`. Out: a
-//! [`Config`] in which every value has been checked before anything is dialled. A flag wins over the environment.
+//! In: the command line of `muster-agent run`, `MUSTER_AGENT_*` variables, `HTTPS_PROXY`, `NO_PROXY`, and where a Pod
+//! is told its API server is. Out: a [`Config`] in which every value has been checked before anything is dialled. A flag wins over the environment.
 //! Errors name the flag or variable, and what to write there.
 
 mod settings;
 
 use std::ffi::OsString;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -107,6 +108,12 @@ const SETTINGS: &[Setting] = &[
         help: "Context of the kubeconfig; its current one by default",
     },
     Setting {
+        name: "service-account",
+        value: "DIR",
+        default: Some("/var/run/secrets/kubernetes.io/serviceaccount"),
+        help: "In a cluster: folder of the Pod's ServiceAccount, with token and ca.crt",
+    },
+    Setting {
         name: "hub",
         value: "HOST:PORT",
         default: None,
@@ -198,7 +205,14 @@ impl Config {
                 proxies: proxies(&environment)?,
                 waits: Waits::default(),
             },
-            cluster: cluster(given("kubeconfig"), given("context"), &environment)?,
+            cluster: match (given("kubeconfig"), given("context")) {
+                // A current context is easily another than one thinks: a kubeconfig is only used when it was asked for.
+                (None, None) => {
+                    let service_account = given("service-account").context("it has a default")?;
+                    pod(PathBuf::from(service_account.text), &environment)?
+                }
+                (kubeconfig, context) => cluster(kubeconfig, context, &environment)?,
+            },
             log_format: given("log-format")
                 .context("it has a default")?
                 .checked(log_format)?,
@@ -282,20 +296,35 @@ fn cluster(
     context: Option<Given>,
     environment: &impl Fn(&str) -> Option<String>,
 ) -> anyhow::Result<ClusterAccess> {
-    // A current context is easily another than one thinks: a kubeconfig is only used when it was asked for.
-    if kubeconfig.is_none() && context.is_none() {
-        if environment("KUBERNETES_SERVICE_HOST").is_none() {
-            bail!(
-                "this is not inside a cluster: add --kubeconfig FILE, or --context NAME of your kubeconfig"
-            );
-        }
-        return Ok(ClusterAccess::InCluster);
-    }
     let (origin, files) = match kubeconfig {
         Some(file) => (file.origin.clone(), vec![PathBuf::from(file.text)]),
         None => ("--context".to_owned(), default_kubeconfigs(environment)),
     };
     ClusterAccess::from_kubeconfig(&files, context.map(|context| context.text)).context(origin)
+}
+
+/// The cluster that this Pod runs in. Every Pod is told where its API server is, by these two variables.
+fn pod(
+    service_account: PathBuf,
+    environment: &impl Fn(&str) -> Option<String>,
+) -> anyhow::Result<ClusterAccess> {
+    let Some(host) = environment("KUBERNETES_SERVICE_HOST") else {
+        bail!(
+            "this is not inside a cluster: add --kubeconfig FILE, or --context NAME of your kubeconfig"
+        );
+    };
+    let port = environment("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+    let host = match host.parse::<Ipv6Addr>() {
+        Ok(ip) => format!("[{ip}]"),
+        Err(_) => host,
+    };
+    let server = format!("https://{host}:{port}");
+    Ok(ClusterAccess::InCluster {
+        server: server.parse().with_context(|| {
+            format!("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT give {server:?}, which is no address")
+        })?,
+        service_account,
+    })
 }
 
 fn default_kubeconfigs(environment: &impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {

@@ -2,7 +2,7 @@
 //!
 //! | task | owns | started by |
 //! |---|---|---|
-//! | [`run`] | the order of life: credentials, then engine and session, then the end | `main`, a test |
+//! | [`run`] | the order of life: credentials, then engine and session, then the end | [`program`], a test |
 //! | [`engine`] | ledger, live state, every write to the API server | [`run`] |
 //! | [`session`] (within [`run`]) | the connection to the hub, credentials and their renewal | [`run`] |
 //!
@@ -35,6 +35,7 @@ mod ledger;
 mod live;
 mod membership;
 mod plan;
+pub mod program;
 mod report;
 pub mod session;
 mod since;

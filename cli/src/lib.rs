@@ -13,6 +13,7 @@ mod context;
 mod failure;
 mod hub;
 mod join;
+pub mod program;
 mod question;
 mod show;
 mod tell;

@@ -1,7 +1,7 @@
 //! The hub: follows Git, decides what every cluster should run, serves agents and people.
 //!
-//! [`Hub::start`] takes a checked [`Config`] and returns a [`Running`] hub; `main` is a thin shell around it. The tasks,
-//! each the one owner of its state, and what goes between them:
+//! [`Hub::start`] takes a checked [`Config`] and returns a [`Running`] hub; [`program`] is a thin shell around it. The
+//! tasks, each the one owner of its state, and what goes between them:
 //!
 //! | task | owns | hears | tells |
 //! |---|---|---|---|
@@ -24,6 +24,7 @@ mod enrolment;
 pub mod fleet;
 pub mod git;
 mod listen;
+pub mod program;
 pub mod store;
 mod tasks;
 pub mod view;

@@ -1,8 +1,14 @@
 //! `testbed`: the programs of this workspace in one binary, for tests of several processes and for the demo.
 
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use muster_tests::git::server::GitServer;
 use muster_tests::{cluster, demo, memory, supervisor};
 
 #[derive(Parser)]
@@ -14,6 +20,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The program muster-hub: takes its arguments.
+    #[command(disable_help_flag = true)]
+    Hub(Program),
+    /// The program muster-agent: takes its arguments.
+    #[command(disable_help_flag = true)]
+    Agent(Program),
+    /// The program muster: takes its arguments.
+    #[command(disable_help_flag = true)]
+    Muster(Program),
+    /// Serves the bare Git repositories of a folder over HTTP until it is interrupted; prints their URLs. For trying
+    /// things out: everybody on this machine may read.
+    Git {
+        /// Holds the repositories, such as `fleet.git`.
+        folder: PathBuf,
+        /// Where to listen.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+    },
     /// Owns processes and folders for the process that started it, until stdin closes.
     #[command(hide = true)]
     Supervise,
@@ -35,9 +59,26 @@ enum Command {
     Demo(demo::Arguments),
 }
 
-fn main() -> anyhow::Result<()> {
+#[derive(clap::Args)]
+struct Program {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+impl Program {
+    /// The command line as the program itself would see it.
+    fn called(self, name: &str) -> impl Iterator<Item = OsString> {
+        std::iter::once(name.into()).chain(self.arguments)
+    }
+}
+
+fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Supervise => supervisor::serve(),
+        Command::Hub(program) => Ok(muster_hub::program::main(program.called("muster-hub"))),
+        Command::Agent(program) => Ok(muster_agent::program::main(program.called("muster-agent"))),
+        Command::Muster(program) => Ok(muster_cli::program::main(program.called("muster"))),
+        Command::Git { folder, listen } => asynchronously(serve_git(folder, listen)),
+        Command::Supervise => supervisor::serve().map(|()| ExitCode::SUCCESS),
         Command::Cluster {
             name,
             workloads,
@@ -68,12 +109,37 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-fn asynchronously(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+async fn serve_git(folder: PathBuf, listen: SocketAddr) -> anyhow::Result<()> {
+    let folder = folder
+        .canonicalize()
+        .with_context(|| format!("the folder {} can't be opened", folder.display()))?;
+    let mut repositories = Vec::new();
+    for entry in std::fs::read_dir(&folder)? {
+        let entry = entry?;
+        if entry.path().join("objects").is_dir() {
+            repositories.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    anyhow::ensure!(
+        !repositories.is_empty(),
+        "{} holds no bare repository: make one with `git init --bare {}/fleet.git`",
+        folder.display(),
+        folder.display()
+    );
+    let server = GitServer::listen(listen, folder, None).await?;
+    for repository in repositories {
+        println!("{}", server.url(&repository));
+    }
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}
+
+fn asynchronously(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let done = runtime.block_on(work);
     // A fetch that hangs must not hold the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    done
+    done.map(|()| ExitCode::SUCCESS)
 }

@@ -83,9 +83,62 @@ fn the_arguments_of_the_manifest_are_understood() {
     };
     assert_eq!(config.options.credentials, secret);
     assert!(matches!(config.options.join, Join::Token(_)));
-    assert!(matches!(config.cluster, ClusterAccess::InCluster));
+    match config.cluster {
+        ClusterAccess::InCluster {
+            server,
+            service_account,
+        } => {
+            assert_eq!(server.to_string(), "https://10.0.0.1:443/");
+            let folder = "/var/run/secrets/kubernetes.io/serviceaccount";
+            assert_eq!(service_account, Path::new(folder));
+        }
+        ClusterAccess::Kubeconfig { .. } => panic!("no kubeconfig is named"),
+    }
     assert_eq!(config.log_format, LogFormat::Json);
     assert!(manifest.contains("name: MUSTER_AGENT_JOIN_TOKEN\n"));
+}
+
+#[test]
+fn a_pod_is_told_its_api_server_by_name_or_by_either_kind_of_address() {
+    for (host, port, expected) in [
+        ("10.0.0.1", "443", "https://10.0.0.1:443/"),
+        ("fd00::1", "6443", "https://[fd00::1]:6443/"),
+        ("api.example", "443", "https://api.example:443/"),
+    ] {
+        let environment = [
+            ("KUBERNETES_SERVICE_HOST", host),
+            ("KUBERNETES_SERVICE_PORT", port),
+        ];
+        let config = read("--data d", &environment).unwrap();
+        match config.cluster {
+            ClusterAccess::InCluster { server, .. } => assert_eq!(server.to_string(), expected),
+            ClusterAccess::Kubeconfig { .. } => panic!("no kubeconfig is named"),
+        }
+    }
+    let environment = [
+        ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
+        ("KUBERNETES_SERVICE_PORT", "tcp://10.0.0.1:443"),
+    ];
+    assert_eq!(
+        error("--data d", &environment).split(',').next(),
+        Some(
+            "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT give \"https://10.0.0.1:tcp://10.0.0.1:443\""
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_pod_without_a_service_account_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let pod = [("KUBERNETES_SERVICE_HOST", "10.0.0.1")];
+    let line = format!("--data d --service-account {}", folder.path().display());
+    let access = read(&line, &pod).unwrap().cluster;
+    let message = format!("{:#}", access.client().await.err().unwrap());
+    let expected = format!(
+        "the ServiceAccount of this Pod can't be read ({}/token): is automountServiceAccountToken off?",
+        folder.path().display()
+    );
+    assert!(message.starts_with(&expected), "{message}");
 }
 
 #[test]

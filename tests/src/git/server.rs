@@ -43,7 +43,17 @@ impl GitServer {
     /// # Errors
     /// When no port can be bound.
     pub async fn start(root: PathBuf, token: Option<&str>) -> Result<Self> {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), root, token).await
+    }
+
+    /// As [`GitServer::start`], at a given address.
+    ///
+    /// # Errors
+    /// When it can't be bound.
+    pub async fn listen(at: SocketAddr, root: PathBuf, token: Option<&str>) -> Result<Self> {
+        let listener = tokio::net::TcpListener::bind(at)
+            .await
+            .with_context(|| format!("can't listen on {at}: choose another with --listen"))?;
         let address = listener.local_addr()?;
         let state = Arc::new(Serving {
             root,

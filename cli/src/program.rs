@@ -1,0 +1,26 @@
+//! The program `muster`: the command line and the process's environment in, an exit code out.
+//!
+//! It is here and not in `main`, so that one binary of the test bed can be `muster` too.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+/// Runs one command line, the program's name first.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    muster_proto::tls::install_crypto();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("muster: this process can't be set up: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let environment = crate::Environment::of_process();
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let running = crate::run_in(&environment, arguments, &mut out, &mut err);
+    runtime.block_on(running).into()
+}
