@@ -64,7 +64,9 @@ fn manifest(name: &str, token: &str, image: &str) -> String {
 
 /// What to run on a machine that reaches the new cluster.
 fn instructions(name: &str, token: &v1::JoinTokenResponse, now_ms: i64) -> String {
-    let left = words::span((token.expires_ms - now_ms).max(0) / 1000);
+    // Up to the next minute: an hour is an hour, although a moment of it has passed.
+    let minutes = ((token.expires_ms - now_ms).max(0) + 59_999) / 60_000;
+    let left = words::span(minutes * 60);
     let until = words::moment(token.expires_ms);
     let token = &token.token;
     format!(
@@ -120,7 +122,7 @@ mod tests {
             token: "muster-join-abc".into(),
             expires_ms: 1_795_435_600_000,
         };
-        insta::assert_snapshot!(instructions("eu-1", &token, 1_795_432_000_000), @r"
+        insta::assert_snapshot!(instructions("eu-1", &token, 1_795_432_000_012), @r"
         eu-1 may join once, within 1h (until 2026-11-23T12:06:40Z). Run this where its API server can be reached:
 
         (umask 077; echo 'muster-join-abc' > eu-1.join)

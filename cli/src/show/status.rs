@@ -105,10 +105,17 @@ fn clusters_in_words(fleet: &v1::Fleet) -> String {
 
 fn applications_in_words(fleet: &v1::Fleet) -> String {
     let all = fleet.applications.len();
-    let well = fleet.applications.iter().filter(|a| application_is_well(a));
-    match well.count() {
-        well if well == all && all > 0 => in_words(all, "all Synced and Current"),
-        well => in_words(all, &format!("{well} Synced and Current")),
+    let idle = fleet.applications.iter().filter(|a| a.clusters == 0);
+    let (idle, well) = (idle.count(), |a: &&_| application_is_well(a));
+    let well = fleet.applications.iter().filter(well).count() - idle;
+    let well = match well {
+        well if well == all => "all Synced and Current".to_owned(),
+        well => format!("{well} Synced and Current"),
+    };
+    match idle {
+        0 => in_words(all, &well),
+        idle if idle == all => in_words(all, "on no cluster yet"),
+        idle => in_words(all, &format!("{well}, {idle} on no cluster")),
     }
 }
 
@@ -181,6 +188,18 @@ mod tests {
         PROBLEM AT                       APPLICATION   CLUSTER   SINCE   MESSAGE
         apps/monitoring/muster.yaml:12   monitoring    -         5m      unknown field `namspace`; did you mean `namespace`?
         ");
+    }
+
+    #[test]
+    fn an_application_on_no_cluster_is_not_called_synced() {
+        let mut fleet = example::well();
+        fleet.applications[0].clusters = 0;
+        assert_eq!(
+            applications_in_words(&fleet),
+            "2: 1 Synced and Current, 1 on no cluster"
+        );
+        fleet.applications[1].clusters = 0;
+        assert_eq!(applications_in_words(&fleet), "2: on no cluster yet");
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Task {
             Redeemed::Expired(name) => return Err(TokenRefused::Expired(name)),
             Redeemed::Unknown => return Err(TokenRefused::Unknown),
         };
-        tracing::info!(cluster = %name, "a join token was redeemed");
+        tracing::debug!(cluster = %name, "a join token was redeemed");
         self.revoke(&name);
         if let Some(member) = self.members.get_mut(&name) {
             member.close(Closed::Revoked);

@@ -64,7 +64,7 @@ impl Task {
             member.connected_since = Some(now);
         }
         let desired = member.desired.subscribe();
-        tracing::info!(cluster = %name, agent = hello.agent_version, generation = hello.generation, "a session begins");
+        tracing::debug!(cluster = %name, agent = hello.agent_version, generation = hello.generation, "a session begins");
         self.unstored.insert(name.clone());
         self.dirty.insert(name.clone());
         Ok(Grant {
@@ -116,7 +116,7 @@ impl Task {
             }
             FromSession::Ended => {
                 member.live = None;
-                tracing::info!(cluster = %name, "a session ended");
+                tracing::debug!(cluster = %name, "a session ended");
                 self.unstored.insert(name.clone());
             }
         }

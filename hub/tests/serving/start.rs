@@ -188,7 +188,7 @@ fn the_program_says_its_version_and_what_is_wrong() {
         .env_clear()
         .output()
         .unwrap();
-    assert!(!wrong.status.success());
+    assert_eq!(wrong.status.code(), Some(2));
     assert_eq!(
         String::from_utf8(wrong.stderr).unwrap(),
         "muster-hub: --repo is missing: give it as a flag, as MUSTER_REPO or in the --config file\n"
