@@ -27,6 +27,22 @@ pub(crate) struct Entry {
     /// The fields that were ours after that, as `fieldsV1` of our managedFields entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fields: Option<String>,
+    /// What it was applied after, by name; [`crate::graph::removal`] goes back the same way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) needs: Vec<ObjectKey>,
+    /// Its stage in its application.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) stage: i32,
+    /// Applications that its own depended on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) after: Vec<ApplicationName>,
+    /// Whom it was applied as, and is removed as: `namespace/name` of a ServiceAccount; empty: the agent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) service_account: String,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Entry {
@@ -38,7 +54,26 @@ impl Entry {
             uid: None,
             digest: None,
             fields: None,
+            needs: Vec::new(),
+            stage: 0,
+            after: Vec::new(),
+            service_account: String::new(),
         }
+    }
+
+    /// Takes over how `other` is removed; true when that is news.
+    pub(crate) fn take_order(&mut self, other: &Self) -> bool {
+        let news = self.needs != other.needs
+            || self.stage != other.stage
+            || self.after != other.after
+            || self.service_account != other.service_account;
+        if news {
+            self.needs.clone_from(&other.needs);
+            self.stage = other.stage;
+            self.after.clone_from(&other.after);
+            self.service_account.clone_from(&other.service_account);
+        }
+        news
     }
 
     pub(crate) fn write(&self) -> Bytes {

@@ -11,6 +11,7 @@ use muster_proto::{
 };
 
 use crate::desired::resolved::{Resolved, Wanted};
+use crate::graph::Trouble;
 use crate::inventory::Entry;
 use crate::live::{self, LiveObject, Sight};
 
@@ -33,6 +34,8 @@ pub(crate) enum Step {
     Leave(DriftKind),
     /// Somebody else has it: nothing is done. The text names them.
     Conflict(String),
+    /// It can't be applied as it is stated; the text says why.
+    Refused(String),
     /// It can't be done now; an event will tell.
     Wait(String),
     /// It left Git: remove it.
@@ -54,7 +57,11 @@ pub(crate) fn step(
     guards: &Guards,
 ) -> Step {
     match (wanted, entry) {
-        (Some(wanted), entry) => want(wanted, entry, sight),
+        (Some(wanted), entry) => match (want(wanted, entry, sight), &wanted.trouble) {
+            (Step::Apply, Some(Trouble::Wrong(why))) => Step::Refused(why.clone()),
+            (Step::Apply, Some(Trouble::Early(why))) => Step::Wait(why.clone()),
+            (step, _) => step,
+        },
         (None, Some(entry)) => unwant(key, entry, sight, guards),
         (None, None) => Step::InSync,
     }

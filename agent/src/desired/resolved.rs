@@ -12,7 +12,8 @@ use muster_proto::{
 
 use crate::body;
 use crate::discovery::{Catalogue, Kind};
-use crate::graph::{self, Definitions};
+use crate::graph::names::{self, Names};
+use crate::graph::{self, Definitions, Graph, Node, Trouble};
 
 /// One object as it is wanted in this cluster.
 #[derive(Debug, Clone)]
@@ -27,6 +28,10 @@ pub(crate) struct Wanted {
     pub(crate) kind: Arc<Kind>,
     /// Of the bytes we would send.
     pub(crate) digest: Digest,
+    /// What it says of others.
+    pub(crate) names: Option<Arc<Names>>,
+    /// Why it can't be ordered.
+    pub(crate) trouble: Option<Trouble>,
 }
 
 /// An object that has no place yet.
@@ -57,9 +62,28 @@ pub(crate) struct Resolved {
     spoken_for: BTreeSet<ObjectKey>,
     /// The CustomResourceDefinitions among the wanted.
     pub(crate) definitions: Definitions,
+    /// What waits for what.
+    pub(crate) graph: Graph,
 }
 
 impl Resolved {
+    fn order(&mut self) {
+        let unplaced = self.unplaced.iter().map(|unplaced| unplaced.key.clone());
+        let elsewhere = unplaced.chain(self.spoken_for.iter().cloned()).collect();
+        let nodes = self.wanted.iter().map(|(key, wanted)| Node {
+            key,
+            application: &wanted.application,
+            names: wanted.names.as_deref(),
+            object: &wanted.object,
+        });
+        self.graph = Graph::of(nodes, &self.definitions, &elsewhere);
+        for (key, trouble) in self.graph.troubles() {
+            if let Some(wanted) = self.wanted.get_mut(key) {
+                wanted.trouble = Some(trouble.clone());
+            }
+        }
+    }
+
     /// Does Git state this object although it is not among the wanted? Because its application is held, or because an
     /// object without a place could be this one. Then it must not be taken for one that left Git.
     pub(crate) fn may_become(&self, key: &ObjectKey) -> bool {
@@ -133,6 +157,7 @@ pub(crate) fn resolve(
             unplaced.awaited = true;
         }
     }
+    resolved.order();
     resolved
 }
 
@@ -208,11 +233,12 @@ fn place(
         let known = before.wanted.get_key_value(&key).filter(|(_, known)| {
             known.object.digest == object.digest && known.application == application.name
         });
-        let (key, digest) = match known {
-            Some((key, known)) => (key.clone(), known.digest),
+        let (key, digest, names) = match known {
+            Some((key, known)) => (key.clone(), known.digest, known.names.clone()),
             None => {
                 let digest = body::of(object, &key, &application.name).digest;
-                (Arc::new(key), digest)
+                let names = names::names(&object.value(), &key).map(Arc::new);
+                (Arc::new(key), digest, names)
             }
         };
         let wanted = Wanted {
@@ -221,6 +247,8 @@ fn place(
             object: object.clone(),
             kind: kind.clone(),
             digest,
+            names,
+            trouble: None,
         };
         if resolved.wanted.contains_key(&key) {
             resolved.unplaced.push(unplaced(format!(

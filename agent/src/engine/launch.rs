@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_proto::DriftKind;
 use tokio::time::Instant;
 
-use super::queue::Key;
+use super::queue::{Blocker, Key};
 use super::state::{State, clock, planned};
 use super::work::{self};
 use crate::graph;
@@ -35,8 +35,9 @@ impl State {
         self.write_ahead(now).await?;
         self.start_looks();
         self.start_applies();
-        let applying =
-            !self.queue.applies.is_empty() || !self.queue.looks.is_empty() || self.is_flying();
+        let applying = !self.queue.applies.is_empty()
+            || !self.queue.looks.is_empty()
+            || !self.queue.applying.is_empty();
         if !applying {
             self.start_prunes();
         }
@@ -61,6 +62,15 @@ impl State {
             return;
         }
         let step = object.step(&key, &self.guards);
+        self.queue.unblock(&Blocker::Object(key.clone()));
+        let object = &self.objects[&key];
+        let holds = self.holds_of(&key, object, &step);
+        if self.holds.set(&key, holds) {
+            self.queue.release_prunes();
+        }
+        let Some(object) = self.objects.get_mut(&key) else {
+            return;
+        };
         if let Some(at) = object.not_before.filter(|at| *at > now) {
             self.queue.at(at, key);
             return;
@@ -116,6 +126,7 @@ impl State {
             Step::InSync
             | Step::Leave(_)
             | Step::Conflict(_)
+            | Step::Refused(_)
             | Step::Wait(_)
             | Step::Blocked(_)
             | Step::Stays(_) => {}
@@ -134,7 +145,7 @@ impl State {
                 continue;
             };
             if let (None, Some(wanted)) = (&object.entry, &object.wanted) {
-                let entry = planned(wanted);
+                let entry = planned(key, wanted, &self.resolved.graph);
                 change.insert(inventory::item(key), Some(entry.write()));
                 entries.push((key.clone(), entry));
             }
@@ -217,21 +228,17 @@ impl State {
     }
 
     fn start_applies(&mut self) {
-        // One stage at a time; what is in flight belongs to a stage too.
-        let mut stage = self.queue.applying.first().map(|(stage, _)| *stage);
         while self.flying.len() < CONCURRENCY {
-            let unready = |(_, key): &&(u8, Key)| {
+            // What is not in the inventory yet is never applied.
+            let written = |(_, key): &&(u8, Key)| {
                 self.objects
                     .get(key)
                     .is_some_and(|object| object.entry.is_some())
             };
-            let Some((next, key)) = self.queue.applies.iter().find(unready).cloned() else {
+            let Some((stage, key)) = self.queue.applies.iter().find(written).cloned() else {
                 return;
             };
-            if stage.is_some_and(|stage| next > stage) {
-                return;
-            }
-            self.queue.applies.remove(&(next, key.clone()));
+            self.queue.applies.remove(&(stage, key.clone()));
             let waits = self.waits_for(&key);
             let make_namespace = !self
                 .resolved
@@ -243,16 +250,15 @@ impl State {
             let Some(wanted) = &object.wanted else {
                 continue;
             };
-            if let Some(waits) = waits {
+            if let Some((blocker, waits)) = waits {
+                self.rows_changed |= object.waits != waits;
                 object.waits = waits;
-                self.queue.blocked.insert(key);
-                self.rows_changed = true;
+                self.queue.block(key, blocker);
                 continue;
             }
             object.waits.clear();
             object.flying = true;
-            stage = Some(next);
-            self.queue.applying.insert((next, key.clone()));
+            self.queue.applying.insert((stage, key.clone()));
             self.flying.push(work::apply(
                 self.client.clone(),
                 key,

@@ -189,7 +189,7 @@ impl Tracked {
         let failure = || self.failure.as_ref().map(|failure| failure.message.clone());
         match step {
             Step::InSync => (SyncStatus::Synced, String::new()),
-            Step::Conflict(why) => (SyncStatus::Failed, why.clone()),
+            Step::Conflict(why) | Step::Refused(why) => (SyncStatus::Failed, why.clone()),
             Step::Blocked(why) => (SyncStatus::PruneBlocked, why.clone()),
             Step::Stays(why) => (SyncStatus::Kept, why.clone()),
             Step::Wait(why) => (SyncStatus::Progressing, why.clone()),

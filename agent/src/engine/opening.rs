@@ -154,12 +154,11 @@ fn rebuilt(object: &DynamicObject, kind: &discovery::Kind) -> Option<Entry> {
         .managed_fields
         .as_deref()
         .unwrap_or_default();
+    let application = seen.application?.parse().ok()?;
     Some(Entry {
-        api_version: seen.ours?.api_version,
-        application: seen.application?.parse().ok()?,
         uid: Some(seen.uid),
-        digest: None,
         fields: drift::our_entry(managed).map(drift::field_set),
+        ..Entry::planned(&seen.ours?.api_version, &application)
     })
 }
 

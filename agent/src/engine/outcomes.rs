@@ -1,5 +1,6 @@
 //! Takes in what came of a call. Part of the engine's task.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use super::object::Tracked;
 use super::queue::Key;
-use super::state::{State, clock};
+use super::state::{State, clock, planned};
 use super::work::{Outcome, Pruned};
 use crate::apply::Failure;
 use crate::discovery::Kind;
@@ -117,19 +118,19 @@ impl State {
             Ok(answer) => {
                 let seen = look(&answer, kind);
                 let ours = drift::our_entry(answer.managed_fields());
-                let application = match (&object.wanted, &object.entry) {
-                    (Some(wanted), _) => wanted.application.clone(),
-                    (None, Some(entry)) => entry.application.clone(),
+                let entry = match (&object.wanted, &object.entry) {
+                    (Some(wanted), _) => planned(key, wanted, &self.resolved.graph),
+                    (None, Some(entry)) => entry.clone(),
                     (None, None) => return,
                 };
                 let entry = Entry {
                     api_version: ours
                         .and_then(|ours| ours.api_version.clone())
                         .unwrap_or_else(|| kind.resource.api_version.clone()),
-                    application,
                     uid: Some(seen.uid.clone()),
                     digest: Some(digest),
                     fields: ours.map(drift::field_set),
+                    ..entry
                 };
                 let repair = object.standing_drift().is_some();
                 object.applied(repair, now, clock());
@@ -173,6 +174,8 @@ impl State {
             return;
         };
         object.flying = false;
+        let stage = graph::stage(&key.group, &key.kind);
+        self.queue.pruning.remove(&(Reverse(stage), key.clone()));
         match result {
             Ok(Pruned::Gone) => {
                 object.sight = Sight::Absent;
@@ -198,7 +201,7 @@ impl State {
                 self.queue.at(at, key.clone());
             }
         }
-        self.queue.unblock();
+        self.queue.release_prunes();
         self.after_change(key.clone());
     }
 }

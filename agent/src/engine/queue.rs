@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use muster_proto::ObjectKey;
+use muster_proto::{ApplicationName, ObjectKey};
 use tokio::time::Instant;
 
 use crate::graph::{self, Stage};
@@ -12,6 +12,15 @@ use crate::live::watches::KindId;
 
 /// Identity, shared.
 pub(crate) type Key = Arc<ObjectKey>;
+
+/// What an object waits for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Blocker {
+    /// Another object.
+    Object(Key),
+    /// Another application, by its row.
+    Application(ApplicationName),
+}
 
 /// Everything that waits.
 #[derive(Debug, Default)]
@@ -24,10 +33,13 @@ pub(crate) struct Queue {
     pub(crate) unwritten: BTreeSet<Key>,
     /// Being applied.
     pub(crate) applying: BTreeSet<(Stage, Key)>,
-    /// To be applied when what they depend on is there.
-    pub(crate) blocked: BTreeSet<Key>,
+    /// To be applied when what they wait for has changed.
+    blocked: BTreeMap<Blocker, BTreeSet<Key>>,
+    blocked_by: BTreeMap<Key, Blocker>,
     /// To be removed, last stage first.
     pub(crate) prunes: BTreeSet<(Reverse<Stage>, Key)>,
+    /// Being removed.
+    pub(crate) pruning: BTreeSet<(Reverse<Stage>, Key)>,
     /// To be removed when what depends on them is gone.
     pub(crate) held_prunes: BTreeSet<Key>,
     /// To be looked for, by kind and namespace.
@@ -43,7 +55,11 @@ impl Queue {
         self.applies.remove(&(stage, key.clone()));
         self.prunes.remove(&(Reverse(stage), key.clone()));
         self.unwritten.remove(key);
-        self.blocked.remove(key);
+        if let Some(blocker) = self.blocked_by.remove(key)
+            && let Some(keys) = self.blocked.get_mut(&blocker)
+        {
+            keys.remove(key);
+        }
         self.held_prunes.remove(key);
     }
 
@@ -77,9 +93,36 @@ impl Queue {
         }
     }
 
-    /// Something that others depend on has changed: all that were blocked are decided about again.
-    pub(crate) fn unblock(&mut self) {
-        self.dirty.append(&mut self.blocked);
+    /// Puts an object aside until [`Queue::unblock`] is called for what it waits for.
+    pub(crate) fn block(&mut self, key: Key, blocker: Blocker) {
+        self.blocked_by.insert(key.clone(), blocker.clone());
+        self.blocked.entry(blocker).or_default().insert(key);
+    }
+
+    /// What others wait for has changed: they are decided about again.
+    pub(crate) fn unblock(&mut self, blocker: &Blocker) {
+        for key in self.blocked.remove(blocker).unwrap_or_default() {
+            self.blocked_by.remove(&key);
+            self.dirty.insert(key);
+        }
+    }
+
+    /// Rows have changed: what waits for applications is decided about again.
+    pub(crate) fn unblock_applications(&mut self) {
+        let is_application = |blocker: &&Blocker| matches!(blocker, Blocker::Application(_));
+        let blockers: Vec<Blocker> = self
+            .blocked
+            .keys()
+            .filter(is_application)
+            .cloned()
+            .collect();
+        for blocker in blockers {
+            self.unblock(&blocker);
+        }
+    }
+
+    /// Something is gone, or needs less than before: what could not be removed is decided about again.
+    pub(crate) fn release_prunes(&mut self) {
         self.dirty.append(&mut self.held_prunes);
     }
 

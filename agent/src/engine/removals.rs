@@ -3,6 +3,7 @@
 use muster_proto::ObjectKey;
 
 use super::launch::CONCURRENCY;
+use super::object::Tracked;
 use super::state::State;
 use super::work;
 use crate::graph;
@@ -10,7 +11,8 @@ use crate::inventory::Entry;
 
 impl State {
     pub(super) fn start_prunes(&mut self) {
-        let mut stage = None;
+        // One stage at a time; what is in flight belongs to a stage too.
+        let mut stage = self.queue.pruning.first().map(|(stage, _)| *stage);
         while self.flying.len() < CONCURRENCY {
             let Some((next, key)) = self.queue.prunes.first().cloned() else {
                 return;
@@ -19,22 +21,43 @@ impl State {
                 return;
             }
             self.queue.prunes.remove(&(next, key.clone()));
-            if self.is_still_used(&key) {
-                self.queue.held_prunes.insert(key);
-                continue;
-            }
+            let waits = self.removal_waits_for(&key);
             let Some(object) = self.objects.get_mut(&key) else {
                 continue;
             };
             let Some(entry) = object.entry.clone() else {
                 continue;
             };
+            if let Some(waits) = waits {
+                self.rows_changed |= object.waits != waits;
+                object.waits = waits;
+                self.queue.held_prunes.insert(key);
+                continue;
+            }
+            object.waits.clear();
             object.flying = true;
             stage = Some(next);
+            self.queue.pruning.insert((next, key.clone()));
             let sight = object.sight.clone();
             self.flying
                 .push(work::prune(self.client.clone(), key, entry, sight));
         }
+    }
+
+    /// What must be gone before, in words.
+    fn removal_waits_for(&self, key: &ObjectKey) -> Option<String> {
+        if self.is_still_used(key) {
+            return Some("waits until nothing of ours uses it any more".into());
+        }
+        let entry = self.objects.get(key)?.entry.as_ref()?;
+        let holder = self.holds.holder(key, entry)?;
+        let why = match self.objects.get(holder) {
+            Some(Tracked {
+                wanted: Some(_), ..
+            }) => "which still uses it",
+            _ => "which goes first",
+        };
+        Some(format!("waits for {holder}, {why}"))
     }
 
     /// Does anything of ours still stand in this namespace, or is of this definition?

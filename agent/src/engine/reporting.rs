@@ -53,7 +53,7 @@ impl State {
         if rows != *self.rows {
             self.rows = Arc::new(rows);
             // Some application may wait for another.
-            self.queue.unblock();
+            self.queue.unblock_applications();
             self.rows_untold = true;
             let due = (Instant::now() + KEEP_AFTER).max(self.keep_rows_not_before);
             self.keep_rows_at.get_or_insert(due);

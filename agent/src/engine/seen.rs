@@ -189,15 +189,13 @@ impl State {
                 }
             }
         }
+        self.holds.set(key, BTreeSet::new());
         self.after_change(key.clone());
-        self.queue.unblock();
+        self.queue.release_prunes();
     }
 
     /// Something about an object changed: decide about it again, and about what depends on it.
     pub(super) fn after_change(&mut self, key: Key) {
-        if graph::is_namespace(&key) || graph::is_definition(&key) {
-            self.queue.unblock();
-        }
         if graph::is_definition(&key) && !self.resolved.unplaced.is_empty() {
             self.discovery_wait = Duration::from_millis(50);
             self.discovery_at = Some(Instant::now());

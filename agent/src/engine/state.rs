@@ -19,6 +19,8 @@ use super::work::Flight;
 use super::{Cluster, Held, Refused, opening};
 use crate::desired::{self, Verdict, resolved};
 use crate::discovery::{Catalogue, Kind};
+use crate::graph::removal::Holds;
+use crate::graph::{self, Graph, Need};
 use crate::inventory::{self, Entry};
 use crate::ledger::{Change, Ledger, LedgerError};
 use crate::live::watches::{Event, KindId, Watches};
@@ -40,6 +42,8 @@ pub(crate) struct State {
     pub(super) guards: Guards,
     pub(super) objects: BTreeMap<Key, Tracked>,
     pub(super) queue: Queue,
+    /// Who must be gone before whom.
+    pub(super) holds: Holds,
     pub(super) watches: Watches,
     pub(super) listings: BTreeMap<KindId, Listing>,
     /// Changes that the ledger does not have yet.
@@ -106,6 +110,7 @@ impl State {
             guards: Guards::default(),
             objects,
             queue: Queue::default(),
+            holds: Holds::default(),
             watches,
             listings: BTreeMap::new(),
             unsaved: Change::new(),
@@ -154,7 +159,7 @@ impl State {
                     .get(*key)
                     .is_none_or(|object| object.entry.is_none())
             })
-            .map(|(key, wanted)| (key.clone(), planned(wanted)))
+            .map(|(key, wanted)| (key.clone(), planned(key, wanted, &placed.graph)))
             .collect();
         change.extend(
             planned
@@ -232,7 +237,19 @@ impl State {
             object.forgive();
         }
         for (key, wanted) in &self.resolved.wanted {
-            self.objects.entry(key.clone()).or_default().wanted = Some(wanted.clone());
+            let object = self.objects.entry(key.clone()).or_default();
+            object.wanted = Some(wanted.clone());
+            // It need not be applied again for what it is removed by.
+            let planned = planned(key, wanted, &self.resolved.graph);
+            if let Some(entry) = object
+                .entry
+                .as_mut()
+                .filter(|entry| entry.digest == Some(wanted.digest))
+                && entry.take_order(&planned)
+            {
+                self.unsaved
+                    .insert(inventory::item(key), Some(entry.write()));
+            }
         }
         self.objects
             .retain(|_, object| !object.is_idle() || object.flying);
@@ -285,8 +302,20 @@ impl State {
 }
 
 /// The entry of an object that is about to be applied for the first time.
-pub(super) fn planned(wanted: &resolved::Wanted) -> Entry {
-    Entry::planned(&wanted.object.api_version, &wanted.application)
+pub(super) fn planned(key: &ObjectKey, wanted: &resolved::Wanted, graph: &Graph) -> Entry {
+    let by_name =
+        |need: &Need<'_>| !graph::is_namespace(need.key) && !graph::is_definition(need.key);
+    Entry {
+        needs: graph
+            .needs(key)
+            .filter(by_name)
+            .map(|need| (**need.key).clone())
+            .collect(),
+        stage: graph.stage(&wanted.application, key).unwrap_or(0),
+        after: wanted.settings.depends_on.clone(),
+        service_account: wanted.settings.service_account.clone(),
+        ..Entry::planned(&wanted.object.api_version, &wanted.application)
+    }
 }
 
 /// Of the inventory, and not of the accepted state.

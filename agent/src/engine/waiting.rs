@@ -1,47 +1,105 @@
 //! What an object waits for before it is applied: what it depends on, and the applications its own depends on.
 
+use std::collections::BTreeSet;
+
 use muster_proto::{ApplicationName, HealthStatus, ObjectKey, SyncStatus};
 
-use super::state::State;
-use crate::{graph, health};
+use super::object::Tracked;
+use super::queue::{Blocker, Key};
+use super::state::{State, clock};
+use crate::graph::removal::{self, Hold};
+use crate::graph::{Need, Until};
+use crate::plan::Step;
 
 impl State {
-    /// May this object be applied now? Otherwise what it waits for. Only what Git changed waits for other
-    /// applications; what was right before is repaired at once.
-    pub(super) fn waits_for(&self, key: &ObjectKey) -> Option<String> {
+    /// What must be waited for before this object is applied, and that in words. What Git changed waits for all of it;
+    /// what was right before is repaired as soon as what it needs is there at all.
+    pub(super) fn waits_for(&self, key: &ObjectKey) -> Option<(Blocker, String)> {
         let object = self.objects.get(key)?;
-        if object.standing_drift().is_none()
-            && let Some(wanted) = &object.wanted
-        {
-            let waits = wanted
-                .settings
-                .depends_on
-                .iter()
-                .find(|name| !self.is_ready(name));
-            if let Some(name) = waits {
-                return Some(format!("waits for application {name}"));
+        let wanted = object.wanted.as_ref()?;
+        let repair = object.standing_drift().is_some();
+        if !repair {
+            let mut others = wanted.settings.depends_on.iter();
+            if let Some(name) = others.find(|name| !self.is_ready(name)) {
+                let why = format!("waits for application {name}");
+                return Some((Blocker::Application(name.clone()), why));
             }
         }
-        for needed in graph::needs(key, &self.resolved.definitions) {
-            if !self.resolved.wanted.contains_key(&needed) {
-                continue;
-            }
-            let Some(tracked) = self.objects.get(&needed) else {
-                continue;
-            };
-            let there = tracked.sight.object().is_some_and(|object| {
-                let works = object.health.status == HealthStatus::Current;
-                !object.terminating && (works || !health::reads_status(&needed.group, &needed.kind))
-            });
-            let applied = tracked
-                .entry
-                .as_ref()
-                .is_some_and(|entry| entry.uid.is_some());
-            if !(there && applied) {
-                return Some(format!("waits for {needed}"));
-            }
+        let graph = &self.resolved.graph;
+        let need = graph.first_unmet(&wanted.application, key, |need| self.is_met(need, repair))?;
+        let why = self.why_unmet(&need);
+        Some((Blocker::Object(need.key.clone()), why))
+    }
+
+    fn is_met(&self, need: &Need<'_>, repair: bool) -> bool {
+        let Some(tracked) = self.objects.get(need.key) else {
+            return true;
+        };
+        let Some(live) = tracked.sight.object().filter(|live| !live.terminating) else {
+            return false;
+        };
+        if repair {
+            return true;
         }
-        None
+        let step = tracked.step(need.key, &self.guards);
+        if matches!(step, Step::Apply | Step::Look | Step::Wait(_)) {
+            return false;
+        }
+        let (health, _) = live.health.at(clock());
+        need.until == Until::Applied
+            || matches!(health, HealthStatus::Current | HealthStatus::Suspended)
+    }
+
+    fn why_unmet(&self, need: &Need<'_>) -> String {
+        let key = need.key;
+        let Some(tracked) = self.objects.get(key) else {
+            return format!("waits for {key}");
+        };
+        if let Step::Refused(why) | Step::Conflict(why) = tracked.step(key, &self.guards) {
+            return format!("waits for {key}, which is not applied: {why}");
+        }
+        if let Some(failure) = &tracked.failure {
+            return format!("waits for {key}, which failed: {failure}");
+        }
+        match tracked.sight.object().map(|live| live.health.at(clock())) {
+            Some((HealthStatus::Current, _)) | None => format!("waits for {key}"),
+            Some((_, "")) => format!("waits for {key} to be ready"),
+            Some((_, why)) => format!("waits for {key} to be ready: {why}"),
+        }
+    }
+
+    /// Whom an object holds back from being removed, by what is to be done with it.
+    pub(super) fn holds_of(&self, key: &Key, object: &Tracked, step: &Step) -> BTreeSet<Hold> {
+        let Some(entry) = &object.entry else {
+            return BTreeSet::new();
+        };
+        match (step, &object.wanted) {
+            (Step::Apply | Step::Refused(_), Some(_)) => removal::of_changing(entry),
+            (Step::Prune | Step::Wait(_), None) => {
+                let suffix = format!(".{}", key.group);
+                let operators = self.definitions().filter_map(|(definition, tracked)| {
+                    let owner = tracked.entry.as_ref()?;
+                    definition
+                        .name
+                        .ends_with(&suffix)
+                        .then_some(&owner.application)
+                });
+                removal::of_leaving(key, entry, operators)
+            }
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// The CustomResourceDefinitions among the objects.
+    fn definitions(&self) -> impl Iterator<Item = (&Key, &Tracked)> {
+        let first = ObjectKey {
+            group: "apiextensions.k8s.io".into(),
+            kind: "CustomResourceDefinition".into(),
+            namespace: String::new(),
+            name: String::new(),
+        };
+        let range = self.objects.range(Key::new(first)..);
+        range.take_while(|(key, _)| crate::graph::is_definition(key))
     }
 
     /// Is an application as desired and healthy, by its newest row? One that is not placed here counts as ready.

@@ -69,6 +69,7 @@ fn entry(application: u8, digest: Option<Digest>) -> Entry {
         uid: Some("u".into()),
         digest,
         fields: Some(FIELDS.into()),
+        ..Entry::planned("v1", &format!("app-{application}").parse().unwrap())
     }
 }
 
