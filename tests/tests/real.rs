@@ -6,6 +6,7 @@
 mod real {
     mod away;
     mod bad_commits;
+    mod bed;
     mod conformance;
     mod differential;
     mod engine;
