@@ -17,8 +17,6 @@ use crate::drift::MANAGER;
 use crate::graph;
 use crate::health;
 
-pub(crate) mod namespace;
-
 /// No single call may take longer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Asks for metadata instead of whole objects.

@@ -36,6 +36,7 @@ mod live;
 mod membership;
 mod plan;
 pub mod program;
+mod prune;
 mod report;
 pub mod session;
 mod since;

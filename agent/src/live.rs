@@ -82,7 +82,7 @@ pub(crate) fn look(object: &DynamicObject, kind: &Kind) -> LiveObject {
         ours,
         application: object.labels().get(APPLICATION_LABEL).cloned(),
         foreign: foreign(object),
-        keep: keep_mark(object),
+        keep: keep_mark(metadata),
         terminating: metadata.deletion_timestamp.is_some(),
         health: health::judge(object, kind),
     }
@@ -132,7 +132,7 @@ fn foreign(object: &DynamicObject) -> Option<String> {
 }
 
 /// Marks, ours and others', that say: do not remove this.
-fn keep_mark(object: &DynamicObject) -> Option<String> {
+pub(crate) fn keep_mark(metadata: &ObjectMeta) -> Option<String> {
     const MARKS: [(&str, &str); 5] = [
         ("muster.dev/prune", "disabled"),
         ("helm.sh/resource-policy", "keep"),
@@ -140,15 +140,16 @@ fn keep_mark(object: &DynamicObject) -> Option<String> {
         ("cli-utils.sigs.k8s.io/on-remove", "keep"),
         ("client.lifecycle.config.k8s.io/deletion", "detach"),
     ];
-    let (labels, annotations) = (object.labels(), object.annotations());
+    let annotation = |mark| metadata.annotations.as_ref()?.get(mark);
+    let label = |mark| metadata.labels.as_ref()?.get(mark);
     for (mark, value) in MARKS {
-        let found = annotations.get(mark).or_else(|| labels.get(mark));
+        let found = annotation(mark).or_else(|| label(mark));
         if found.is_some_and(|found| found == value) {
             return Some(format!("{mark}: {value}"));
         }
     }
     const ARGO: &str = "argocd.argoproj.io/sync-options";
-    let options = annotations.get(ARGO)?;
+    let options = annotation(ARGO)?;
     let forbids = |option: &str| matches!(option.trim(), "Prune=false" | "Delete=false");
     options
         .split(',')

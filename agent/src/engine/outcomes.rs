@@ -12,18 +12,20 @@ use tokio::time::Instant;
 use super::object::Tracked;
 use super::queue::Key;
 use super::state::{State, clock, planned};
-use super::work::{Outcome, Pruned};
+use super::work::Outcome;
 use crate::apply::Failure;
 use crate::discovery::Kind;
 use crate::inventory::{self, Entry};
 use crate::live::watches;
 use crate::live::{Sight, look};
+use crate::prune::Pruned;
 use crate::{drift, graph};
 
 /// A deletion that goes on is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// What blocks the removal of a namespace is looked at again.
+/// What blocks a removal is looked at again; each time it takes double as long.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 impl State {
     /// Takes in what came of a call.
@@ -192,8 +194,11 @@ impl State {
             }
             Ok(Pruned::Blocked(why)) => {
                 object.blocked = Some(why);
-                object.not_before = Some(now + TRY_AGAIN);
-                self.queue.at(now + TRY_AGAIN, key.clone());
+                let wait = TRY_AGAIN * (1 << object.failures.min(8));
+                object.failures += 1;
+                let at = now + wait.min(LONGEST_WAIT);
+                object.not_before = Some(at);
+                self.queue.at(at, key.clone());
             }
             Err(failure) => {
                 tracing::warn!(object = %key, error = %failure.message, "a removal failed; tried again");

@@ -9,14 +9,14 @@ use kube::Client;
 use kube::core::DynamicObject;
 use muster_proto::{Digest, ObjectKey};
 
-use crate::apply::{self, Failure, Removed, Writer};
+use crate::apply::{self, Failure, Writer};
+use crate::body;
 use crate::desired::resolved::Wanted;
 use crate::discovery::{self, Kind, Kinds};
-use crate::graph;
 use crate::inventory::Entry;
+use crate::live::Sight;
 use crate::live::watches::KindId;
-use crate::live::{self, Sight};
-use crate::{body, plan};
+use crate::prune::{self, Pruned};
 
 /// A call on its way.
 pub(crate) type Flight = BoxFuture<'static, Outcome>;
@@ -51,18 +51,6 @@ pub(crate) enum Outcome {
     Discovered(Vec<(String, Result<Kinds, kube::Error>)>),
 }
 
-/// What a removal led to.
-pub(crate) enum Pruned {
-    /// Confirmed: it is not there.
-    Gone,
-    /// It is being deleted.
-    Going,
-    /// It must stay; the text says why.
-    Blocked(String),
-    /// It is not ours.
-    NotOurs(String),
-}
-
 /// Applies one object.
 pub(crate) fn apply(
     client: Client,
@@ -90,71 +78,9 @@ pub(crate) fn apply(
 /// Removes one object of the inventory.
 pub(crate) fn prune(client: Client, key: Arc<ObjectKey>, entry: Entry, sight: Sight) -> Flight {
     Box::pin(async move {
-        let result = prune_one(client, &key, &entry, sight).await;
+        let result = prune::prune(client, &key, &entry, sight).await;
         Outcome::Pruned { key, result }
     })
-}
-
-async fn prune_one(
-    client: Client,
-    key: &ObjectKey,
-    entry: &Entry,
-    sight: Sight,
-) -> Result<Pruned, Failure> {
-    let unknown = |error: kube::Error| Failure {
-        message: format!("the kinds of {} can't be read: {error}", entry.api_version),
-        passing: true,
-        code: 0,
-    };
-    let found = discovery::find(&client, &entry.api_version, &key.kind)
-        .await
-        .map_err(unknown)?;
-    let Some(kind) = found else {
-        // Its kind is gone, and all objects of it.
-        return Ok(Pruned::Gone);
-    };
-    // What no watch shows may have lost its label only.
-    let object = match sight {
-        Sight::Present(object) => object,
-        Sight::Absent | Sight::Unknown => match apply::get(&client, &kind, key).await? {
-            Some(object) => live::look(&object, &kind),
-            None => return Ok(Pruned::Gone),
-        },
-    };
-    if object.terminating {
-        return Ok(Pruned::Going);
-    }
-    if let Some(why) = plan::judge_removal(entry, &object) {
-        return Ok(Pruned::NotOurs(why));
-    }
-    if graph::is_namespace(key) {
-        match apply::namespace::foreign(&client, &key.name).await {
-            Ok(None) => {}
-            Ok(Some(objects)) => {
-                return Ok(Pruned::Blocked(format!(
-                    "the namespace holds objects that are not ours: {objects}"
-                )));
-            }
-            Err(error) => {
-                return Ok(Pruned::Blocked(format!(
-                    "what the namespace holds can't be read: {error}"
-                )));
-            }
-        }
-    }
-    let writer = Writer {
-        client,
-        service_account: String::new(),
-    };
-    match apply::remove(&writer, &kind, key, &object.uid).await? {
-        Removed::Gone => Ok(Pruned::Gone),
-        Removed::Going => Ok(Pruned::Going),
-        Removed::Other => Err(Failure {
-            message: "it changed while it was being removed".into(),
-            passing: true,
-            code: 409,
-        }),
-    }
 }
 
 /// Looks which objects of one kind and namespace are there.

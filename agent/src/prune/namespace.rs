@@ -1,0 +1,100 @@
+//! May a namespace go? Only when it holds nothing but what every namespace holds, and what goes with its owner.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use kube::api::{Api, ListParams};
+use kube::core::DynamicObject;
+use kube::{Error, ResourceExt as _};
+
+use super::NAMED;
+use crate::discovery;
+use crate::live;
+
+/// Objects in a namespace that nobody else will clean up, in words: other people's, and ours that are protected.
+///
+/// # Errors
+/// When a kind can't be listed: then nobody knows, and the namespace stays.
+pub(super) async fn staying(client: &Client, namespace: &str) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    for kind in discovery::ask_everything(client).await? {
+        let resource = &kind.resource;
+        if !kind.namespaced || passing(&resource.group, &resource.kind) {
+            continue;
+        }
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
+        let mut parameters = ListParams::default().limit(500);
+        loop {
+            let page = api.list_metadata(&parameters).await?;
+            for object in &page.items {
+                let name = object.name_any();
+                if stays(&resource.kind, &name, &object.metadata) {
+                    found.push(shown(&resource.kind, &name, &object.metadata));
+                }
+            }
+            match page.metadata.continue_ {
+                Some(more) if !more.is_empty() => parameters.continue_token = Some(more),
+                _ => break,
+            }
+        }
+        if found.len() > NAMED {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Kinds that come and go by themselves.
+fn passing(group: &str, kind: &str) -> bool {
+    kind == "Event" || (group.is_empty() && kind == "Endpoints") || group == "metrics.k8s.io"
+}
+
+/// Is it there for its own sake? What has an owner goes with it, and some objects are in every namespace.
+fn stays(kind: &str, name: &str, metadata: &ObjectMeta) -> bool {
+    let owned = metadata
+        .owner_references
+        .as_ref()
+        .is_some_and(|owners| !owners.is_empty());
+    let standing = matches!(
+        (kind, name),
+        ("ConfigMap", "kube-root-ca.crt") | ("ServiceAccount", "default")
+    );
+    !owned && !standing
+}
+
+fn shown(kind: &str, name: &str, metadata: &ObjectMeta) -> String {
+    match live::keep_mark(metadata) {
+        Some(mark) => format!("{kind} {name} ({mark})"),
+        None => format!("{kind} {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn what_stands_for_itself_keeps_its_namespace_and_is_named() {
+        let plain = json!({});
+        let owned = json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]});
+        let table: [(&str, &str, &Value, bool); 6] = [
+            ("ConfigMap", "kube-root-ca.crt", &plain, false),
+            ("ConfigMap", "other", &plain, true),
+            ("ServiceAccount", "default", &plain, false),
+            ("ServiceAccount", "builder", &plain, true),
+            // A StatefulSet's claims have no owner: they hold the data.
+            ("PersistentVolumeClaim", "data-db-0", &plain, true),
+            ("Pod", "p", &owned, false),
+        ];
+        for (kind, name, metadata, expected) in table {
+            let metadata = serde_json::from_value(metadata.clone()).unwrap();
+            assert_eq!(stays(kind, name, &metadata), expected, "{kind} {name}");
+        }
+        let kept = json!({"annotations": {"helm.sh/resource-policy": "keep"}});
+        let kept = serde_json::from_value(kept).unwrap();
+        assert_eq!(
+            shown("Secret", "tls", &kept),
+            "Secret tls (helm.sh/resource-policy: keep)"
+        );
+    }
+}
