@@ -40,8 +40,10 @@ pub(crate) enum Step {
     Wait(String),
     /// It left Git: remove it.
     Prune,
-    /// It left Git and may not be removed without a person's word.
+    /// It left Git and may not be removed yet.
     Blocked(String),
+    /// It left Git, with more than its application may lose: it goes once a person approves.
+    Unapproved(String),
     /// It left Git and stays because its application does not prune.
     Stays(String),
     /// It is ours no longer: take it out of the inventory and leave it alone.
@@ -139,6 +141,7 @@ fn unwant(key: &ObjectKey, entry: &Entry, sight: &Sight, guards: &Guards) -> Ste
     }
     match guards.stay(&entry.application) {
         Some(Stay::Blocked(why)) => return Step::Blocked(why.clone()),
+        Some(Stay::Unapproved(why)) => return Step::Unapproved(why.clone()),
         Some(Stay::Kept(why)) => return Step::Stays(why.clone()),
         None => {}
     }

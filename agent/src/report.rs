@@ -22,6 +22,8 @@ pub(crate) struct Line {
     pub(crate) application: ApplicationName,
     /// In the desired state, or on its way out.
     pub(crate) wanted: bool,
+    /// It goes once a person approves.
+    pub(crate) unapproved: bool,
     /// Is it as desired?
     pub(crate) sync: SyncStatus,
     /// Does it work?
@@ -72,6 +74,7 @@ pub(crate) fn rows(
             key: Arc::new(unplaced.key.clone()),
             application: unplaced.application.clone(),
             wanted: true,
+            unapproved: false,
             sync: if unplaced.awaited {
                 SyncStatus::Progressing
             } else {
@@ -101,6 +104,7 @@ struct Tally {
     synced: u32,
     healthy: u32,
     waiting: u32,
+    unapproved: u32,
 }
 
 impl Tally {
@@ -114,6 +118,7 @@ impl Tally {
             self.healthy += u32::from(line.health == HealthStatus::Current);
         } else {
             self.waiting += 1;
+            self.unapproved += u32::from(line.unapproved);
         }
         // What stays because nobody wants it removed is no trouble of the application.
         let counts = line.wanted || line.sync != SyncStatus::Kept;
@@ -167,6 +172,7 @@ fn application_row(
         synced: tally.synced,
         healthy: tally.healthy,
         waiting: tally.waiting,
+        unapproved: tally.unapproved,
         since: same.map_or(now, |old| old.since),
         application: name,
     }
@@ -218,6 +224,7 @@ mod tests {
             key: Arc::new(key),
             application: "shop".parse().unwrap(),
             wanted: true,
+            unapproved: false,
             sync,
             health,
             message: message.into(),
@@ -299,12 +306,13 @@ mod tests {
     fn what_waits_to_be_removed_is_counted_also_for_an_application_that_is_gone() {
         let mut waiting = line("a", SyncStatus::PruneBlocked, HealthStatus::Current, "held");
         waiting.wanted = false;
+        waiting.unapproved = true;
         waiting.application = "old".parse().unwrap();
         let rows = report(vec![waiting], &Rows::default(), 5);
         let row = &rows.applications()["old"];
         assert_eq!(
-            (row.sync, row.waiting, row.objects),
-            (SyncStatus::PruneBlocked, 1, 0)
+            (row.sync, row.waiting, row.unapproved, row.objects),
+            (SyncStatus::PruneBlocked, 1, 1, 0)
         );
         assert_eq!(rows.applications()["shop"].sync, SyncStatus::Synced);
     }

@@ -118,6 +118,7 @@ impl Standing {
             synced: 0,
             healthy: 0,
             waiting: 0,
+            unapproved: 0,
             since: self.since,
         }
     }

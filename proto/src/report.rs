@@ -178,6 +178,7 @@ mod tests {
             synced,
             healthy: 0,
             waiting: 0,
+            unapproved: 0,
             since: Timestamp(0),
         }
     }

@@ -125,6 +125,9 @@ pub struct ApplicationStatus {
     pub healthy: u32,
     /// Objects that left Git and wait to be removed.
     pub waiting: u32,
+    /// Of these, those that go once a person approves this application at this digest.
+    #[serde(default)]
+    pub unapproved: u32,
     /// When sync or health last changed.
     pub since: Timestamp,
 }

@@ -129,6 +129,7 @@ impl State {
             | Step::Refused(_)
             | Step::Wait(_)
             | Step::Blocked(_)
+            | Step::Unapproved(_)
             | Step::Stays(_) => {}
         }
     }

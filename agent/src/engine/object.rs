@@ -163,7 +163,8 @@ impl Tracked {
             (None, Some(entry)) => entry.application.clone(),
             (None, None) => return None,
         };
-        let (sync, mut message) = self.sync(&self.step(key, guards));
+        let step = self.step(key, guards);
+        let (sync, mut message) = self.sync(&step);
         let (health, why) = match &self.sight {
             Sight::Present(object) => object.health.at(now),
             Sight::Absent if sync == SyncStatus::Progressing => (HealthStatus::InProgress, ""),
@@ -178,6 +179,7 @@ impl Tracked {
             key: key.clone(),
             application,
             wanted: self.wanted.is_some(),
+            unapproved: matches!(step, Step::Unapproved(_)),
             sync,
             health,
             message,
@@ -190,7 +192,7 @@ impl Tracked {
         match step {
             Step::InSync => (SyncStatus::Synced, String::new()),
             Step::Conflict(why) | Step::Refused(why) => (SyncStatus::Failed, why.clone()),
-            Step::Blocked(why) => (SyncStatus::PruneBlocked, why.clone()),
+            Step::Blocked(why) | Step::Unapproved(why) => (SyncStatus::PruneBlocked, why.clone()),
             Step::Stays(why) => (SyncStatus::Kept, why.clone()),
             Step::Wait(why) => (SyncStatus::Progressing, why.clone()),
             Step::Leave(kind) => (

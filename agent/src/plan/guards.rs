@@ -24,6 +24,8 @@ pub(crate) struct Guards {
 pub(crate) enum Stay {
     /// It is not allowed yet.
     Blocked(String),
+    /// It is more than the application may lose without a person's word.
+    Unapproved(String),
     /// It is wanted so.
     Kept(String),
 }
@@ -79,7 +81,7 @@ pub(crate) fn guards<'a>(
                     let held = exceeds(&settings.prune_budget, gone, kept)
                         && !desired.approvals.contains(&approval);
                     held.then(|| {
-                        Stay::Blocked(format!(
+                        Stay::Unapproved(format!(
                             "{gone} objects would be removed and {kept} stay: `muster approve {name}` lets them go \
                              (application digest {}), or put them back",
                             approval.digest.short()

@@ -308,7 +308,7 @@ fn an_application_that_shrinks_suspiciously_waits_for_a_word() {
     let shape = Shape::from([(0, BTreeMap::from([(0, 0)]))]);
     let state = desired(&shape, &Settings::default(), Removals::Released);
     assert!(
-        matches!(&plan_of(&state, &world)[&key(5)], Step::Blocked(why) if why.contains("11 objects"))
+        matches!(&plan_of(&state, &world)[&key(5)], Step::Unapproved(why) if why.contains("11 objects"))
     );
     let approval = Approval {
         application: "app-0".parse().unwrap(),

@@ -130,6 +130,7 @@ fn rows(generation: u64, synced: &[(&str, u32)]) -> Rows {
         synced: *synced,
         healthy: 1,
         waiting: 0,
+        unapproved: 0,
         since: Timestamp(0),
     };
     Rows::new(generation, synced.iter().map(row), [])

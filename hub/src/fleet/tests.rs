@@ -193,6 +193,7 @@ fn synced(desired: &Desired) -> Rows {
             synced: 1,
             healthy: 1,
             waiting: 0,
+            unapproved: 0,
             since: Timestamp(1),
         });
     Rows::new(desired.generation, rows, [])

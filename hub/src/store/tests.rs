@@ -273,6 +273,7 @@ async fn what_agents_said_comes_back() {
         synced: 1,
         healthy: 1,
         waiting: 0,
+        unapproved: 0,
         since: Timestamp(3),
     };
     let rows = Rows::new(4, [row], []);

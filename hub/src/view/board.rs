@@ -211,6 +211,7 @@ mod tests {
                 synced: 1,
                 healthy: 1,
                 waiting: 0,
+                unapproved: 0,
                 since: Timestamp(1),
             });
         ClusterView {

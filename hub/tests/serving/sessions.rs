@@ -23,6 +23,7 @@ fn rows(message: &str) -> Rows {
         synced: 0,
         healthy: 1,
         waiting: 0,
+        unapproved: 0,
         since: Timestamp(1),
     };
     let key = ObjectKey {

@@ -44,6 +44,7 @@ impl From<&ApplicationStatus> for v1::ApplicationStatus {
             synced: row.synced,
             healthy: row.healthy,
             waiting: row.waiting,
+            unapproved: row.unapproved,
             since_ms: row.since.0,
         }
     }
@@ -64,6 +65,7 @@ impl TryFrom<v1::ApplicationStatus> for ApplicationStatus {
             synced: message.synced,
             healthy: message.healthy,
             waiting: message.waiting,
+            unapproved: message.unapproved,
             since: Timestamp(message.since_ms),
         })
     }
@@ -225,6 +227,7 @@ mod tests {
                 synced: 2,
                 healthy: 1,
                 waiting: 4,
+                unapproved: 3,
                 since: Timestamp(5),
             }],
             removed_applications: vec!["old".parse().unwrap()],
