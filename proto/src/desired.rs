@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ApplicationName, Digest, Object};
+use crate::{ApplicationName, Digest, IgnoreRule, Object};
 
 /// Counts the desired states of one cluster. Never decreases; 0 means none yet.
 pub type Generation = u64;
@@ -95,6 +95,18 @@ pub struct Settings {
     /// Health of kinds, instead of the rules that the agent knows.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health: Vec<HealthRule>,
+    /// Nothing is applied or removed: differences are reported.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub detect_only: bool,
+    /// An object whose change the API server refuses, because the field is immutable, is deleted and made anew.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub replace: bool,
+    /// Field managers whose fields are taken over, beside kubectl's.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub take_over: Vec<String>,
+    /// Fields that others may own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ignore: Vec<IgnoreRule>,
 }
 
 /// What to do with fields that people put on our objects and Git does not state.
@@ -178,6 +190,10 @@ impl Default for Settings {
             additions: Additions::Repair,
             prune_budget: PruneBudget::default(),
             health: Vec::new(),
+            detect_only: false,
+            replace: false,
+            take_over: Vec::new(),
+            ignore: Vec::new(),
         }
     }
 }

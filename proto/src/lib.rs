@@ -9,6 +9,7 @@
 
 pub mod desired;
 pub mod digest;
+pub mod ignore;
 pub mod name;
 pub mod object;
 pub mod report;
@@ -26,6 +27,7 @@ pub use desired::{
     PruneBudget, Removals, Settings,
 };
 pub use digest::{Digest, DigestKey};
+pub use ignore::{IgnoreRule, ListItem};
 pub use name::{ApplicationName, ClusterName, InvalidName};
 pub use object::{InvalidObject, Object, ObjectKey};
 pub use report::{Report, Rows};

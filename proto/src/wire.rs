@@ -5,6 +5,7 @@
 
 mod desired;
 mod hex;
+mod ignore;
 mod status;
 
 pub use desired::{Incomplete, OBJECTS_FRAME_BYTES, assemble, begin, object_frames};

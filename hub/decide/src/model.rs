@@ -229,6 +229,7 @@ spec:
     prune: false
     selfHeal: false
     detectOnly: true
+    replace: true
     additions: report
     retry: {limit: 3, initial: 2s, max: 5m}
     timeout: 10m
@@ -241,6 +242,7 @@ spec:
   rollout: careful
   serviceAccount: deployer
   adoption: if-equal
+  takeOver: [helm]
   helm: {releaseName: web, values: {}, valueFiles: [], apiVersions: [monitoring.coreos.com/v1], keepFirst: true}
   variables: {}
 ---
@@ -279,6 +281,9 @@ spec:
         assert_eq!(names, ["production", "target-2"]);
         assert_eq!(web.targets[0].path, "overlays/production");
         assert_eq!(web.settings.service_account, "shop/deployer");
+        assert!(web.settings.detect_only && web.settings.replace);
+        assert_eq!(web.settings.take_over, ["helm"]);
+        assert_eq!(web.settings.ignore[0].managers, ["keda"]);
         assert_eq!(web.settings.additions, muster_proto::Additions::Report);
         assert_eq!(web.settings.health[0].kind, "Thing");
         assert_eq!(fleet.clusters["eu-1"].spec.labels["stage"], "production");
@@ -290,16 +295,40 @@ spec:
     }
 
     #[test]
+    fn a_rule_that_ignores_nothing_or_is_no_pointer_is_an_error_with_its_line() {
+        let said = [
+            "{kind: Secret}",
+            "{jsonPointers: [spec.replicas]}",
+            "{managers: [muster]}",
+        ]
+        .map(|rule| {
+            let text = document(
+                "Application",
+                "web",
+                &format!("spec:\n  ignoreDifferences:\n  - {rule}\n"),
+            );
+            problems(&fleet(&[("muster.yaml", &text)]))
+        });
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        muster.yaml:7: spec.ignoreDifferences[0] ignores nothing: give it jsonPointers, listItems or managers
+        muster.yaml:7: spec.ignoreDifferences[0]: "spec.replicas" is no JSON pointer, such as /spec/replicas
+        muster.yaml:7: spec.ignoreDifferences[0]: muster is our own field manager
+        "#);
+    }
+
+    #[test]
     fn what_can_not_be_done_yet_is_said_and_never_ignored() {
         let fields = [
             "source: {repository: shop}",
             "source: {ref: {branch: main}}",
-            "ignoreDifferences: [{kind: Secret}]",
+            "ignoreDifferences: [{managers: [keda]}]",
             "health: [{kind: Thing}]",
             "rollout: careful",
             "helm: {}",
             "variables: {}",
             "sync: {detectOnly: true}",
+            "sync: {replace: true}",
+            "takeOver: [helm]",
             "sync: {additions: repair}",
             "sync: {retry: {limit: 1}}",
             "sync: {timeout: 1m}",
@@ -322,6 +351,8 @@ spec:
         muster.yaml:6: spec.helm is not supported yet: the application keeps what it had
         muster.yaml:6: spec.variables is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.detectOnly is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.sync.replace is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.takeOver is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.additions is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.retry is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.timeout is not supported yet: the application keeps what it had

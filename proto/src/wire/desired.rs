@@ -200,6 +200,10 @@ impl From<&Settings> for v1::ApplicationSettings {
                 objects: settings.prune_budget.objects,
             }),
             health: settings.health.iter().map(Into::into).collect(),
+            detect_only: settings.detect_only,
+            replace: settings.replace,
+            take_over: settings.take_over.clone(),
+            ignore: settings.ignore.iter().map(Into::into).collect(),
         }
     }
 }
@@ -250,6 +254,14 @@ impl TryFrom<&v1::ApplicationSettings> for Settings {
                 },
             },
             health: message.health.iter().map(Into::into).collect(),
+            detect_only: message.detect_only,
+            replace: message.replace,
+            take_over: message.take_over.clone(),
+            ignore: message
+                .ignore
+                .iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, _>>()?,
         })
     }
 }

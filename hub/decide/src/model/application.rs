@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use muster_proto::{ApplicationName, PruneBudget, Settings};
+use muster_proto::{ApplicationName, IgnoreRule, PruneBudget, Settings};
 
 use super::document::{Broken, Document};
 use super::spec::ApplicationSpec;
@@ -143,7 +143,40 @@ fn settings(spec: &ApplicationSpec, document: &Document) -> Result<Settings, Bro
         additions: spec.sync.additions.unwrap_or_default(),
         prune_budget: prune_budget(spec, document)?,
         health: spec.health.clone(),
+        detect_only: spec.sync.detect_only,
+        replace: spec.sync.replace,
+        take_over: spec.take_over.clone(),
+        ignore: ignore(spec, document)?,
     })
+}
+
+/// A rule that ignores nothing, or everything, is a slip of the pen.
+fn ignore(spec: &ApplicationSpec, document: &Document) -> Result<Vec<IgnoreRule>, Broken> {
+    for (index, rule) in spec.ignore_differences.iter().enumerate() {
+        let wrong = |field: &str, what: &str| {
+            let line = document.line(&["ignoreDifferences", &index.to_string(), field]);
+            let message = format!("spec.ignoreDifferences[{index}]{what}");
+            Err(document.broken(line, message))
+        };
+        let pointers = rule.json_pointers.iter();
+        let lists = rule.list_items.iter().map(|item| &item.list);
+        if let Some(pointer) = pointers.chain(lists).find(|it| !it.starts_with('/')) {
+            return wrong(
+                "jsonPointers",
+                &format!(": {pointer:?} is no JSON pointer, such as /spec/replicas"),
+            );
+        }
+        if rule.managers.iter().any(|manager| manager == "muster") {
+            return wrong("managers", ": muster is our own field manager");
+        }
+        if rule.json_pointers.is_empty() && rule.list_items.is_empty() && rule.managers.is_empty() {
+            return wrong(
+                "",
+                " ignores nothing: give it jsonPointers, listItems or managers",
+            );
+        }
+    }
+    Ok(spec.ignore_differences.clone())
 }
 
 fn prune_budget(spec: &ApplicationSpec, document: &Document) -> Result<PruneBudget, Broken> {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_proto::{Additions, Adoption, ApplicationName, HealthRule};
+use muster_proto::{Additions, Adoption, ApplicationName, HealthRule, IgnoreRule};
 use serde::Deserialize;
 
 use super::repository::GitRef;
@@ -36,6 +36,8 @@ pub struct ApplicationSpec {
     pub service_account: Option<String>,
     /// What to do with objects that exist already.
     pub adoption: Adoption,
+    /// Field managers whose fields are taken over, beside kubectl's.
+    pub take_over: Vec<String>,
     /// How a Helm chart is rendered.
     pub helm: Option<Helm>,
     /// What `${vars.NAME}` stands for. That it is there, even empty, turns placeholders on.
@@ -128,6 +130,8 @@ pub struct Sync {
     pub self_heal: bool,
     /// Nothing is applied: differences are reported only.
     pub detect_only: bool,
+    /// What the API server does not let change is deleted and made anew.
+    pub replace: bool,
     /// What to do with fields that people add.
     pub additions: Option<Additions>,
     /// How a refused apply is tried again.
@@ -145,6 +149,7 @@ impl Default for Sync {
             prune: true,
             self_heal: true,
             detect_only: false,
+            replace: false,
             additions: None,
             retry: None,
             timeout: None,
@@ -175,34 +180,4 @@ pub struct PruneBudget {
     pub percent: Option<u8>,
     /// So many.
     pub objects: Option<u32>,
-}
-
-/// Fields of objects that others may own.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct IgnoreRule {
-    /// Of which API group; any when it says nothing.
-    pub group: Option<String>,
-    /// Of which kind; any when it says nothing.
-    pub kind: Option<String>,
-    /// In which namespace; any when it says nothing.
-    pub namespace: Option<String>,
-    /// Of which name; any when it says nothing.
-    pub name: Option<String>,
-    /// Fields, such as `/spec/replicas`.
-    pub json_pointers: Vec<String>,
-    /// Items of lists, by their key.
-    pub list_items: Vec<ListItem>,
-    /// Whatever these field managers own.
-    pub managers: Vec<String>,
-}
-
-/// An item of a list, by its key.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ListItem {
-    /// JSON pointer of the list.
-    pub list: String,
-    /// Such as `name: sidecar`.
-    pub key: BTreeMap<String, serde_json::Value>,
 }

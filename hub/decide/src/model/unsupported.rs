@@ -16,6 +16,8 @@ pub(super) fn first(spec: &ApplicationSpec, document: &Document) -> Option<(Loca
         (spec.helm.is_some(), "helm"),
         (spec.variables.is_some(), "variables"),
         (spec.sync.detect_only, "sync.detectOnly"),
+        (spec.sync.replace, "sync.replace"),
+        (!spec.take_over.is_empty(), "takeOver"),
         (spec.sync.additions.is_some(), "sync.additions"),
         (spec.sync.retry.is_some(), "sync.retry"),
         (spec.sync.timeout.is_some(), "sync.timeout"),
