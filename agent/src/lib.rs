@@ -33,6 +33,7 @@ mod health;
 mod inventory;
 mod ledger;
 mod live;
+mod marks;
 mod membership;
 mod plan;
 pub mod program;

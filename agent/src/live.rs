@@ -12,6 +12,7 @@ use crate::body::APPLICATION_LABEL;
 use crate::discovery::Kind;
 use crate::drift;
 use crate::health::{self, Health};
+use crate::marks::{self, Applying};
 
 pub(crate) mod watches;
 
@@ -30,6 +31,8 @@ pub(crate) struct LiveObject {
     pub(crate) foreign: Option<String>,
     /// A mark that forbids to remove it, as written.
     pub(crate) keep: Option<String>,
+    /// What a mark on it says of applying.
+    pub(crate) applying: Applying,
     /// It is being deleted.
     pub(crate) terminating: bool,
     /// Does it work?
@@ -82,7 +85,8 @@ pub(crate) fn look(object: &DynamicObject, kind: &Kind) -> LiveObject {
         ours,
         application: object.labels().get(APPLICATION_LABEL).cloned(),
         foreign: foreign(object),
-        keep: keep_mark(metadata),
+        keep: marks::keep(metadata),
+        applying: Applying::found(metadata),
         terminating: metadata.deletion_timestamp.is_some(),
         health: health::judge(object, kind),
     }
@@ -131,32 +135,6 @@ fn foreign(object: &DynamicObject) -> Option<String> {
     None
 }
 
-/// Marks, ours and others', that say: do not remove this.
-pub(crate) fn keep_mark(metadata: &ObjectMeta) -> Option<String> {
-    const MARKS: [(&str, &str); 5] = [
-        ("muster.dev/prune", "disabled"),
-        ("helm.sh/resource-policy", "keep"),
-        ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
-        ("cli-utils.sigs.k8s.io/on-remove", "keep"),
-        ("client.lifecycle.config.k8s.io/deletion", "detach"),
-    ];
-    let annotation = |mark| metadata.annotations.as_ref()?.get(mark);
-    let label = |mark| metadata.labels.as_ref()?.get(mark);
-    for (mark, value) in MARKS {
-        let found = annotation(mark).or_else(|| label(mark));
-        if found.is_some_and(|found| found == value) {
-            return Some(format!("{mark}: {value}"));
-        }
-    }
-    const ARGO: &str = "argocd.argoproj.io/sync-options";
-    let options = annotation(ARGO)?;
-    let forbids = |option: &str| matches!(option.trim(), "Prune=false" | "Delete=false");
-    options
-        .split(',')
-        .any(forbids)
-        .then(|| format!("{ARGO}: {options}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,24 +179,5 @@ mod tests {
         assert!(!is_ours(&seen(
             json!({"labels": {"muster.dev/application": "a"}})
         )));
-    }
-
-    #[test]
-    fn marks_that_protect_are_seen() {
-        for (mark, value) in [
-            ("muster.dev/prune", "disabled"),
-            ("helm.sh/resource-policy", "keep"),
-            (
-                "argocd.argoproj.io/sync-options",
-                "Validate=false, Prune=false",
-            ),
-        ] {
-            let kept = seen(json!({"annotations": {mark: value}}));
-            assert_eq!(kept.keep, Some(format!("{mark}: {value}")));
-        }
-        assert_eq!(
-            seen(json!({"annotations": {"muster.dev/prune": "enabled"}})).keep,
-            None
-        );
     }
 }

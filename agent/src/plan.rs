@@ -14,6 +14,7 @@ use crate::desired::resolved::{Resolved, Wanted};
 use crate::graph::Trouble;
 use crate::inventory::Entry;
 use crate::live::{self, LiveObject, Sight};
+use crate::marks::{self, Applying};
 
 mod guards;
 
@@ -34,6 +35,8 @@ pub(crate) enum Step {
     Leave(DriftKind),
     /// Somebody else has it: nothing is done. The text names them.
     Conflict(String),
+    /// It is marked so that it is left alone; the text is the mark.
+    Exempt(String),
     /// It can't be applied as it is stated; the text says why.
     Refused(String),
     /// It can't be done now; an event will tell.
@@ -70,6 +73,17 @@ pub(crate) fn step(
 }
 
 fn want(wanted: &Wanted, entry: Option<&Entry>, sight: &Sight) -> Step {
+    let live = sight.object().map(|object| &object.applying);
+    match (&wanted.applying, live) {
+        (Applying::Unclear(why), _) => return Step::Refused(why.clone()),
+        (Applying::Disabled, _) | (_, Some(Applying::Disabled)) => {
+            return Step::Exempt(format!("{}: disabled", marks::APPLY));
+        }
+        (Applying::CreateOnly, Some(_)) | (_, Some(Applying::CreateOnly)) => {
+            return Step::Exempt(format!("{}: create-only", marks::APPLY));
+        }
+        _ => {}
+    }
     // An entry without UID was written before an apply whose answer we never got.
     let applied = entry.filter(|entry| entry.uid.is_some());
     let changed = applied.is_none_or(|entry| entry.digest != Some(wanted.digest));

@@ -114,14 +114,15 @@ impl Tally {
             message => format!("{}: {message}", line.key),
         };
         if line.wanted {
-            self.synced += u32::from(line.sync == SyncStatus::Synced);
+            // What is left alone by its mark is as Git wants it.
+            self.synced += u32::from(matches!(line.sync, SyncStatus::Synced | SyncStatus::Kept));
             self.healthy += u32::from(line.health == HealthStatus::Current);
         } else {
             self.waiting += 1;
             self.unapproved += u32::from(line.unapproved);
         }
-        // What stays because nobody wants it removed is no trouble of the application.
-        let counts = line.wanted || line.sync != SyncStatus::Kept;
+        // What stays or is left alone on purpose is no trouble of the application.
+        let counts = line.sync != SyncStatus::Kept;
         let worse = self.sync.as_ref().is_none_or(|(sync, _)| line.sync > *sync);
         if counts && worse {
             self.sync = Some((line.sync, said()));
@@ -300,6 +301,23 @@ mod tests {
             third.objects().values().next().unwrap().since,
             Timestamp(12)
         );
+    }
+
+    #[test]
+    fn what_its_mark_leaves_alone_makes_no_application_worse() {
+        let lines = vec![
+            line("a", SyncStatus::Synced, HealthStatus::Current, ""),
+            line(
+                "b",
+                SyncStatus::Kept,
+                HealthStatus::Current,
+                "muster.dev/apply: disabled",
+            ),
+        ];
+        let rows = report(lines, &Rows::default(), 5);
+        let row = &rows.applications()["shop"];
+        assert_eq!((row.sync, row.synced), (SyncStatus::Synced, 2));
+        assert_eq!(rows.objects().len(), 1);
     }
 
     #[test]

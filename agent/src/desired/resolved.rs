@@ -14,6 +14,7 @@ use crate::body;
 use crate::discovery::{Catalogue, Kind};
 use crate::graph::names::{self, Names};
 use crate::graph::{self, Definitions, Graph, Node, Trouble};
+use crate::marks::Applying;
 
 /// One object as it is wanted in this cluster.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub(crate) struct Wanted {
     pub(crate) kind: Arc<Kind>,
     /// Of the bytes we would send.
     pub(crate) digest: Digest,
+    /// What its mark says of applying.
+    pub(crate) applying: Applying,
     /// What it says of others.
     pub(crate) names: Option<Arc<Names>>,
     /// Why it can't be ordered.
@@ -233,12 +236,18 @@ fn place(
         let known = before.wanted.get_key_value(&key).filter(|(_, known)| {
             known.object.digest == object.digest && known.application == application.name
         });
-        let (key, digest, names) = match known {
-            Some((key, known)) => (key.clone(), known.digest, known.names.clone()),
+        let (key, digest, applying, names) = match known {
+            Some((key, known)) => (
+                key.clone(),
+                known.digest,
+                known.applying.clone(),
+                known.names.clone(),
+            ),
             None => {
                 let digest = body::of(object, &key, &application.name).digest;
-                let names = names::names(&object.value(), &key).map(Arc::new);
-                (Arc::new(key), digest, names)
+                let value = object.value();
+                let names = names::names(&value, &key).map(Arc::new);
+                (Arc::new(key), digest, Applying::stated(&value), names)
             }
         };
         let wanted = Wanted {
@@ -247,6 +256,7 @@ fn place(
             object: object.clone(),
             kind: kind.clone(),
             digest,
+            applying,
             names,
             trouble: None,
         };

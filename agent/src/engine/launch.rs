@@ -125,6 +125,7 @@ impl State {
             }
             Step::InSync
             | Step::Leave(_)
+            | Step::Exempt(_)
             | Step::Conflict(_)
             | Step::Refused(_)
             | Step::Wait(_)

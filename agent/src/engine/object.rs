@@ -167,6 +167,7 @@ impl Tracked {
         let (sync, mut message) = self.sync(&step);
         let (health, why) = match &self.sight {
             Sight::Present(object) => object.health.at(now),
+            Sight::Absent if sync == SyncStatus::Kept => (HealthStatus::Suspended, ""),
             Sight::Absent if sync == SyncStatus::Progressing => (HealthStatus::InProgress, ""),
             Sight::Absent => (HealthStatus::NotFound, "it is not there"),
             Sight::Unknown if sync == SyncStatus::Failed => (HealthStatus::Unknown, ""),
@@ -193,7 +194,7 @@ impl Tracked {
             Step::InSync => (SyncStatus::Synced, String::new()),
             Step::Conflict(why) | Step::Refused(why) => (SyncStatus::Failed, why.clone()),
             Step::Blocked(why) | Step::Unapproved(why) => (SyncStatus::PruneBlocked, why.clone()),
-            Step::Stays(why) => (SyncStatus::Kept, why.clone()),
+            Step::Stays(why) | Step::Exempt(why) => (SyncStatus::Kept, why.clone()),
             Step::Wait(why) => (SyncStatus::Progressing, why.clone()),
             Step::Leave(kind) => (
                 SyncStatus::Drifted,

@@ -84,6 +84,7 @@ fn live() -> LiveObject {
         application: None,
         foreign: None,
         keep: None,
+        applying: Applying::Always,
         terminating: false,
         health: Health::new(HealthStatus::Current, ""),
     }
@@ -248,6 +249,52 @@ fn an_unknown_digest_is_applied_again_and_another_object_of_the_name_is_looked_a
     assert!(
         matches!(one(|_, world| see(world, stranger)), Step::Conflict(why) if why.starts_with("Helm release x"))
     );
+}
+
+#[test]
+fn a_mark_keeps_an_object_from_being_applied() {
+    let exempt = |step| match step {
+        Step::Exempt(mark) => mark,
+        other => panic!("{other:?}"),
+    };
+    let marked = |applying: Applying, uid: &str| LiveObject {
+        uid: uid.into(),
+        applying,
+        ours: None,
+        ..live()
+    };
+    let disabled = one(|_, world| see(world, marked(Applying::Disabled, "u")));
+    assert_eq!(exempt(disabled), "muster.dev/apply: disabled");
+    // Whoever made it: once it is there it is left alone.
+    let created = one(|_, world| see(world, marked(Applying::CreateOnly, "other")));
+    assert_eq!(exempt(created), "muster.dev/apply: create-only");
+}
+
+#[test]
+fn a_mark_of_git_counts_before_the_object_is_there() {
+    let body = |mark: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "c0", "namespace": "web", "annotations": {"muster.dev/apply": mark}}})
+    };
+    let step_of = |mark: &str, world: &World| {
+        let object = Arc::new(Object::new(&body(mark), &DigestKey::new([9; 32])).unwrap());
+        let name = "app-0".parse().unwrap();
+        let settings = Settings::default();
+        let application = DesiredApplication::new(name, String::new(), settings, vec![object]);
+        let state = Desired::new(
+            1,
+            vec![Arc::new(application)],
+            Removals::Released,
+            Vec::new(),
+        );
+        plan_of(&state, world)[&key(0)].clone()
+    };
+    let (absent, mut there) = (World::default(), World::default());
+    see(&mut there, live());
+    assert!(matches!(step_of("disabled", &absent), Step::Exempt(_)));
+    assert_eq!(step_of("create-only", &absent), Step::Apply);
+    assert!(matches!(step_of("create-only", &there), Step::Exempt(_)));
+    assert!(matches!(step_of("no", &there), Step::Refused(why) if why.contains("no known word")));
 }
 
 fn gone(shape: &Shape, settings: &Settings, removals: Removals, object: LiveObject) -> Step {

@@ -8,7 +8,7 @@ use kube::{Error, ResourceExt as _};
 
 use super::NAMED;
 use crate::discovery;
-use crate::live;
+use crate::marks;
 
 /// Objects in a namespace that nobody else will clean up, in words: other people's, and ours that are protected.
 ///
@@ -62,7 +62,7 @@ fn stays(kind: &str, name: &str, metadata: &ObjectMeta) -> bool {
 }
 
 fn shown(kind: &str, name: &str, metadata: &ObjectMeta) -> String {
-    match live::keep_mark(metadata) {
+    match marks::keep(metadata) {
         Some(mark) => format!("{kind} {name} ({mark})"),
         None => format!("{kind} {name}"),
     }
