@@ -10,11 +10,15 @@
 mod admission;
 mod claims;
 mod commands;
+mod contents;
 mod deciding;
 mod member;
+mod rows;
 mod sessions;
+mod showing;
 mod stored;
 mod task;
+mod writing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -99,11 +99,6 @@ pub fn decide(
             before: last_good.applications.len(),
         });
     }
-    for application in last_good.applications.values() {
-        for rendering in application.renderings().values() {
-            cache.know(rendering.objects());
-        }
-    }
     let documents = cluster_documents(&fleet, last_good);
     let labels = placement::clusters(members, &documents);
     let mut problems = fleet.problems.clone();

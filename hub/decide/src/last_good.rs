@@ -3,7 +3,7 @@
 //! The hub stores it as rows, one a document and one a rendering, and reads it back when it starts, so that a restart
 //! with a broken commit at HEAD changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -141,6 +141,19 @@ impl LastGood {
     /// The labels that every cluster had which is enrolled or had a document.
     pub fn labels(&self, members: &Members) -> BTreeMap<ClusterName, Arc<Labels>> {
         placement::clusters(members, &self.clusters)
+    }
+
+    /// Every object of every rendering.
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
+        let placements = self
+            .applications
+            .values()
+            .flat_map(|last| last.placements.values());
+        let mut seen = HashSet::new();
+        placements
+            .map(|placement| &placement.application)
+            .filter(move |rendering| seen.insert(Arc::as_ptr(rendering)))
+            .flat_map(|rendering| rendering.objects())
     }
 
     /// What changed since `older`; [`LastGood::default`] gives every row.

@@ -65,6 +65,16 @@ impl Objects {
 }
 
 impl Cache {
+    /// An empty cache that knows the objects of what was decided before, so that equal ones are shared with them. Later
+    /// on it knows them anyway.
+    pub fn knowing<'a>(objects: impl IntoIterator<Item = &'a Arc<Object>>) -> Self {
+        let mut cache = Self::default();
+        for object in objects {
+            cache.objects.share(Arc::clone(object));
+        }
+        cache
+    }
+
     /// Renders a folder, or finds the rendering of the same files.
     pub(crate) fn render(
         &mut self,
@@ -90,13 +100,6 @@ impl Cache {
         rendered
             .or_insert_with(|| plain(&closure, namespace, key, objects))
             .clone()
-    }
-
-    /// Takes objects that are known already, so that equal ones are shared with them.
-    pub(crate) fn know<'a>(&mut self, objects: impl IntoIterator<Item = &'a Arc<Object>>) {
-        for object in objects {
-            self.objects.share(Arc::clone(object));
-        }
     }
 
     /// Forgets what was not asked for since the last call.

@@ -7,7 +7,8 @@ use muster_proto::{ClusterName, Digest, Timestamp};
 use ring::rand::SecureRandom;
 
 use super::task::Task;
-use super::{Certificate, Closed, CommandFailed, NewToken, Objects, TokenRefused};
+use super::{Certificate, Closed, CommandFailed, NewToken, Objects, STOPPING, TokenRefused};
+use crate::git::Tracked;
 use crate::store::{Audit, Cluster, ClusterState, Redeemed, StoreError, StoredCertificate};
 use crate::view::Connection;
 
@@ -154,6 +155,43 @@ impl Task {
             ),
             false => format!("cluster {name} is removed; no agent ever came"),
         })
+    }
+
+    /// The fetch is waited for beside the task.
+    pub(super) async fn sync_now(
+        &mut self,
+        by: String,
+        answer: tokio::sync::oneshot::Sender<Result<String, CommandFailed>>,
+    ) {
+        let audit = Audit {
+            at: self.now(),
+            who: by,
+            action: "source.sync",
+            what: String::new(),
+        };
+        // A webhook is no person, and comes with every push.
+        if audit.who != "webhook"
+            && let Err(error) = self.store.audit(&audit).await
+        {
+            answer.send(Err(error.into())).ok();
+            return;
+        }
+        let git = self.git.clone();
+        tokio::spawn(async move {
+            let outcome = match git.fetch_now().await.as_deref() {
+                None => Err(CommandFailed::Unavailable(STOPPING.into())),
+                Some(Tracked {
+                    error: Some(error), ..
+                }) => Err(CommandFailed::Unavailable(error.clone())),
+                Some(tracked) => {
+                    let snapshot = tracked.snapshot.as_ref();
+                    Ok(snapshot
+                        .map(|read| read.revision.clone())
+                        .unwrap_or_default())
+                }
+            };
+            answer.send(outcome).ok();
+        });
     }
 
     pub(super) async fn approve_removals(

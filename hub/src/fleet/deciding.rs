@@ -1,6 +1,6 @@
 //! From a commit to published desired states: decided beside the task, stamped and stored by it, then published.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use muster_decide::last_good::Changes;
@@ -10,14 +10,14 @@ use muster_proto::{
     ApplicationName, Approval, ClusterName, Content, Desired, DesiredApplication, Digest,
     DigestKey, Timestamp,
 };
+use tokio::sync::watch;
 
 use super::member::declared_view;
-use super::task::Task;
+use super::showing::hub_problem;
+use super::task::{Deciding, Task};
+use crate::git::Tracked;
 use crate::store::{Commit, Stamp};
 use crate::view::{Placement, Problem};
-
-/// Content that no cluster wants any more is known for so many decisions, for agents that come back with it.
-const RETIRED_DECISIONS: usize = 4;
 
 /// Everything that deciding needs, by value.
 pub(super) struct Input {
@@ -139,31 +139,56 @@ pub(super) fn placements(placed: &[muster_decide::Placement]) -> Vec<Placement> 
     placements
 }
 
-/// Application contents by digest: what is wanted now, and what was until lately.
-#[derive(Default)]
-pub(super) struct Contents {
-    current: HashMap<Digest, Arc<DesiredApplication>>,
-    retired: VecDeque<HashMap<Digest, Arc<DesiredApplication>>>,
-}
+impl Task {
+    pub(super) fn decide_if_due(&mut self, tracked: &watch::Receiver<Arc<Tracked>>) {
+        if !self.members_changed || self.deciding.is_some() {
+            return;
+        }
+        let tracked = tracked.borrow().clone();
+        let Some(snapshot) = tracked.snapshot.clone() else {
+            return;
+        };
+        self.members_changed = false;
+        let input = Input {
+            snapshot,
+            subject: tracked.subject.clone(),
+            members: self.members_in(),
+            last_good: self.last_good.clone(),
+            key: self.store.hub().digest_key.clone(),
+            approvals: self.approvals.clone(),
+            cache: std::mem::take(&mut self.cache),
+        };
+        self.deciding = Some(tokio::task::spawn_blocking(move || run(input)));
+    }
 
-impl Contents {
-    pub(super) fn replace(&mut self, current: HashMap<Digest, Arc<DesiredApplication>>) {
-        let mut old = std::mem::replace(&mut self.current, current);
-        old.retain(|digest, _| !self.current.contains_key(digest));
-        if !old.is_empty() {
-            self.retired.push_front(old);
-            self.retired.truncate(RETIRED_DECISIONS);
+    /// The clusters that take part in decisions, with the labels of their join tokens.
+    pub(super) fn members_in(&self) -> Members {
+        let members = self.members.iter().filter(|(_, member)| member.is_in());
+        members
+            .map(|(name, member)| (name.clone(), member.row.labels.clone()))
+            .collect()
+    }
+
+    pub(super) async fn decided(&mut self, decided: Result<Deciding, tokio::task::JoinError>) {
+        match decided {
+            Ok((cache, outcome)) => {
+                self.cache = cache;
+                self.unwritten = None;
+                match outcome {
+                    Ok(decided) => self.take_decision(decided).await,
+                    Err(refused) => self.refuse_commit(&refused),
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "deciding ended in a panic; what was decided before stays");
+                let now = self.now();
+                let problem = hub_problem("deciding what every cluster should run failed inside the hub; what was decided before stays (its log says more)".into());
+                self.board.put_problems("commit", [problem], now);
+                self.view_dirty = true;
+            }
         }
     }
 
-    pub(super) fn get(&self, digest: Digest) -> Option<&Arc<DesiredApplication>> {
-        std::iter::once(&self.current)
-            .chain(&self.retired)
-            .find_map(|contents| contents.get(&digest))
-    }
-}
-
-impl Task {
     /// Takes a decision in: stored first, published then. When it can't be stored it is kept and tried again.
     pub(super) async fn take_decision(&mut self, decided: Box<Decided>) {
         let now = self.now();

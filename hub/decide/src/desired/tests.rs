@@ -49,7 +49,7 @@ impl Hub {
             &self.members,
             &read_back,
             &key,
-            &mut Cache::default(),
+            &mut Cache::knowing(read_back.objects()),
         )?;
         assert_eq!(again, decision);
         self.last_good = decision.last_good.clone();
@@ -339,4 +339,10 @@ fn clusters_with_the_same_content_share_one_allocation() {
     // Equal objects of different applications, too.
     let objects = |at: usize| &one[at].application.objects()[0];
     assert!(Arc::ptr_eq(objects(0), objects(1)));
+    // And with what was decided before a restart.
+    hub.cache = Cache::knowing(hub.last_good.objects());
+    files[2].1.push_str("  sync: {selfHeal: false}\n");
+    let decision = hub.commit("r2", &files).unwrap();
+    let changed = &decision.clusters["one"].placements[1].application;
+    assert!(Arc::ptr_eq(&changed.objects()[0], objects(1)));
 }
