@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -72,8 +72,15 @@ impl Program {
     }
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    run(Arguments::parse().command).unwrap_or_else(|error| {
+        eprintln!("testbed: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Hub(program) => Ok(muster_hub::program::main(program.called("muster-hub"))),
         Command::Agent(program) => Ok(muster_agent::program::main(program.called("muster-agent"))),
         Command::Muster(program) => Ok(muster_cli::program::main(program.called("muster"))),
@@ -134,12 +141,14 @@ async fn serve_git(folder: PathBuf, listen: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn asynchronously(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+fn asynchronously<T: Termination>(
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let done = runtime.block_on(work);
     // A fetch that hangs must not hold the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    done.map(|()| ExitCode::SUCCESS)
+    done.map(T::report)
 }

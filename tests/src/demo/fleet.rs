@@ -42,6 +42,9 @@ pub(super) const CLUSTERS: [(&str, &str); 5] = [
 /// A cluster that Git does not name: its labels come with its token.
 pub(super) const NEWCOMER: (&str, &[&str]) = ("ap-prod-1", &["region=ap", "stage=production"]);
 
+/// The ClusterRole, and its binding, that the example grants to people on call, in every cluster.
+pub(super) const ON_CALL: &str = "demo-on-call";
+
 /// The stage whose clusters take a variant of `web` of their own.
 pub(super) const PRODUCTION: &str = "production";
 

@@ -3,8 +3,7 @@
 //! Both give the same [`Sight`], so that a step can ask whether they agree: the API server by what its objects hold,
 //! `muster` by the revision that it says is there, which Git then knows the content of.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +11,7 @@ use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DynamicObject, ListParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::{ApiResource, GroupVersionKind, ObjectMeta};
 use serde_json::Value;
 
 use super::fleet::{APPLICATIONS, Application, release_in, settings_of};
@@ -49,32 +48,37 @@ pub(super) async fn agree(
         let (held, told) =
             futures::future::join(by_api_server(clients), by_muster(world, history)).await;
         let (held, told) = (held?, told?);
-        let mut differences = String::new();
-        for (who, seen) in [("the API server holds", held), ("muster says", told)] {
+        let mut differences = Vec::new();
+        for (who, seen) in [("the API servers hold", held), ("muster says", told)] {
             for difference in differences_of(expected, &seen) {
-                write!(differences, "\n  {who}: {difference}")?;
+                differences.push(format!("{who}: {difference}"));
             }
         }
-        ensure!(differences.is_empty(), "{}", differences.trim_start());
+        ensure!(differences.is_empty(), "{}", differences.join("\n"));
         Ok(())
     })
     .await
 }
 
-/// What is there in place of what is expected.
+/// What is there in place of what is expected; clusters where it is the same are named together.
 fn differences_of(expected: &Sight, seen: &Sight) -> Vec<String> {
-    let nothing = || "nothing".to_owned();
-    let places = expected.keys().chain(seen.keys());
-    let places: std::collections::BTreeSet<_> = places.collect();
-    let differing = places
-        .into_iter()
-        .filter(|place| expected.get(*place) != seen.get(*place));
-    differing
-        .map(|place| {
+    let mut differing = BTreeMap::<_, Vec<&str>>::new();
+    let places: BTreeSet<_> = expected.keys().chain(seen.keys()).collect();
+    for place in places {
+        let (found, wanted) = (seen.get(place), expected.get(place));
+        if found != wanted {
             let (cluster, application) = place;
-            let found = seen.get(place).cloned().unwrap_or_else(nothing);
-            let wanted = expected.get(place).cloned().unwrap_or_else(nothing);
-            format!("{application} on {cluster}: {found} (expected: {wanted})")
+            let clusters = differing.entry((application, found, wanted)).or_default();
+            clusters.push(cluster);
+        }
+    }
+    let words = |it: Option<&String>| it.cloned().unwrap_or_else(|| "nothing".to_owned());
+    let differing = differing.into_iter();
+    differing
+        .map(|((application, found, wanted), clusters)| {
+            let (found, wanted) = (words(found), words(wanted));
+            let clusters = clusters.join(", ");
+            format!("{application} on {clusters}: {found} (expected: {wanted})")
         })
         .collect()
 }
@@ -181,14 +185,15 @@ fn release_at(world: &World, history: &mut History, revision: &str, path: &str) 
 /// Why a placement does not hold what it should, in the words of `muster`.
 fn trouble(placement: &Value) -> Option<String> {
     let status = &placement["status"];
-    if placement["connection"] != "connected" {
-        return Some(format!("the agent is {}", placement["connection"]));
+    let connection = placement["connection"].as_str().unwrap_or_default();
+    if connection != "connected" {
+        return Some(format!("the agent is {connection}"));
     }
     if placement["current"] != true {
         return Some("not reported yet".to_owned());
     }
-    let message = status["message"].as_str().unwrap_or_default();
-    (status["sync"] != "Synced").then(|| format!("{} {message}", status["sync"]).trim().to_owned())
+    let word = |field: &str| status[field].as_str().unwrap_or_default();
+    (word("sync") != "Synced").then(|| format!("{} {}", word("sync"), word("message")))
 }
 
 /// Every placement, as `muster get app -o json` lists them.
@@ -207,7 +212,7 @@ pub(super) async fn placements(world: &World) -> Result<Vec<Value>> {
     Ok(placements)
 }
 
-/// Everything Muster put into the clusters, and what tells one version of it from another: "CLUSTER KIND NAME".
+/// Everything of the example in the clusters, and what tells one version of it from another: "CLUSTER KIND NAME".
 /// Status is no part of it: controllers write that.
 pub(super) async fn versions(clients: &Clients) -> Result<BTreeMap<String, String>> {
     let kinds = [
@@ -224,7 +229,10 @@ pub(super) async fn versions(clients: &Clients) -> Result<BTreeMap<String, Strin
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
             async move {
                 let ours = ListParams::default().labels("muster.dev/application");
-                let found = api.list(&ours).await?.items.into_iter().map(move |object| {
+                let found = api.list(&ours).await?.items.into_iter();
+                // A person's cluster may have an agent of its own, whose objects have the same label.
+                let found = found.filter(|object| is_the_examples(&object.metadata));
+                let found = found.map(move |object| {
                     let metadata = object.metadata;
                     let place = metadata.namespace.map(|it| it + "/").unwrap_or_default();
                     let name = metadata.name.unwrap_or_default();
@@ -245,12 +253,18 @@ pub(super) async fn versions(clients: &Clients) -> Result<BTreeMap<String, Strin
     Ok(try_join_all(looks).await?.into_iter().flatten().collect())
 }
 
+/// All names of the example begin with `demo-`, those of namespaces or of what is in none.
+fn is_the_examples(metadata: &ObjectMeta) -> bool {
+    let name = metadata.namespace.as_ref().or(metadata.name.as_ref());
+    name.is_some_and(|name| name.starts_with("demo-"))
+}
+
 /// Those that are not as they were: changed, new or gone.
 pub(super) fn changed(
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
 ) -> Vec<String> {
-    let all: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let all: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     let changed = all
         .into_iter()
         .filter(|key| before.get(*key) != after.get(*key));
@@ -281,9 +295,13 @@ mod tests {
         assert_eq!(
             differences_of(&expected, &seen),
             [
+                "web on c: release 1 (expected: nothing)",
                 "web on b: release 2 (expected: release 1)",
-                "web on c: release 1 (expected: nothing)"
             ]
+        );
+        assert_eq!(
+            differences_of(&expected, &Sight::new()),
+            ["web on a, b: nothing (expected: release 1)"]
         );
         assert!(differences_of(&expected, &expected).is_empty());
     }

@@ -1,26 +1,29 @@
 //! Where the story is shown: line by line, or on a terminal as a picture of the fleet that is drawn again whenever it
 //! changes.
 //!
-//! The story tells a [`Screen`] what happens. Behind a live one, a task asks `muster` for the fleet, as anybody may,
-//! and another draws; both end with the screen.
+//! The story tells a [`Screen`] what happens, and the screen keeps the time of each step. Behind a live one a task asks
+//! `muster` for the fleet, as anybody may, another draws, and a third listens to the keys; all end with the screen.
 
-use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use muster_cli::{Environment, Terminal};
-use serde_json::Value;
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
-use super::picture::{Fleet, Told, paint, picture};
+use super::clock::Clock;
+use super::follow::{Fleet, follow};
+use super::picture::{Said, Told, fold, paint, picture, with_keys};
 use super::story::{Outcome, Step};
-use crate::world::ask;
+use super::terminal;
 
-/// How long a person looks at a step that ended.
-const PAUSE: Duration = Duration::from_millis(3500);
-/// How often a running time is drawn again, and a hub that is away is asked again.
+/// How long a person reads what comes next, or looks at what came of it.
+const BEAT: Duration = Duration::from_millis(2200);
+/// How often a running time is drawn again.
 const TICK: Duration = Duration::from_millis(100);
+/// The width of lines that are read by nobody knows whom.
+const COLUMNS: usize = 100;
 
 /// Shows the story.
 pub(super) struct Screen {
@@ -29,8 +32,14 @@ pub(super) struct Screen {
 }
 
 struct Live {
-    painter: JoinHandle<()>,
-    _asking: JoinSet<()>,
+    fleet: watch::Receiver<Fleet>,
+    size: Terminal,
+    /// How often a key was pressed that means "go on".
+    urged: watch::Receiver<u32>,
+    /// Whether the one that means "quit" was.
+    quit: watch::Receiver<bool>,
+    tasks: JoinSet<()>,
+    held: terminal::Held,
 }
 
 impl Screen {
@@ -43,56 +52,108 @@ impl Screen {
     }
 
     /// One that draws on a terminal; `environment` is where `muster` finds the hub.
-    pub(super) fn live(environment: Environment, terminal: Terminal) -> Self {
+    ///
+    /// # Errors
+    /// When the terminal can't be had.
+    pub(super) fn live(environment: Environment, size: Terminal) -> Result<Self> {
+        let (held, typed) = terminal::hold()?;
         let told = watch::Sender::default();
         let (fleets, fleet) = watch::channel(Fleet::default());
-        let mut asking = JoinSet::new();
-        asking.spawn(follow(environment, fleets));
-        let painter = tokio::spawn(draw(told.subscribe(), fleet, terminal));
+        let (urging, urged) = watch::channel(0);
+        let (quitting, quit) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow(environment, fleets));
+        tasks.spawn(draw(told.subscribe(), fleet.clone(), size));
+        tasks.spawn(listen(typed, urging, quitting));
         let live = Some(Live {
-            painter,
-            _asking: asking,
+            fleet,
+            size,
+            urged,
+            quit,
+            tasks,
+            held,
         });
-        Self { told, live }
+        Ok(Self { told, live })
     }
 
     /// A step begins.
-    pub(super) fn begin(&self, step: Step) {
+    pub(super) async fn begin(&self, step: Step) {
         self.told.send_modify(|told| {
-            told.now = Some((step, Instant::now()));
-            told.lines.clear();
+            told.now = Some((step, Clock::started(Instant::now())));
+            told.lines = vec![Said::Aim(step.aim())];
         });
         if self.live.is_none() {
-            println!("{}", step.name());
+            let number = self.told.borrow().done.len() + 1;
+            print(&format!("{number}. {}\n", step.name()));
+            print_folded(step.aim());
+        }
+        self.beat().await;
+    }
+
+    /// What counts begins now: what was done before was only getting ready.
+    pub(super) fn act(&self) {
+        self.time(|clock, now| *clock = Clock::started(now));
+    }
+
+    /// Something is done now; a command, or what stands for one.
+    pub(super) fn did(&self, command: &str) {
+        self.say(Said::Did(command.to_owned()));
+        if self.live.is_none() {
+            print_folded(&format!("$ {command}"));
         }
     }
 
-    /// Something was done or seen in this step.
-    pub(super) fn say(&self, line: &str) {
-        self.told
-            .send_modify(|told| told.lines.push(line.to_owned()));
+    /// Something was seen.
+    pub(super) fn saw(&self, what: &str) {
+        self.say(Said::Saw(what.to_owned()));
         if self.live.is_none() {
-            println!("    {line}");
+            print_folded(what);
         }
     }
 
     /// The step ended.
-    pub(super) fn end(&self, outcome: Outcome) {
-        if self.live.is_none() {
-            let word = if outcome.ok { "ok" } else { "FAILED" };
-            println!("    {word}, {:.2} s\n", outcome.seconds);
-        }
+    pub(super) async fn end(&self, ok: bool) {
+        let now = Instant::now();
+        let mut ended = None;
         self.told.send_modify(|told| {
-            told.now = None;
-            told.done.push(outcome);
+            if let Some((step, clock)) = told.now.take() {
+                let outcome = Outcome::new(step, ok, clock.reading(now));
+                told.done.push(outcome.clone());
+                ended = Some(outcome);
+            }
         });
+        if let (None, Some(outcome)) = (&self.live, ended) {
+            let word = if outcome.ok { "ok" } else { "FAILED" };
+            print(&format!("   {word}, {:.2} s\n\n", outcome.seconds));
+        }
+        self.beat().await;
     }
 
-    /// Gives a person time to look, when there is one.
-    pub(super) async fn pause(&self) {
-        if self.live.is_some() {
-            let _always_elapses = timeout(PAUSE, std::future::pending::<()>()).await;
+    /// Gives a person time to look, when there is one; the clock stands still.
+    pub(super) async fn beat(&self) {
+        let Some(live) = &self.live else { return };
+        self.time(|clock, now| clock.stand(now));
+        let mut urged = live.urged.clone();
+        urged.mark_unchanged();
+        let _urged_or_over = timeout(BEAT, urged.changed()).await;
+        self.time(|clock, now| clock.go_on(now));
+    }
+
+    /// Resolves when a person wants no more.
+    pub(super) async fn quit(&self) {
+        let Some(live) = &self.live else {
+            return std::future::pending().await;
+        };
+        let mut quit = live.quit.clone();
+        if quit.wait_for(|quit| *quit).await.is_err() {
+            // Nobody listens to keys any more; signals are still there.
+            std::future::pending().await
         }
+    }
+
+    /// Whether it draws.
+    pub(super) fn is_live(&self) -> bool {
+        self.live.is_some()
     }
 
     /// What became of every step that ended.
@@ -100,123 +161,87 @@ impl Screen {
         self.told.borrow().done.clone()
     }
 
-    /// Draws a last time; what is printed from now on stands below.
+    /// Gives the terminal back, and prints there what was drawn last.
     pub(super) async fn close(self) {
-        drop(self.told);
-        if let Some(live) = self.live {
-            let _ended = live.painter.await;
-        }
+        let Some(mut live) = self.live else { return };
+        live.tasks.shutdown().await;
+        drop(live.held);
+        let columns = (live.size.size)().map_or(COLUMNS, |(columns, _)| columns.into());
+        let last = picture(
+            &live.fleet.borrow(),
+            &self.told.borrow(),
+            Instant::now(),
+            columns,
+        );
+        print(&paint(&last, columns, live.size.colour));
+        print("\n");
     }
-}
 
-/// Keeps the newest fleet in `fleets`, until nobody looks.
-async fn follow(environment: Environment, fleets: watch::Sender<Fleet>) {
-    let mut statuses = Statuses::default();
-    let mut status = statuses.newest.subscribe();
-    let watching = async {
-        let mut ticks = interval(TICK);
-        loop {
-            ticks.tick().await;
-            let line = ["muster", "status", "--watch", "-o", "json"];
-            // It ends when the hub can't be reached; then it is asked again.
-            muster_cli::run_in(&environment, line, &mut statuses, &mut io::sink()).await;
-        }
-    };
-    let telling = async {
-        while status.changed().await.is_ok() {
-            let status = status.borrow_and_update().clone();
-            let mut placements = Vec::new();
-            for application in status["applications"].as_array().into_iter().flatten() {
-                let name = application["name"].as_str().unwrap_or_default();
-                let answer = ask(&environment, &["get", "app", name, "-o", "json"]).await;
-                let Ok(detail) = answer.and_then(|answer| answer.json()) else {
-                    continue;
-                };
-                placements.extend(detail["placements"].as_array().cloned().unwrap_or_default());
+    fn say(&self, said: Said) {
+        self.told.send_modify(|told| told.lines.push(said));
+    }
+
+    fn time(&self, change: impl FnOnce(&mut Clock, Instant)) {
+        self.told.send_modify(|told| {
+            if let Some((_, clock)) = &mut told.now {
+                change(clock, Instant::now());
             }
-            fleets.send_replace(Fleet { status, placements });
-        }
-    };
-    tokio::select! {
-        () = telling => {}
-        () = watching => {}
+        });
     }
 }
 
-/// Takes the lines of `muster status --watch -o json` apart.
-#[derive(Default)]
-struct Statuses {
-    unfinished: Vec<u8>,
-    newest: watch::Sender<Value>,
+/// Prints, and goes on when nobody reads: what is seen counts, not who hears of it.
+pub(super) fn print(text: &str) {
+    terminal::write(text);
 }
 
-impl Write for Statuses {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.unfinished.extend_from_slice(bytes);
-        while let Some(end) = self.unfinished.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.unfinished.drain(..=end).collect();
-            self.newest.send_replace(serde_json::from_slice(&line)?);
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+fn print_folded(text: &str) {
+    for line in fold(text, COLUMNS) {
+        print(&format!("   {line}\n"));
     }
 }
 
-/// Draws whenever something looks different, over the last drawing, until the story ends.
+/// Draws whenever something looks different.
 async fn draw(mut told: watch::Receiver<Told>, fleet: watch::Receiver<Fleet>, terminal: Terminal) {
     let mut ticks = interval(TICK);
-    let mut drawn = String::new();
+    let mut drawn = (String::new(), (0, 0));
     loop {
-        let over = tokio::select! {
-            changed = told.changed() => changed.is_err(),
-            _ = ticks.tick() => false,
-        };
-        let (columns, rows) = (terminal.size)().unwrap_or((100, 50));
-        let mut lines = picture(&fleet.borrow(), &told.borrow_and_update(), Instant::now());
-        // The last row is the cursor's.
-        lines.truncate(usize::from(rows).saturating_sub(1));
-        let drawing = paint(&lines, columns.into(), terminal.colour);
+        tokio::select! {
+            changed = told.changed() => if changed.is_err() { return },
+            _ = ticks.tick() => {}
+        }
+        let (columns, rows) = (terminal.size)().unwrap_or((80, 24));
+        let now = Instant::now();
+        let lines = picture(
+            &fleet.borrow(),
+            &told.borrow_and_update(),
+            now,
+            columns.into(),
+        );
+        let mut lines = with_keys(lines, columns.into());
+        lines.truncate(rows.into());
+        let drawing = (
+            paint(&lines, columns.into(), terminal.colour),
+            (columns, rows),
+        );
         if drawing != drawn {
-            print!("{}", over_the_last(&drawing, drawn.lines().count()));
-            let _a_terminal_that_is_gone = io::stdout().flush();
+            terminal::draw(&drawing.0);
             drawn = drawing;
         }
-        if over {
-            return;
-        }
     }
 }
 
-/// What draws `drawing` in the place of one of so many lines.
-fn over_the_last(drawing: &str, lines: usize) -> String {
-    let up = match lines {
-        0 => String::new(),
-        lines => format!("\x1b[{lines}A"),
-    };
-    format!("{up}{}\x1b[J", drawing.replace('\n', "\x1b[K\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_drawing_replaces_the_last_one() {
-        assert_eq!(over_the_last("a\nb\n", 0), "a\x1b[K\nb\x1b[K\n\x1b[J");
-        assert_eq!(over_the_last("a\n", 2), "\x1b[2Aa\x1b[K\n\x1b[J");
-    }
-
-    #[test]
-    fn statuses_are_read_line_by_line_however_they_come() {
-        let mut statuses = Statuses::default();
-        for part in ["{\"a\"", ": 1}\n{\"a\": 2}\n{\"a\"", ": 3"] {
-            statuses.write_all(part.as_bytes()).unwrap();
+/// What the keys mean.
+async fn listen(
+    mut typed: mpsc::Receiver<u8>,
+    urging: watch::Sender<u32>,
+    quitting: watch::Sender<bool>,
+) {
+    while let Some(key) = typed.recv().await {
+        match key {
+            b' ' | b'\n' | b'\r' => urging.send_modify(|urged| *urged += 1),
+            b'q' | b'Q' => drop(quitting.send_replace(true)),
+            _ => {}
         }
-        assert_eq!(*statuses.newest.borrow(), serde_json::json!({"a": 2}));
-        statuses.write_all(b"}\n").unwrap();
-        assert_eq!(*statuses.newest.borrow(), serde_json::json!({"a": 3}));
     }
 }

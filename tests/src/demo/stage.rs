@@ -1,27 +1,20 @@
 //! What the story is played on: a hub with the example fleet, clusters of the wanted kind, and clients to look with.
-//!
-//! A person's own clusters are looked at before anything is put there, and left as they were found.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use futures::future::{try_join, try_join_all};
-use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use kube::Resource;
-use kube::api::{Api, DeleteParams};
-use serde::de::DeserializeOwned;
 
-use super::fleet::{APPLICATIONS, CLUSTERS, NEWCOMER, PRODUCTION, files};
+use super::borrowed;
+use super::fleet::{CLUSTERS, NEWCOMER, PRODUCTION, files};
 use super::look::{Clients, Sight, well};
-use crate::cluster::{Cluster, context, memory, real};
-use crate::git::Repository;
+use super::screen::print;
+use crate::cluster::{Cluster, memory, real};
+use crate::git::{Repository, git};
 use crate::memory::Fault;
 use crate::world::World;
-
-/// What the example grants to people on call, in every cluster.
-const ON_CALL: &str = "demo-on-call";
 
 /// Who edits by hand in the story: the name `kubectl edit` goes by.
 pub(super) const HAND: &str = "kubectl-edit";
@@ -56,11 +49,6 @@ impl Stage {
     /// What can't be started, and why.
     pub(super) async fn set(choice: &Choice, break_writes: bool) -> Result<Self> {
         let (clusters, newcomer) = start_clusters(choice).await?;
-        for cluster in &clusters {
-            if cluster.is_somebodys() {
-                is_free(cluster).await?;
-            }
-        }
         if break_writes {
             for server in clusters.iter().filter_map(Cluster::in_memory) {
                 server.set_fault(Some(Arc::new(|call| {
@@ -73,9 +61,25 @@ impl Stage {
             .into_iter()
             .zip(clusters)
             .collect();
+        for (name, cluster) in &waiting {
+            if cluster.is_somebodys() {
+                print(&format!(
+                    "{name} is the cluster of context {}.\n",
+                    cluster.name
+                ));
+            }
+        }
         let names: Vec<_> = waiting.iter().map(|(name, _)| *name).collect();
         let repository = Repository::empty()?;
         repository.commit("The example fleet", &files(&names))?;
+        // A person may go on from here with `git commit` and `git push` alone.
+        let work = repository.work();
+        git(
+            &work,
+            ["branch", "--quiet", "--set-upstream-to=origin/main"],
+        )?;
+        git(&work, ["config", "user.name", "You"])?;
+        git(&work, ["config", "user.email", "you@example.invalid"])?;
         Ok(Self {
             world: World::on(repository).await?,
             clusters: BTreeMap::new(),
@@ -134,28 +138,26 @@ impl Stage {
     /// Ends the agents on people's own clusters and takes away what they put there.
     ///
     /// # Errors
-    /// What is left, and why.
+    /// What is left, and why; of every cluster where something is.
     pub(super) async fn clear(mut self) -> Result<()> {
+        let mut failures = Vec::new();
         for (name, cluster) in std::mem::take(&mut self.clusters) {
             if !cluster.is_somebodys() {
                 continue;
             }
+            print(&format!(
+                "Removing from the cluster of context {} what was put there...\n",
+                cluster.name
+            ));
             let member = self.world.member(&name);
-            let ledger = member.namespace().to_owned();
             // However it ended, what it left must go.
             let _ended = member.stop_agent().await;
-            let left = async {
-                let client = cluster.client()?;
-                for application in APPLICATIONS {
-                    remove::<Namespace>(&client, application.namespace).await?;
-                }
-                remove::<Namespace>(&client, &ledger).await?;
-                remove::<ClusterRoleBinding>(&client, ON_CALL).await?;
-                remove::<ClusterRole>(&client, ON_CALL).await
-            };
-            left.await
-                .with_context(|| format!("{}: remove what begins with demo-", cluster.name))?;
+            match borrowed::clear(&cluster, Some(member.namespace())).await {
+                Ok(()) => print(&format!("{} is as it was.\n", cluster.name)),
+                Err(error) => failures.push(format!("{error:#}")),
+            }
         }
+        anyhow::ensure!(failures.is_empty(), "{}", failures.join("\n"));
         Ok(())
     }
 }
@@ -172,11 +174,14 @@ async fn start_clusters(choice: &Choice) -> Result<(Vec<Cluster>, Cluster)> {
             try_join(try_join_all(clusters), memory::start(NEWCOMER.0)).await
         }
         Choice::Real(count) => {
-            let clusters = CLUSTERS.iter().take(*count).map(|(name, _)| alive(name));
-            try_join(try_join_all(clusters), alive(NEWCOMER.0)).await
+            let mut clusters = Vec::new();
+            for (name, _) in CLUSTERS.iter().take(*count) {
+                clusters.push(alive(name).await?);
+            }
+            Ok((clusters, alive(NEWCOMER.0).await?))
         }
         Choice::Contexts(contexts) => {
-            let mut clusters = try_join_all(contexts.iter().map(|it| context::open(it))).await?;
+            let mut clusters = borrowed::open(contexts).await?;
             if clusters.len() == 1 {
                 clusters.push(memory::start("memory").await?);
             }
@@ -185,47 +190,17 @@ async fn start_clusters(choice: &Choice) -> Result<(Vec<Cluster>, Cluster)> {
     }
 }
 
-/// A real cluster whose Pods come to life.
+/// A real cluster whose Pods come to life. They start one after the other.
 async fn alive(name: &str) -> Result<Cluster> {
+    let begun = Instant::now();
     let cluster = real::start(name).await?;
     cluster.run_workloads().await?;
+    let version = cluster.client()?.apiserver_version().await;
+    let version = version.context("the API server went away")?.git_version;
+    print(&format!(
+        "{name}: Kubernetes {version} at {}, up in {:.1} s\n",
+        cluster.config.cluster_url,
+        begun.elapsed().as_secs_f64()
+    ));
     Ok(cluster)
-}
-
-/// Whether nothing there has a name that the example uses.
-async fn is_free(cluster: &Cluster) -> Result<()> {
-    let client = cluster.client()?;
-    let mut taken = Vec::new();
-    for application in APPLICATIONS {
-        taken.extend(found::<Namespace>(&client, application.namespace).await?);
-    }
-    taken.extend(found::<ClusterRole>(&client, ON_CALL).await?);
-    taken.extend(found::<ClusterRoleBinding>(&client, ON_CALL).await?);
-    ensure!(
-        taken.is_empty(),
-        "{} has {} already, which the demo would change: remove it, or play on another cluster",
-        cluster.name,
-        taken.join(" and ")
-    );
-    Ok(())
-}
-
-async fn found<K>(client: &kube::Client, name: &str) -> Result<Option<String>>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let api: Api<K> = Api::all(client.clone());
-    let found = api.get_opt(name).await?;
-    Ok(found.map(|_| format!("{} {name}", K::kind(&()))))
-}
-
-async fn remove<K>(client: &kube::Client, name: &str) -> Result<()>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let api: Api<K> = Api::all(client.clone());
-    match api.delete(name, &DeleteParams::default()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        removed => Ok(removed.map(drop)?),
-    }
 }
