@@ -197,8 +197,8 @@ fn screen(stage: &Stage, arguments: &Arguments) -> Result<Screen> {
 fn summary(outcomes: &[Outcome]) -> String {
     let seconds: f64 = outcomes.iter().map(|outcome| outcome.seconds).sum();
     format!(
-        "{} of {} steps in {seconds:.1} s. Each was seen by two who agree: a client of the API servers, and \
-         `muster -o json`.\n",
+        "{} of {} steps in {seconds:.1} s; each was seen by two who agree:\n\
+         a client of the API servers themselves, and `muster -o json`.\n",
         outcomes.len(),
         Step::ALL.len()
     )

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use muster_cli::Environment;
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::world::ask;
 
-/// How often a hub that is away is asked again.
+/// How often the hub is asked at most, also when it is away.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// A cluster and an application.
@@ -41,13 +41,17 @@ pub(super) async fn follow(environment: Environment, fleets: watch::Sender<Fleet
         let mut ticks = interval(AGAIN);
         loop {
             ticks.tick().await;
+            // It ends with its first complaint.
             let line = ["muster", "status", "--watch", "-o", "json"];
             muster_cli::run_in(&environment, line, &mut statuses, &mut complaints).await;
         }
     };
     let mut news = heard.subscribe();
     let telling = async {
+        let mut ticks = interval(AGAIN);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while news.changed().await.is_ok() {
+            ticks.tick().await;
             let (status, away) = news.borrow_and_update().clone();
             let told = match away {
                 true => None,
@@ -155,14 +159,15 @@ impl Write for Statuses<'_> {
     }
 }
 
-/// Whatever is said on standard error says that the hub can't be asked.
+/// Whatever is said on standard error says that the hub can't be asked. `muster` would wait longer and longer for it;
+/// nobody listening ends it.
 struct Complaints<'a>(&'a watch::Sender<(Value, bool)>);
 
 impl Write for Complaints<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
         self.0
             .send_if_modified(|(_, away)| !std::mem::replace(away, true));
-        Ok(bytes.len())
+        Err(io::ErrorKind::BrokenPipe.into())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -191,9 +196,9 @@ mod tests {
     fn a_hub_that_is_away_leaves_what_it_said_before() {
         let heard = watch::Sender::new((json!("before"), false));
         let mut news = heard.subscribe();
-        Complaints(&heard).write_all(b"muster: away").unwrap();
+        Complaints(&heard).write_all(b"muster: away").unwrap_err();
         assert_eq!(*news.borrow_and_update(), (json!("before"), true));
-        Complaints(&heard).write_all(b"muster: away").unwrap();
+        Complaints(&heard).write_all(b"muster: away").unwrap_err();
         assert!(!news.has_changed().unwrap(), "it is known already");
     }
 

@@ -12,6 +12,8 @@ use super::story::{Outcome, Step};
 
 /// How long a change is shown as new.
 const NEW: Duration = Duration::from_millis(2500);
+/// What all of it takes.
+const LEAST: usize = 24;
 /// The most lines that are told of one step.
 const TOLD: usize = 5;
 
@@ -52,9 +54,17 @@ pub(super) enum Tone {
 /// Words of one tone each.
 pub(super) type Line = Vec<(Tone, String)>;
 
-/// Everything on one screen of so many columns.
-pub(super) fn picture(fleet: &Fleet, told: &Told, at: Instant, columns: usize) -> Vec<Line> {
+/// Everything on one screen of so many columns and rows; with as few rows as it takes when there are none too many.
+pub(super) fn picture(
+    fleet: &Fleet,
+    told: &Told,
+    at: Instant,
+    (columns, rows): (usize, usize),
+) -> Vec<Line> {
     let mut lines = vec![head(fleet), notice(fleet)];
+    if rows > LEAST {
+        lines.push(Line::new());
+    }
     lines.extend(table(fleet, at));
     lines.push(Line::new());
     lines.extend(steps(told, at));
@@ -143,12 +153,11 @@ fn table(fleet: &Fleet, at: Instant) -> Vec<Line> {
     let mut lines = vec![vec![(Tone::Faint, title)]];
     for cluster in rows(&fleet.status["clusters"]) {
         let name = text(cluster, "name");
-        let connection = text(cluster, "connection");
-        let tone = match connection {
-            _ if fleet.away => Tone::Faint,
-            "connected" => Tone::Good,
-            "never-joined" => Tone::Faint,
-            _ => Tone::Busy,
+        let (tone, connection) = match text(cluster, "connection") {
+            _ if fleet.away => (Tone::Faint, "?"),
+            "connected" => (Tone::Good, "connected"),
+            "never-joined" => (Tone::Faint, "never-joined"),
+            other => (Tone::Busy, other),
         };
         let mut line = vec![
             (Tone::Strong, format!("{name:<13} ")),
@@ -327,7 +336,7 @@ mod tests {
     fn the_picture_shows_what_runs_where_what_is_wrong_and_how_far_the_story_is() {
         let begun = Instant::now();
         let at = begun + Duration::from_millis(1500);
-        let lines = with_keys(picture(&fleet(begun), &told(begun), at, 80), 80);
+        let lines = with_keys(picture(&fleet(begun), &told(begun), at, (80, 24)), 80);
         insta::assert_snapshot!(shown(&lines), @"
         Muster  main 0123456 Release 2                             space: go on  q: quit
         apps/web/muster.yaml:3: what is this
@@ -362,8 +371,8 @@ mod tests {
         let mut clusters = fleet.status["clusters"].as_array().unwrap().clone();
         clusters.push(clusters[0].clone());
         fleet.status["clusters"] = clusters.into();
-        let full = picture(&fleet, &told(begun), begun, 80);
-        assert_eq!(full.len(), 24);
+        let full = picture(&fleet, &told(begun), begun, (80, 24));
+        assert_eq!(full.len(), LEAST);
         let steps = |lines: &[Line]| {
             lines
                 .iter()
@@ -371,7 +380,7 @@ mod tests {
         };
         let mut quiet = fleet;
         quiet.status["problems"] = json!([]);
-        let calm = picture(&quiet, &Told::default(), begun, 80);
+        let calm = picture(&quiet, &Told::default(), begun, (80, 24));
         assert_eq!(steps(&full), steps(&calm), "nothing jumps");
     }
 
@@ -380,7 +389,7 @@ mod tests {
         let begun = Instant::now();
         let mut fleet = fleet(begun);
         fleet.away = true;
-        let lines = picture(&fleet, &Told::default(), begun, 80);
+        let lines = picture(&fleet, &Told::default(), begun, (80, 24));
         assert!(shown(&lines).contains("the hub is away"));
         let tones = lines.iter().flatten().map(|(tone, _)| *tone);
         let green = tones.filter(|tone| [Tone::Good, Tone::New].contains(tone));

@@ -166,12 +166,12 @@ impl Screen {
         let Some(mut live) = self.live else { return };
         live.tasks.shutdown().await;
         drop(live.held);
-        let columns = (live.size.size)().map_or(COLUMNS, |(columns, _)| columns.into());
+        let (columns, rows) = size(live.size);
         let last = picture(
             &live.fleet.borrow(),
             &self.told.borrow(),
             Instant::now(),
-            columns,
+            (columns, rows),
         );
         print(&paint(&last, columns, live.size.colour));
         print("\n");
@@ -210,25 +210,28 @@ async fn draw(mut told: watch::Receiver<Told>, fleet: watch::Receiver<Fleet>, te
             changed = told.changed() => if changed.is_err() { return },
             _ = ticks.tick() => {}
         }
-        let (columns, rows) = (terminal.size)().unwrap_or((80, 24));
+        let (columns, rows) = size(terminal);
         let now = Instant::now();
         let lines = picture(
             &fleet.borrow(),
             &told.borrow_and_update(),
             now,
-            columns.into(),
-        );
-        let mut lines = with_keys(lines, columns.into());
-        lines.truncate(rows.into());
-        let drawing = (
-            paint(&lines, columns.into(), terminal.colour),
             (columns, rows),
         );
+        let mut lines = with_keys(lines, columns);
+        lines.truncate(rows);
+        let drawing = (paint(&lines, columns, terminal.colour), (columns, rows));
         if drawing != drawn {
             terminal::draw(&drawing.0);
             drawn = drawing;
         }
     }
+}
+
+/// Columns and rows.
+fn size(terminal: Terminal) -> (usize, usize) {
+    let (columns, rows) = (terminal.size)().unwrap_or((80, 24));
+    (columns.into(), rows.into())
 }
 
 /// What the keys mean.

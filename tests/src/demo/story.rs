@@ -75,21 +75,17 @@ impl Step {
     /// What it is there to show.
     pub(super) fn aim(self) -> &'static str {
         match self {
-            Self::FirstSync => {
-                "Clusters join by one-time tokens; their agents fetch what Git wants and apply it."
-            }
+            Self::FirstSync => "Clusters join by one-time tokens, and get what Git wants of them.",
             Self::Release => {
-                "One of three applications changes, for production; nothing else may be touched."
+                "One of three applications changes, for production; nothing else does."
             }
             Self::HandEdit => "What a person changes in a cluster is put back as Git has it.",
-            Self::Join => {
-                "Git does not name it: its labels come with its token, and decide what it runs."
-            }
+            Self::Join => "Git does not name it: its labels come with its token.",
             Self::HubRestart => "Agents go on repairing while the hub is away.",
             Self::BrokenCommit => {
                 "What can't be read is named with file and line; all stays as it is."
             }
-            Self::Revert => "Recovery is one command; no other tool is asked.",
+            Self::Revert => "Recovery is one command of Git.",
             Self::Prune => "What leaves Git leaves the clusters, and nothing else does.",
         }
     }

@@ -24,7 +24,7 @@ impl Story<'_> {
         };
         let patch = Patch::Merge(json!({"data": {"release": WRONG}}));
         self.screen.did(&format!(
-            "kubectl edit configmap settings -n demo-web   # {cluster}: release {WRONG}"
+            "kubectl edit configmap settings -n demo-web   # {cluster}: release: \"{WRONG}\""
         ));
         let begun = Instant::now();
         let edited = self
@@ -90,7 +90,7 @@ impl Story<'_> {
             "the API server says that {owner:?} owns it"
         );
         self.screen.saw(&format!(
-            "muster drift: {HAND} changed .data.release on {cluster}, and it was repaired"
+            "muster drift: .data.release changed by {HAND} on {cluster}, repaired"
         ));
         Ok(())
     }

@@ -106,7 +106,6 @@ impl Story<'_> {
             "the hub should be away, and answers"
         );
         self.screen.saw("the hub is stopped");
-        self.screen.beat().await;
         self.edit_and_see_it_repaired(cluster).await?;
         self.screen.beat().await;
         self.stage.world.start_hub().await?;
