@@ -158,7 +158,7 @@ fn introduction(choice: &Choice) -> String {
 
 /// Plays the story on the screen that fits, and writes down how it went.
 async fn play(stage: &mut Stage, arguments: &Arguments, within: Duration) -> Result<Played> {
-    let screen = screen(stage, arguments)?;
+    let screen = screen(stage, arguments).await?;
     let played = tokio::select! {
         played = story::play(stage, &screen, within) => match played {
             Ok(()) => Played::Well,
@@ -175,21 +175,29 @@ async fn play(stage: &mut Stage, arguments: &Arguments, within: Duration) -> Res
         std::fs::write(file, steps)
             .with_context(|| format!("{} can't be written", file.display()))?;
     }
-    if let Played::Well = played {
-        print(&summary(&outcomes));
-        if live && !arguments.keep {
-            print(NEXT);
+    match played {
+        Played::Well => {
+            print(&summary(&outcomes));
+            if live && !arguments.keep {
+                print(NEXT);
+            }
         }
+        Played::Stopped => print(&format!(
+            "Stopped after {} of {} steps.\n",
+            outcomes.len(),
+            Step::ALL.len()
+        )),
+        Played::Badly(_) => {}
     }
     Ok(played)
 }
 
 /// A picture where a person sits, lines elsewhere.
-fn screen(stage: &Stage, arguments: &Arguments) -> Result<Screen> {
+async fn screen(stage: &Stage, arguments: &Arguments) -> Result<Screen> {
     let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     let person = std::io::stdin().is_terminal() && !arguments.once && !dumb;
     match Environment::of_process().terminal.filter(|_| person) {
-        Some(terminal) => Screen::live(stage.world.environment()?, terminal),
+        Some(terminal) => Screen::live(stage.world.environment()?, terminal).await,
         None => Ok(Screen::plain()),
     }
 }

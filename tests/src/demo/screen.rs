@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
 use super::clock::Clock;
-use super::follow::{Fleet, follow};
+use super::follow::{Fleet, follow, rows};
 use super::picture::{Said, Told, fold, paint, picture, with_keys};
 use super::story::{Outcome, Step};
 use super::terminal;
@@ -55,14 +55,17 @@ impl Screen {
     ///
     /// # Errors
     /// When the terminal can't be had.
-    pub(super) fn live(environment: Environment, size: Terminal) -> Result<Self> {
-        let (held, typed) = terminal::hold()?;
+    pub(super) async fn live(environment: Environment, size: Terminal) -> Result<Self> {
         let told = watch::Sender::default();
-        let (fleets, fleet) = watch::channel(Fleet::default());
-        let (urging, urged) = watch::channel(0);
-        let (quitting, quit) = watch::channel(false);
+        let (fleets, mut fleet) = watch::channel(Fleet::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(follow(environment, fleets));
+        // The first picture has the clusters in it, so that nothing jumps when they are known.
+        let known = fleet.wait_for(|fleet| rows(&fleet.status["clusters"]).next().is_some());
+        drop(timeout(BEAT, known).await);
+        let (held, typed) = terminal::hold()?;
+        let (urging, urged) = watch::channel(0);
+        let (quitting, quit) = watch::channel(false);
         tasks.spawn(draw(told.subscribe(), fleet.clone(), size));
         tasks.spawn(listen(typed, urging, quitting));
         let live = Some(Live {
