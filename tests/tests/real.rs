@@ -13,6 +13,7 @@ mod real {
     mod manifest;
     mod members;
     mod merge_table;
+    mod pruning;
     mod scenario;
     mod secrets;
     mod supervision;
