@@ -110,14 +110,14 @@ pub(crate) async fn remove(
     }
 }
 
-/// Looks at one object; `None` when it is not there.
+/// Looks at one object, the whole of it; `None` when it is not there.
 pub(crate) async fn get(
     client: &Client,
     kind: &Kind,
     key: &ObjectKey,
 ) -> Result<Option<DynamicObject>, Failure> {
     let path = kind.path(&key.namespace, Some(&key.name));
-    let request = http::Request::builder().header(http::header::ACCEPT, accept(kind));
+    let request = http::Request::builder().header(http::header::ACCEPT, "application/json");
     match call(
         &ourselves(client),
         key,
@@ -134,7 +134,7 @@ pub(crate) async fn get(
     }
 }
 
-/// Looks which of these names are there, with one metadata-only list (page by page) instead of a call per object.
+/// Looks which of these names are there (objects without a body), with one metadata-only list (page by page) instead of a call per object.
 pub(crate) async fn look(
     client: &Client,
     kind: &Kind,
@@ -174,7 +174,11 @@ pub(crate) async fn look(
                 .as_ref()
                 .is_some_and(|name| names.contains(name))
         };
-        found.extend(page.items.into_iter().filter(wanted));
+        let metadata = |object| DynamicObject {
+            data: Value::Null,
+            ..object
+        };
+        found.extend(page.items.into_iter().filter(wanted).map(metadata));
         match page.metadata.continue_ {
             Some(more) if !more.is_empty() => next = more,
             _ => return Ok(found),

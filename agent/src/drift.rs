@@ -9,8 +9,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use muster_proto::Timestamp;
 use muster_proto::object::canonical;
 use serde_json::Value;
+
+mod paths;
+mod values;
+
+pub(crate) use paths::Path;
+use paths::leaves;
+pub(crate) use values::changes;
 
 /// Our one field manager.
 pub(crate) const MANAGER: &str = "muster";
@@ -18,10 +26,19 @@ pub(crate) const MANAGER: &str = "muster";
 /// Fields of ours that somebody else changed or took out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Changed {
-    /// Paths such as `.spec.replicas` or `.spec.containers[name="web"].image`.
-    pub(crate) fields: Vec<String>,
+    /// Which.
+    pub(crate) paths: Vec<Path>,
     /// Who holds them now, or wrote last; empty when nobody can be named.
     pub(crate) manager: String,
+    /// When that one wrote, to the second, where the API server noted it.
+    pub(crate) at: Option<Timestamp>,
+}
+
+impl Changed {
+    /// Paths such as `.spec.replicas` or `.spec.containers[name="web"].image`.
+    pub(crate) fn fields(&self) -> Vec<String> {
+        self.paths.iter().map(paths::shown).collect()
+    }
 }
 
 /// Our entry: what we applied.
@@ -62,75 +79,24 @@ pub(crate) fn compare(stored: &str, managed: &[ManagedFieldsEntry]) -> Changed {
             .filter(|entry| entry.manager.as_deref() != Some(MANAGER))
     };
     let newest = |entries: &mut dyn Iterator<Item = &ManagedFieldsEntry>| {
-        let newest = entries.max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
-        newest.and_then(|entry| entry.manager.clone())
+        let newest = entries.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
+        let at = newest.time.as_ref().map(|time| time.0.as_millisecond());
+        Some((
+            newest.manager.clone().unwrap_or_default(),
+            at.map(Timestamp),
+        ))
     };
     let holders =
         &mut foreign().filter(|entry| held_by(entry).iter().any(|path| lost.contains(path)));
     // A value that was taken out is held by nobody: then the newest other writer is the best guess.
-    let manager = newest(holders).or_else(|| newest(&mut foreign()));
+    let (manager, at) = newest(holders)
+        .or_else(|| newest(&mut foreign()))
+        .unwrap_or_default();
     Changed {
-        fields: lost.into_iter().map(shown).collect(),
-        manager: manager.unwrap_or_default(),
+        paths: lost.into_iter().cloned().collect(),
+        manager,
+        at,
     }
-}
-
-/// One path of a field set, as the server spells its steps.
-type Path = Vec<String>;
-
-/// Paths that a field set owns: its leaves, and list items and mappings that it owns as such.
-fn leaves(set: &Value) -> BTreeSet<Path> {
-    fn walk(set: &Value, path: &mut Path, leaves: &mut BTreeSet<Path>) {
-        let children = set.as_object().filter(|children| !children.is_empty());
-        let Some(children) = children else {
-            leaves.insert(path.clone());
-            return;
-        };
-        for (step, below) in children {
-            if step == "." {
-                continue;
-            }
-            path.push(step.clone());
-            walk(below, path, leaves);
-            path.pop();
-        }
-        if children.len() == 1 && children.contains_key(".") {
-            leaves.insert(path.clone());
-        }
-    }
-    let mut found = BTreeSet::new();
-    if set.as_object().is_some_and(|set| !set.is_empty()) {
-        walk(set, &mut Path::new(), &mut found);
-    }
-    found
-}
-
-/// `f:spec`, `f:containers`, `k:{"name":"web"}` as people write it.
-fn shown(path: &Path) -> String {
-    let mut text = String::new();
-    for step in path {
-        match step.split_once(':') {
-            Some(("f", name)) if name.contains(['.', '/']) => {
-                text.push_str(&format!("[{name:?}]"));
-            }
-            Some(("f", name)) => {
-                text.push('.');
-                text.push_str(name);
-            }
-            Some(("k", keys)) => {
-                let keys: Value = serde_json::from_str(keys).unwrap_or_default();
-                let keys = keys.as_object().into_iter().flatten();
-                let keys: Vec<String> = keys
-                    .map(|(name, value)| format!("{name}={value}"))
-                    .collect();
-                text.push_str(&format!("[{}]", keys.join(",")));
-            }
-            Some(("v", value)) => text.push_str(&format!("[={value}]")),
-            Some(("i", index)) => text.push_str(&format!("[{index}]")),
-            _ => text.push_str(step),
-        }
-    }
-    text
 }
 
 /// How long to wait before correcting an object that was corrected `streak` times in short order. A few corrections
@@ -174,13 +140,11 @@ mod tests {
                 json!({"f:spec": {"f:replicas": {}}}),
             ),
         ];
-        assert_eq!(
-            compare(&stored, &managed),
-            Changed {
-                fields: vec![".spec.replicas".into()],
-                manager: "kubectl-edit".into()
-            }
-        );
+        let changed = compare(&stored, &managed);
+        assert_eq!(changed.fields(), [".spec.replicas"]);
+        assert_eq!(changed.manager, "kubectl-edit");
+        // 2026-01-01T00:00:05Z, when that manager wrote.
+        assert_eq!(changed.at, Some(Timestamp(1_767_225_605_000)));
     }
 
     #[test]
@@ -191,7 +155,7 @@ mod tests {
             entry("kubectl-patch", "Update", 5, json!({"f:metadata": {}})),
         ];
         let changed = compare(&stored, &managed);
-        assert_eq!(changed.fields, [".data[\"a.b\"]"]);
+        assert_eq!(changed.fields(), [".data[\"a.b\"]"]);
         assert_eq!(changed.manager, "kubectl-patch");
     }
 
@@ -201,7 +165,7 @@ mod tests {
             "f:finalizers": {"v:\"x\"": {}}}});
         let changed = compare(&stored.to_string(), &[]);
         assert_eq!(
-            changed.fields,
+            changed.fields(),
             [
                 ".spec.containers[name=\"web\"].image",
                 ".spec.finalizers[=\"x\"]"
@@ -218,7 +182,7 @@ mod tests {
             entry("x", "Update", 2, json!({})),
         ];
         assert_eq!(
-            compare(&fields.to_string(), &managed).fields,
+            compare(&fields.to_string(), &managed).fields(),
             Vec::<String>::new()
         );
         assert_eq!(field_set(&managed[0]), fields.to_string());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_proto::{Drift, DriftKind, HealthStatus, ObjectKey, SyncStatus, Timestamp};
+use muster_proto::{Drift, DriftKind, FieldChange, HealthStatus, ObjectKey, SyncStatus, Timestamp};
 use tokio::time::Instant;
 
 use crate::apply::Failure;
@@ -83,14 +83,19 @@ impl Tracked {
         &mut self,
         kind: DriftKind,
         changed: drift::Changed,
+        changes: Vec<FieldChange>,
         now: Timestamp,
     ) -> bool {
+        let fields = changed.fields();
+        // The API server's clock may be ahead of ours.
+        let at = changed.at.map_or(now, |at| at.min(now));
         let count = match &mut self.drift {
             Some(standing) if standing.repaired_at.is_none() => {
-                let news = standing.kind != kind || standing.fields != changed.fields;
+                let news = standing.kind != kind || standing.fields != fields;
                 standing.kind = kind;
-                standing.fields = changed.fields;
+                standing.fields = fields;
                 standing.manager = changed.manager;
+                standing.changes = changes;
                 return news;
             }
             Some(before) => before.count,
@@ -98,12 +103,12 @@ impl Tracked {
         };
         self.drift = Some(Drift {
             kind,
-            fields: changed.fields,
+            fields,
             manager: changed.manager,
-            at: now,
+            at,
             repaired_at: None,
             count: count + 1,
-            changes: Vec::new(),
+            changes,
         });
         true
     }

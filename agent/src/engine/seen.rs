@@ -17,7 +17,7 @@ use crate::discovery::Kind;
 use crate::live::watches::{self, Event, KindId};
 use crate::live::{self, Sight};
 use crate::plan::Step;
-use crate::{drift, graph, inventory};
+use crate::{body, drift, graph, inventory};
 
 impl State {
     /// Takes in what a watch tells.
@@ -125,6 +125,8 @@ impl State {
                 return;
             }
             if *before == now {
+                // A look at the whole of what an event showed a part of.
+                self.notice(&key, kind, object);
                 return;
             }
         }
@@ -136,25 +138,51 @@ impl State {
             }
         }
         tracked.sight = Sight::Present(now);
-        if !tracked.flying
-            && let Step::Repair(kind) | Step::Leave(kind) = tracked.step(&key, &self.guards)
-        {
-            let managed = object.managed_fields();
-            let stored = tracked
-                .entry
-                .as_ref()
-                .and_then(|entry| entry.fields.as_deref());
-            let changed = drift::compare(stored.unwrap_or("{}"), managed);
-            if tracked.note_drift(kind, changed, clock()) {
-                let drift = tracked.drift.as_ref().expect("noted above");
-                tracing::info!(object = %key, manager = %drift.manager, fields = ?drift.fields, "drift: the object was changed in the cluster");
-                self.unsaved.insert(
-                    inventory::drift_item(&key),
-                    Some(inventory::write_drift(drift)),
-                );
-            }
-        }
+        self.notice(&key, kind, object);
         self.after_change(key);
+    }
+
+    /// Notes who changed what, before it is overwritten. An event of metadata names the fields; for their values the
+    /// object is asked for, once.
+    fn notice(&mut self, key: &Key, kind: &Kind, object: &DynamicObject) {
+        let Some(tracked) = self.objects.get_mut(key) else {
+            return;
+        };
+        if tracked.flying || tracked.looking {
+            return;
+        }
+        let (Step::Repair(how) | Step::Leave(how)) = tracked.step(key, &self.guards) else {
+            return;
+        };
+        let stored = tracked
+            .entry
+            .as_ref()
+            .and_then(|entry| entry.fields.as_deref());
+        let changed = drift::compare(stored.unwrap_or("{}"), object.managed_fields());
+        let known = tracked
+            .standing_drift()
+            .is_some_and(|standing| standing.kind == how && standing.fields == changed.fields());
+        if object.data.is_null() {
+            if !known {
+                self.fetch(key.clone(), Arc::new(kind.clone()));
+            }
+            return;
+        }
+        let desired = tracked.wanted.as_ref().map(|wanted| {
+            let body = body::of(&wanted.object, key, &wanted.application);
+            serde_json::from_slice(&body.bytes).unwrap_or_default()
+        });
+        let live = serde_json::to_value(object).unwrap_or_default();
+        let changes = drift::changes(key, &changed.paths, &desired.unwrap_or_default(), &live);
+        if tracked.note_drift(how, changed, changes, clock()) {
+            let drift = tracked.drift.as_ref().expect("noted above");
+            tracing::info!(object = %key, manager = %drift.manager, fields = ?drift.fields, "drift: the object was changed in the cluster");
+            self.unsaved.insert(
+                inventory::drift_item(key),
+                Some(inventory::write_drift(drift)),
+            );
+            self.rows_changed = true;
+        }
     }
 
     /// An object is not there.
@@ -211,5 +239,7 @@ fn note_missing(object: &mut Tracked) -> bool {
         .as_ref()
         .is_some_and(|entry| entry.uid.is_some());
     let changed = drift::Changed::default();
-    object.wanted.is_some() && ours && object.note_drift(DriftKind::Missing, changed, clock())
+    object.wanted.is_some()
+        && ours
+        && object.note_drift(DriftKind::Missing, changed, Vec::new(), clock())
 }
