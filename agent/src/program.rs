@@ -44,8 +44,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
+    // The engine itself says when a watch fails, once; a filter that names kube_runtime still wins.
+    let filter = EnvFilter::try_new(format!("kube_runtime=error,{}", config.log))?;
     let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&config.log)?)
+        .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.log_format {

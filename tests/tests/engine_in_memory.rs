@@ -4,6 +4,7 @@ mod in_memory {
     mod drift;
     mod quiet;
     mod times;
+    mod unwatchable;
 }
 
 use std::sync::Arc;

@@ -198,7 +198,7 @@ impl State {
             .queue
             .looks
             .keys()
-            .filter(|(id, _)| self.is_listed(id))
+            .filter(|(id, _)| self.is_settled(id))
             .cloned()
             .collect();
         for place in ready {

@@ -19,7 +19,7 @@ impl State {
     /// Has everything that is ours been looked at, and what failed before been tried again? Nothing is said before:
     /// a restart must not look like a change.
     pub(super) fn has_looked_around(&self) -> bool {
-        self.watches.kinds().all(|id| self.is_listed(id))
+        self.watches.kinds().all(|id| self.is_settled(id))
             && self.queue.is_quiet()
             && self.flying.is_empty()
     }

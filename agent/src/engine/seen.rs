@@ -11,13 +11,16 @@ use tokio::time::Instant;
 
 use super::object::Tracked;
 use super::queue::Key;
-use super::state::{State, clock};
+use super::state::{Listing, State, clock};
 use super::work;
 use crate::discovery::Kind;
 use crate::live::watches::{self, Event, KindId};
 use crate::live::{self, Sight};
 use crate::plan::Step;
 use crate::{body, drift, graph, inventory};
+
+/// A watch that failed this often in a row (some seconds) is not waited for any more.
+const WAITED_FOR: u32 = 3;
 
 impl State {
     /// Takes in what a watch tells.
@@ -44,9 +47,7 @@ impl State {
                 }
             }
             Event::Listed(id) => self.listed(&id),
-            Event::Trouble((api_version, kind), error) => {
-                tracing::debug!(%api_version, %kind, %error, "a watch fails, and is tried again");
-            }
+            Event::Trouble(id, error) => self.watch_failed(id, &error),
         }
     }
 
@@ -57,6 +58,7 @@ impl State {
         };
         let listing = self.listings.entry(id.clone()).or_default();
         listing.listed = true;
+        listing.failures = 0;
         let seen = listing.seen.take().unwrap_or_default();
         let mut unseen = Vec::new();
         for key in self.objects.keys() {
@@ -90,9 +92,36 @@ impl State {
         }
     }
 
-    /// Is the watch of this kind up to date?
-    pub(super) fn is_listed(&self, id: &KindId) -> bool {
-        self.listings.get(id).is_some_and(|listing| listing.listed)
+    /// A watch fails, and is tried again. One that fails for good, of a kind that this agent may not list or that the
+    /// API server can't read, must not hold up everything else: its objects are looked at one by one, and what is said
+    /// then stands in their rows.
+    fn watch_failed(&mut self, id: KindId, error: &str) {
+        let (api_version, kind) = &id;
+        let listing = self.listings.entry(id.clone()).or_default();
+        listing.failures = listing.failures.saturating_add(1);
+        match listing.failures {
+            WAITED_FOR => {
+                tracing::warn!(
+                    api_version,
+                    kind,
+                    error,
+                    "what people change in objects of this kind is not seen: watching it fails, and is tried again"
+                );
+                self.rows_changed = true;
+            }
+            _ => tracing::debug!(
+                api_version,
+                kind,
+                error,
+                "a watch fails, and is tried again"
+            ),
+        }
+    }
+
+    /// Has the watch of this kind said what there is, or failed too often to be waited for?
+    pub(super) fn is_settled(&self, id: &KindId) -> bool {
+        let settled = |listing: &Listing| listing.listed || listing.failures >= WAITED_FOR;
+        self.listings.get(id).is_some_and(settled)
     }
 
     /// Looks at one object, unless that is under way.

@@ -73,6 +73,8 @@ pub(crate) struct State {
 pub(super) struct Listing {
     /// A list was complete once.
     pub(super) listed: bool,
+    /// How often in a row the watch has failed.
+    pub(super) failures: u32,
     /// Seen in the list that runs now.
     pub(super) seen: Option<BTreeSet<ObjectKey>>,
 }
