@@ -1,225 +1,387 @@
-//! The manifests that `muster cluster join NAME --manifest` prints, applied as a person does: the agent gets in with
-//! exactly their arguments, Secret, ServiceAccount and RBAC.
+//! What `muster cluster join NAME --manifest` prints, applied to a real API server by kubectl as a person does. The
+//! agent then runs as its Pod would: with exactly the manifest's arguments, variables, ServiceAccount and RBAC.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use kube::api::{Api, PostParams};
-use muster_agent::config::{Config, command};
-use muster_proto::join_token::JoinToken;
-use muster_proto::tls::acceptor::{accept, token_config};
-use muster_proto::tls::{certificate_pin, install_crypto};
-use muster_proto::wire::v1::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
-use muster_proto::wire::v1::{EnrolRequest, EnrolResponse};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use muster_tests::cluster::{Cluster, real};
+use muster_tests::supervisor::{Folder, Process, testbed};
 use muster_tests::wait;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer,
-    KeyPair, SanType,
-};
-use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
-use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
-use tonic::{Request, Response, Status};
+use muster_tests::world::{SOON, World};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+
+use super::scenario::objects;
+
+const APPLICATION: &str = "apiVersion: muster.dev/v1alpha1
+kind: Application
+metadata:
+  name: shop
+spec:
+  namespace: shop
+";
+const SETTINGS: &str =
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {colour: blue}\n";
+const SPARE: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: spare}\n";
+/// A kind of its own and one of it; rights for others that the agent itself only has by its ClusterRole.
+const PLATFORM: &str = "apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: boards.shop.example}
+spec:
+  group: shop.example
+  scope: Namespaced
+  names: {kind: Board, plural: boards, singular: board}
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema:
+        openAPIV3Schema:
+          type: object
+          properties: {spec: {type: object, properties: {length: {type: integer}}}}
+---
+apiVersion: shop.example/v1
+kind: Board
+metadata: {name: left}
+spec: {length: 4}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: shop-reader}
+rules:
+  - {apiGroups: [shop.example], resources: [boards], verbs: [get, list, watch]}
+  - {nonResourceURLs: [/metrics], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: shop-reader}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: shop-reader}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: shopkeepers}]
+";
 
 #[tokio::test]
-async fn an_agent_gets_in_by_what_its_manifests_say() -> Result<()> {
-    install_crypto();
+async fn a_cluster_that_joined_by_its_manifests_is_kept_with_no_more_than_their_rights()
+-> Result<()> {
     let cluster = real::start("manifest").await?;
-    let (token, _hub) = hub_that_lets_in("eu-1").await?;
-    apply(&cluster, &filled_in(&token)).await?;
+    let world = World::start(&[
+        ("shop/muster.yaml", APPLICATION),
+        ("shop/settings.yaml", SETTINGS),
+        ("shop/spare.yaml", SPARE),
+        ("shop/platform.yaml", PLATFORM),
+    ])
+    .await?;
+    let folder = Folder::new("manifest")?;
+    kubectl_apply(&cluster, &manifests(&world).await?).await?;
+    its_pod_is_admitted(&cluster, "muster-system", "muster-agent").await?;
+    let agent = as_its_pod(&cluster, &folder).await?;
 
-    let deployment = Api::<Deployment>::namespaced(cluster.client()?, "muster-system")
-        .get("muster-agent")
-        .await?;
-    let template = deployment.spec.template;
-    let pod = template.spec.context("a Pod")?;
-    assert_eq!(pod.service_account_name.as_deref(), Some("muster-agent"));
-    let kubeconfig = as_service_account(&cluster).await?;
-    let container = pod.containers.first().context("a container")?;
-    let mut arguments = vec!["muster-agent".to_owned()];
-    arguments.extend(container.args.clone().context("arguments")?);
-    arguments.extend([
-        "--kubeconfig".to_owned(),
-        kubeconfig.path().display().to_string(),
-    ]);
-    let mut variables = Vec::new();
-    for variable in container.env.clone().unwrap_or_default() {
-        let key = variable.value_from.and_then(|from| from.secret_key_ref);
-        let key = key.context("every variable comes from a Secret")?;
-        let secret = Api::<Secret>::namespaced(cluster.client()?, "muster-system")
-            .get(&key.name)
-            .await?;
-        let value = secret
-            .data
-            .and_then(|mut data| data.remove(&key.key))
-            .context("the key")?;
-        variables.push((variable.name, String::from_utf8(value.0)?));
-    }
-    let matches = command().try_get_matches_from(arguments)?;
-    let run = matches
-        .subcommand_matches("run")
-        .context("the command is `run`")?;
-    let config = Config::read(run, |name| {
-        let found = variables.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.clone())
-    })?;
-
-    let mut agent = AbortOnDropHandle::new(tokio::spawn(muster_agent::run(
-        config,
-        std::future::pending(),
-    )));
+    told(world.synced("shop", 1).await, &agent)?;
     let look = cluster.client()?;
-    wait::until(
-        "the credentials are kept",
-        Duration::from_secs(30),
-        async || {
-            if agent.is_finished() {
-                anyhow::bail!("the agent ended: {:?}", (&mut agent).await);
-            }
-            let secret = Api::<Secret>::namespaced(look.clone(), "muster-system")
-                .get("muster-agent")
-                .await?;
-            let kept = secret
-                .data
-                .unwrap_or_default()
-                .remove("credentials.json")
-                .context("no credentials yet")?;
-            let kept: Value = serde_json::from_slice(&kept.0)?;
-            anyhow::ensure!(
-                kept["cluster"] == "eu-1" && kept["hub"] == "hub.invalid:7443",
-                "other credentials"
-            );
-            Ok(())
-        },
-    )
-    .await
-}
-
-fn filled_in(token: &str) -> String {
-    include_str!("../../../deploy/agent.yaml")
-        .replace("@CLUSTER@", "eu-1")
-        .replace("@JOIN_TOKEN@", token)
-        .replace("@JOIN_DIGEST@", "abcd1234")
-        .replace("@IMAGE@", "muster-agent:test")
-}
-
-async fn apply(cluster: &Cluster, manifests: &str) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("agent.yaml");
-    std::fs::write(&file, manifests)?;
-    let applied = tokio::process::Command::new(real::kubectl().await?)
-        .args(["apply", "--warnings-as-errors", "--kubeconfig"])
-        .args([cluster.kubeconfig.as_path(), "-f".as_ref(), file.as_path()])
-        .output()
+    let settings = Api::<ConfigMap>::namespaced(look.clone(), "shop");
+    let boards = objects(&cluster, "shop.example/v1", "Board", "shop")?;
+    ensure!(boards.get("left").await?.data["spec"]["length"] == 4);
+    let reader = Api::<ClusterRole>::all(look.clone())
+        .get("shop-reader")
         .await?;
-    anyhow::ensure!(
-        applied.status.success(),
-        "{}",
-        String::from_utf8_lossy(&applied.stderr)
+    ensure!(reader.rules.unwrap_or_default().len() == 2);
+    Api::<RoleBinding>::namespaced(look.clone(), "shop")
+        .get("shop-reader")
+        .await?;
+
+    let edit = Patch::Merge(json!({"data": {"colour": "pink"}}));
+    let by_hand = PatchParams::default();
+    let edited = settings.patch("settings", &by_hand, &edit).await?;
+    let repaired = wait::until("the edit is undone", SOON, async || {
+        let live = settings.get("settings").await?;
+        ensure!(
+            live.data
+                .as_ref()
+                .is_some_and(|data| data["colour"] == "blue")
+        );
+        Ok(live)
+    });
+    ensure!(
+        told(repaired.await, &agent)?.metadata.resource_version != edited.metadata.resource_version
     );
+
+    world
+        .push_removal("Clear out", &["shop/spare.yaml", "shop/platform.yaml"])
+        .await?;
+    let pruned = wait::until("what left Git is gone", SOON, async || {
+        ensure!(settings.get_opt("spare").await?.is_none());
+        let roles = Api::<ClusterRole>::all(look.clone());
+        ensure!(roles.get_opt("shop-reader").await?.is_none());
+        let definitions = Api::<CustomResourceDefinition>::all(look.clone());
+        let definition = definitions.get_opt("boards.shop.example").await?;
+        ensure!(definition.is_none());
+        Ok(())
+    });
+    told(pruned.await, &agent)?;
     Ok(())
 }
 
-/// A kubeconfig with the right of nobody but the agent's ServiceAccount.
-async fn as_service_account(cluster: &Cluster) -> Result<tempfile::NamedTempFile> {
+#[tokio::test]
+async fn an_agent_in_a_cluster_keeps_its_credentials_in_the_secret_and_needs_the_token_once()
+-> Result<()> {
+    let cluster = real::start("credentials").await?;
+    let world = World::start(&[
+        ("shop/muster.yaml", APPLICATION),
+        ("shop/settings.yaml", SETTINGS),
+    ])
+    .await?;
+    let folder = Folder::new("credentials")?;
+    kubectl_apply(&cluster, &manifests(&world).await?).await?;
+    let agent = as_its_pod(&cluster, &folder).await?;
+    told(world.synced("shop", 1).await, &agent)?;
+    let secrets = Api::<Secret>::namespaced(cluster.client()?, "muster-system");
+    let joined = kept(&secrets).await?;
+    ensure!(joined["cluster"] == "eu-1");
+
+    // As the manifests say: once it is in, the Secret with the token may go.
+    ensure!(
+        agent.stop().await? == "exit status: 0",
+        "{}",
+        agent.log_tail()
+    );
+    let token = "muster-agent-join";
+    secrets.delete(token, &DeleteParams::default()).await?;
+    let agent = as_its_pod(&cluster, &folder).await?;
+    world
+        .push(
+            "Paint it",
+            &[("shop/settings.yaml", &SETTINGS.replace("blue", "gold"))],
+        )
+        .await?;
+    let settings = Api::<ConfigMap>::namespaced(cluster.client()?, "shop");
+    let painted = wait::until("it is painted", SOON, async || {
+        let live = settings.get("settings").await?;
+        ensure!(live.data.is_some_and(|data| data["colour"] == "gold"));
+        Ok(())
+    });
+    told(painted.await, &agent)?;
+    ensure!(
+        kept(&secrets).await? == joined,
+        "nothing was to be renewed yet"
+    );
+
+    world.pass(Duration::from_secs(11 * 24 * 3600));
+    let renewed = wait::until(
+        "the renewed certificate is in the Secret",
+        SOON,
+        async || {
+            let now = kept(&secrets).await?;
+            ensure!(now["certificates"][0] != joined["certificates"][0]);
+            Ok(now)
+        },
+    );
+    let renewed = told(renewed.await, &agent)?;
+    ensure!(renewed["key"] != joined["key"], "the key is the old one");
+    ensure!(renewed["certificates"][1] == joined["certificates"][1]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_narrowed_agent_applies_what_it_may_and_says_what_it_may_not() -> Result<()> {
+    let cluster = real::start("narrowed").await?;
+    let world = World::start(&[
+        ("shop/muster.yaml", APPLICATION),
+        ("shop/settings.yaml", SETTINGS),
+        ("cellar/muster.yaml", &APPLICATION.replace("shop", "cellar")),
+        (
+            "cellar/account.yaml",
+            "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: keeper}\n",
+        ),
+    ])
+    .await?;
+    let folder = Folder::new("narrowed")?;
+    kubectl_apply(&cluster, &manifests(&world).await?).await?;
+    kubectl_apply(
+        &cluster,
+        include_str!("../../../deploy/agent-narrowed.yaml"),
+    )
+    .await?;
+    let agent = as_its_pod(&cluster, &folder).await?;
+
+    told(world.synced("shop", 1).await, &agent)?;
+    let refused = wait::until("the refusal is shown", SOON, async || {
+        let detail = world
+            .muster(&["get", "app", "cellar", "-o", "json"])
+            .await?
+            .json()?;
+        let placement = &detail["placements"][0]["status"];
+        let words = placement["message"].as_str().unwrap_or_default();
+        ensure!(
+            placement["sync"] == "Failed"
+                && words.contains("cannot list resource \"serviceaccounts\""),
+            "{detail:#}"
+        );
+        Ok(())
+    });
+    told(refused.await, &agent)
+}
+
+#[tokio::test]
+async fn the_hub_s_manifests_are_taken_and_its_pod_is_let_in() -> Result<()> {
+    let cluster = real::shared("one").await?;
+    kubectl_apply(&cluster, include_str!("../../../deploy/hub/hub.yaml")).await?;
+    let namespaces = Api::<Namespace>::all(cluster.client()?);
+    let rules = namespaces.get("muster-hub").await?.metadata.labels;
+    ensure!(rules.context("labels")?["pod-security.kubernetes.io/enforce"] == "restricted");
+    its_pod_is_admitted(&cluster, "muster-hub", "muster-hub").await
+}
+
+/// `muster cluster join eu-1 --manifest`.
+async fn manifests(world: &World) -> Result<String> {
+    let image = "registry.example/muster-agent:1";
+    let line = ["cluster", "join", "eu-1", "--manifest", "--image", image];
+    let answer = world.muster(&line).await?;
+    ensure!(
+        answer.out.contains("kind: Deployment"),
+        "{}{}",
+        answer.out,
+        answer.err
+    );
+    Ok(answer.out)
+}
+
+/// `| kubectl apply -f -`, by the cluster's administrator.
+async fn kubectl_apply(cluster: &Cluster, manifests: &str) -> Result<()> {
+    let mut kubectl = tokio::process::Command::new(real::kubectl().await?)
+        .args(["apply", "--warnings-as-errors", "-f", "-", "--kubeconfig"])
+        .arg(&cluster.kubeconfig)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let mut stdin = kubectl.stdin.take().context("it is piped")?;
+    stdin.write_all(manifests.as_bytes()).await?;
+    drop(stdin);
+    let applied = kubectl.wait_with_output().await?;
+    let said = String::from_utf8_lossy(&applied.stderr);
+    ensure!(applied.status.success(), "{said}");
+    Ok(())
+}
+
+/// The agent, started as the kubelet starts the Deployment's Pod: its arguments, its variables, a token of its
+/// ServiceAccount in a folder, and the address of the API server. Only the image is the one that was just built.
+async fn as_its_pod(cluster: &Cluster, folder: &Folder) -> Result<Process> {
+    let deployment = Api::<Deployment>::namespaced(cluster.client()?, "muster-system")
+        .get("muster-agent")
+        .await?;
+    let pod = deployment.spec.template.spec.context("a Pod")?;
+    let container = pod.containers.first().context("a container")?;
+    let mount = folder.path.join("serviceaccount");
+    let account = pod.service_account_name.context("a ServiceAccount")?;
+    mount_service_account(cluster, &account, &mount).await?;
+
+    let mut variables = variables(cluster, container).await?;
+    let server = &cluster.config.cluster_url;
+    let host = server.host().context("a host")?.to_owned();
+    let port = server.port_u16().unwrap_or(443).to_string();
+    variables.extend([
+        ("KUBERNETES_SERVICE_HOST".to_owned(), host),
+        ("KUBERNETES_SERVICE_PORT".to_owned(), port),
+        // Pods have it in /var/run, where this test may not write.
+        (
+            "MUSTER_AGENT_SERVICE_ACCOUNT".to_owned(),
+            mount.display().to_string(),
+        ),
+    ]);
+    let variables: Vec<_> = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let arguments = container.args.clone().context("arguments")?;
+    let line = std::iter::once("agent".to_owned()).chain(arguments);
+    Process::spawn(
+        &testbed()?,
+        line,
+        &variables,
+        &folder.path.join("agent.log"),
+    )
+}
+
+/// `token` and `ca.crt`, as the kubelet mounts them.
+async fn mount_service_account(cluster: &Cluster, account: &str, mount: &Path) -> Result<()> {
     let request = TokenRequest {
         spec: Some(TokenRequestSpec::default()),
         ..TokenRequest::default()
     };
-    let token = Api::<ServiceAccount>::namespaced(cluster.client()?, "muster-system")
-        .create_token_request("muster-agent", &PostParams::default(), &request)
+    let answer = Api::<ServiceAccount>::namespaced(cluster.client()?, "muster-system")
+        .create_token_request(account, &PostParams::default(), &request)
         .await?;
-    let mut kubeconfig: Value = serde_json::from_slice(&std::fs::read(&cluster.kubeconfig)?)?;
-    let users = kubeconfig["users"].as_array_mut().context("users")?;
-    for user in users {
-        user["user"] =
-            serde_json::json!({"token": token.status.as_ref().context("a token")?.token});
-    }
-    let file = tempfile::NamedTempFile::new()?;
-    std::fs::write(file.path(), kubeconfig.to_string())?;
-    Ok(file)
+    std::fs::create_dir_all(mount)?;
+    let token = answer.status.and_then(|status| status.token);
+    std::fs::write(mount.join("token"), token.context("a token")?)?;
+    let kubeconfig: Value = serde_json::from_slice(&std::fs::read(&cluster.kubeconfig)?)?;
+    let ca = kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"].as_str();
+    let ca = STANDARD.decode(ca.context("a CA")?)?;
+    Ok(std::fs::write(mount.join("ca.crt"), ca)?)
 }
 
-/// An enrolment listener with a CA of its own, and a join token for it.
-async fn hub_that_lets_in(cluster: &str) -> Result<(String, AbortOnDropHandle<()>)> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "test CA");
-    let key = KeyPair::generate()?;
-    let ca = params.self_signed(&key)?.der().clone();
-    let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate()?;
-    let leaf = named("hub")?.signed_by(&key, &issuer)?;
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-    let tls = token_config(vec![leaf.der().clone(), ca.clone()], key)?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let token = JoinToken {
-        cluster: cluster.parse()?,
-        agents_address: "hub.invalid:7443".into(),
-        enrolment_address: listener.local_addr()?.to_string(),
-        ca_sha256: certificate_pin(&ca),
-        secret: "let me in".into(),
+/// Whether a Pod of this Deployment is let in, by the namespace's own rules for Pods too. Asked, not made.
+async fn its_pod_is_admitted(cluster: &Cluster, namespace: &str, deployment: &str) -> Result<()> {
+    let deployment = Api::<Deployment>::namespaced(cluster.client()?, namespace)
+        .get(deployment)
+        .await?;
+    let template = deployment.spec.template;
+    let mut metadata = template.metadata.unwrap_or_default();
+    metadata.name = Some("asked-for".into());
+    let pod = Pod {
+        metadata,
+        spec: template.spec,
+        ..Pod::default()
     };
-    let service = EnrolmentServiceServer::new(Enrolment {
-        cluster: cluster.to_owned(),
-        ca,
-        issuer: Arc::new(issuer),
-    });
-    let serving = tokio::spawn(async move {
-        let connections = accept(listener, watch::channel(tls).1);
-        let server = tonic::transport::Server::builder().add_service(service);
-        server
-            .serve_with_incoming(connections)
-            .await
-            .expect("the listener works");
-    });
-    Ok((token.to_string(), AbortOnDropHandle::new(serving)))
+    let ask = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let pods = Api::<Pod>::namespaced(cluster.client()?, namespace);
+    pods.create(&ask, &pod).await?;
+    Ok(())
 }
 
-fn named(path: &str) -> Result<CertificateParams> {
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![SanType::URI(
-        format!("spiffe://muster.test/{path}").try_into()?,
-    )];
-    Ok(params)
-}
-
-struct Enrolment {
-    cluster: String,
-    ca: CertificateDer<'static>,
-    issuer: Arc<Issuer<'static, KeyPair>>,
-}
-
-#[tonic::async_trait]
-impl EnrolmentService for Enrolment {
-    async fn enrol(
-        &self,
-        request: Request<EnrolRequest>,
-    ) -> Result<Response<EnrolResponse>, Status> {
-        let request = request.into_inner();
-        if request.secret != "let me in" || request.cluster_uid.is_empty() {
-            return Err(Status::permission_denied("not with this token"));
+/// The container's variables, read from the Secrets that they name, as the kubelet does.
+async fn variables(cluster: &Cluster, container: &Container) -> Result<Vec<(String, String)>> {
+    let secrets = Api::<Secret>::namespaced(cluster.client()?, "muster-system");
+    let mut variables = Vec::new();
+    for variable in container.env.clone().unwrap_or_default() {
+        let key = variable.value_from.and_then(|from| from.secret_key_ref);
+        let key = key.context("every variable comes from a Secret")?;
+        let data = secrets
+            .get_opt(&key.name)
+            .await?
+            .and_then(|secret| secret.data);
+        match data.and_then(|mut data| data.remove(&key.key)) {
+            Some(value) => variables.push((variable.name, String::from_utf8(value.0)?)),
+            None => ensure!(
+                key.optional == Some(true),
+                "the Pod would not start: no {}",
+                key.name
+            ),
         }
-        let leaf = || -> Result<_> {
-            let der = CertificateSigningRequestDer::from(request.csr_der.as_ref());
-            let mut csr = CertificateSigningRequestParams::from_der(&der)?;
-            csr.params = named(&format!("cluster/{}", self.cluster))?;
-            Ok(csr.signed_by(&self.issuer)?)
-        };
-        let leaf = leaf().map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let certificates_der = vec![leaf.der().to_vec().into(), self.ca.to_vec().into()];
-        Ok(Response::new(EnrolResponse {
-            cluster: self.cluster.clone(),
-            certificates_der,
-        }))
     }
+    Ok(variables)
+}
+
+/// What the agent kept in its Secret.
+async fn kept(secrets: &Api<Secret>) -> Result<Value> {
+    let data = secrets.get("muster-agent").await?.data.unwrap_or_default();
+    let bytes = data.get("credentials.json").context("no credentials")?;
+    Ok(serde_json::from_slice(&bytes.0)?)
+}
+
+/// With the end of the agent's log when it went wrong.
+fn told<T>(outcome: Result<T>, agent: &Process) -> Result<T> {
+    outcome.with_context(|| format!("the agent's log ends:\n{}", agent.log_tail()))
 }
