@@ -8,6 +8,7 @@ mod real {
     mod bad_commits;
     mod bed;
     mod conformance;
+    mod demo;
     mod differential;
     mod engine;
     mod manifest;
