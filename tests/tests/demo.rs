@@ -352,3 +352,20 @@ async fn a_terminal_shows_a_picture_and_is_given_back_as_it_was() -> Result<()> 
     ensure!(after.contains("Stopped after 1 of 8 steps"), "{after:?}");
     place.is_clean()
 }
+
+#[tokio::test]
+async fn what_builds_the_real_api_servers_is_heard() -> Result<()> {
+    let place = Place::new()?;
+    let mut command = place.demo(&["--once", "--real", "2"])?;
+    // Nothing can be built into a cache that is no folder, and nothing is there already.
+    command.env("XDG_CACHE_HOME", "/dev/null");
+    let output = ended(command.env_remove("KUBEBUILDER_ASSETS")).await?;
+    let (_, err) = words(&output);
+    assert_eq!(output.status.code(), Some(1));
+    ensure!(
+        err.contains("mkdir: "),
+        "the builder's words are not in: {err}"
+    );
+    ensure!(err.contains("kubernetes/build"), "{err}");
+    place.is_clean()
+}

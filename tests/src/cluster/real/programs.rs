@@ -41,12 +41,13 @@ pub(super) async fn find(name: &str) -> Result<&'static Path> {
 }
 
 async fn build() -> Result<BTreeMap<String, PathBuf>> {
-    let output = Command::new(format!("{FOLDER}/build"))
+    // Not `output()`, which would take its words away.
+    let building = Command::new(format!("{FOLDER}/build"))
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .await
+        .stdout(Stdio::piped())
+        .spawn()
         .context("cannot run tests/kubernetes/build")?;
+    let output = building.wait_with_output().await?;
     ensure!(
         output.status.success(),
         "tests/kubernetes/build: {}",
