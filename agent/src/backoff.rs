@@ -56,11 +56,6 @@ impl Backoff {
         }
     }
 
-    /// Others are better left alone: the longest waits from here on.
-    pub fn lengthen(&mut self) {
-        self.failures = self.failures.max(20);
-    }
-
     /// The wait of one who was turned away: around [`Waits::rarely`].
     pub fn rarely(&self, random: f64) -> Duration {
         whole_milliseconds(self.waits.rarely.mul_f64(0.5 + random))
@@ -95,14 +90,14 @@ mod tests {
         assert_eq!(backoff.next(1.0).as_secs(), 60);
         backoff.worked(Duration::from_secs(60));
         assert_eq!(backoff.next(1.0).as_secs(), 1);
-        backoff.lengthen();
-        assert_eq!(backoff.next(1.0).as_secs(), 60);
     }
 
     #[test]
     fn jitter_is_full() {
-        let mut backoff = Backoff::new(Waits::default());
-        backoff.lengthen();
+        let mut backoff = Backoff::new(Waits {
+            first: Duration::from_secs(60),
+            ..Waits::default()
+        });
         assert_eq!(backoff.next(0.0), Duration::ZERO);
         assert_eq!(backoff.next(0.5), Duration::from_secs(30));
         let spread: std::collections::BTreeSet<u64> =

@@ -15,6 +15,7 @@ use crate::backoff::{Backoff, Waits, random};
 use crate::credentials::{Credentials, Place};
 use crate::engine::{Engine, Stop};
 use ended::Ended;
+use stream::Idle;
 use transfer::Transfer;
 
 /// What a session needs.
@@ -35,33 +36,52 @@ pub struct Session {
     pub waits: Waits,
 }
 
-/// Keeps a session up. Returns when the cluster was removed from the fleet and later let in again: the engine was
-/// stopped in between, and whoever started it starts another one, with the credentials that are returned.
+/// Keeps a session up. Returns when the engine was stopped and may work again, because the cluster was let into the fleet
+/// again or another agent of it is gone: whoever started the engine starts another one, with the credentials that are
+/// returned.
 pub async fn run(mut session: Session) -> Credentials {
     let cluster = session.credentials.cluster.clone();
     let mut backoff = Backoff::new(session.waits);
     let mut transfer = Transfer::default();
+    let cluster_uid = match session.engine.loaded().await {
+        Ok(cluster) => cluster.uid,
+        Err(why) => {
+            tracing::error!(%cluster, reason = why, "the agent may not work here");
+            let idle = Idle {
+                why,
+                for_good: true,
+                cluster_uid: String::new(),
+            };
+            wait(&session, &idle, &mut backoff).await;
+            return session.credentials;
+        }
+    };
+    let idle = |why| Idle {
+        why,
+        for_good: false,
+        cluster_uid: cluster_uid.clone(),
+    };
     loop {
         let dialled = Instant::now();
         let ended = stream::serve(&mut session, &mut transfer).await;
         transfer.interrupted(&session.engine.held().borrow());
         backoff.worked(dialled.elapsed());
-        let wait = match ended {
+        let pause = match ended {
             Ended::Lost(why) => {
-                let wait = backoff.next(random());
-                tracing::warn!(%cluster, reason = why, retry_in = ?wait, "no session with the hub; the cluster is kept as it was last told");
-                wait
+                let pause = backoff.next(random());
+                tracing::warn!(%cluster, reason = why, retry_in = ?pause, "no session with the hub; the cluster is kept as it was last told");
+                pause
             }
-            Ended::Superseded(why) => {
-                backoff.lengthen();
-                let wait = backoff.next(random());
-                tracing::error!(%cluster, reason = why, retry_in = ?wait, "two agents claim {cluster}: stop one of them");
-                wait
-            }
+            Ended::Free => backoff.next(random()),
             Ended::TurnedAway(why) => {
-                let wait = backoff.rarely(random());
-                tracing::error!(%cluster, reason = why, retry_in = ?wait, "the hub turns this agent away; the cluster is kept as it was last told. Join again with a new token from `muster cluster join {cluster}`");
-                wait
+                let pause = backoff.rarely(random());
+                tracing::error!(%cluster, reason = why, retry_in = ?pause, "the hub turns this agent away; the cluster is kept as it was last told. Join again with a new token from `muster cluster join {cluster}`");
+                pause
+            }
+            Ended::Elsewhere(why) => {
+                tracing::error!(%cluster, reason = why, "these are the credentials of another cluster; this one is kept as it was last told. Give it a name of its own by a token from `muster cluster join NAME`");
+                wait(&session, &idle(why), &mut backoff).await;
+                backoff.next(random())
             }
             Ended::Removed(why) => {
                 session.engine.stop(Stop::Removed).await;
@@ -70,12 +90,33 @@ pub async fn run(mut session: Session) -> Credentials {
                 tracing::info!(%cluster, "the hub lets this cluster in again");
                 return session.credentials;
             }
-            Ended::Stopped(why) => {
-                tracing::error!(%cluster, reason = why, "the agent has stopped");
-                std::future::pending().await
+            // Told by the hub or found in the cluster: two who write overwrite each other without any conflict.
+            Ended::Superseded(why) | Ended::Stopped(why) => {
+                session.engine.stop(Stop::Because(why.clone())).await;
+                tracing::error!(%cluster, reason = why, "two agents claim {cluster}: this one writes nothing any more. Stop one of them");
+                wait(&session, &idle(why), &mut backoff).await;
+                tracing::info!(%cluster, "the other agent is gone: this one takes the cluster");
+                return session.credentials;
             }
         };
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Lets the hub know that this process is there and does not run the cluster; returns when the hub says that it may.
+async fn wait(session: &Session, idle: &Idle, backoff: &mut Backoff) {
+    let cluster = &session.credentials.cluster;
+    loop {
+        let dialled = Instant::now();
+        let ended = stream::wait(session, idle).await;
+        backoff.worked(dialled.elapsed());
+        let pause = match ended {
+            Ended::Free => return,
+            Ended::TurnedAway(_) | Ended::Removed(_) => backoff.rarely(random()),
+            _ => backoff.next(random()),
+        };
+        tracing::warn!(%cluster, reason = ?ended, retry_in = ?pause, "this agent writes nothing, and can't tell the hub so");
+        tokio::time::sleep(pause).await;
     }
 }
 

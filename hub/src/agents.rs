@@ -105,6 +105,7 @@ impl From<Closed> for Status {
     fn from(closed: Closed) -> Self {
         let (code, reason) = match closed {
             Closed::Superseded => (Code::Aborted, "superseded"),
+            Closed::Free => (Code::Unavailable, "free"),
             Closed::Removed => (Code::PermissionDenied, "removed-keep"),
             Closed::Revoked => (Code::PermissionDenied, "revoked"),
         };
@@ -118,6 +119,7 @@ impl From<Refused> for Status {
             Refused::Removed => (Code::PermissionDenied, "removed-keep"),
             Refused::Revoked => (Code::PermissionDenied, "revoked"),
             Refused::OtherCluster { .. } => (Code::PermissionDenied, "other-cluster"),
+            Refused::Free => (Code::Unavailable, "free"),
             Refused::Unavailable(_) => return Self::unavailable(refused.to_string()),
         };
         with_reason(code, refused.to_string(), reason)

@@ -8,10 +8,10 @@
 //! a few entries a session.
 
 mod admission;
-mod claims;
 mod commands;
 mod contents;
 mod deciding;
+mod idle;
 mod member;
 mod rows;
 mod sessions;
@@ -66,6 +66,23 @@ pub struct Hello {
     pub applications: Vec<(ApplicationName, Digest)>,
 }
 
+/// Why an agent does not run its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idle {
+    /// For people.
+    pub why: String,
+    /// It would not run it either if nobody else did.
+    pub for_good: bool,
+}
+
+/// The session of an agent that does not run its cluster.
+pub struct Waiting {
+    /// Dropping it ends the session.
+    pub session: Session,
+    /// Resolves when the session has to end.
+    pub closed: oneshot::Receiver<Closed>,
+}
+
 /// What the hub keeps of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
@@ -93,6 +110,9 @@ pub enum Closed {
     /// A newer session of the same cluster took over.
     #[error("a newer session of this cluster took over")]
     Superseded,
+    /// The agent may run the cluster: no other one does.
+    #[error("no other agent runs this cluster any more")]
+    Free,
     /// A person removed the cluster and keeps its objects.
     #[error("the cluster was removed from the hub; its objects stay as they are")]
     Removed,
@@ -122,6 +142,9 @@ pub enum Refused {
         /// UID in the Hello.
         found: String,
     },
+    /// The agent may run the cluster: no other one does.
+    #[error("no other agent runs this cluster")]
+    Free,
     /// The hub can't write what it must remember, or is stopping.
     #[error("the hub can't take a session now: {0}")]
     Unavailable(String),
@@ -203,6 +226,7 @@ type Answer<T> = oneshot::Sender<T>;
 /// What comes to the task.
 pub(crate) enum Request {
     Connect(Box<Hello>, Answer<Result<Grant, Refused>>),
+    Wait(Box<Hello>, Idle, Answer<Result<Waiting, Refused>>),
     FromSession(ClusterName, SessionId, FromSession),
     Redeem {
         secret: String,
@@ -266,6 +290,18 @@ impl Fleet {
     /// When the cluster may not have one; each reason says what to do.
     pub async fn connect(&self, hello: Hello) -> Result<Grant, Refused> {
         let request = |answer| Request::Connect(Box::new(hello), answer);
+        self.ask(request)
+            .await
+            .unwrap_or_else(|| Err(Refused::Unavailable(STOPPING.into())))
+    }
+
+    /// Begins the session of an agent that does not run its cluster: people see that it is there for as long as it
+    /// lasts.
+    ///
+    /// # Errors
+    /// When the cluster may not have one, and [`Refused::Free`] when the agent may run the cluster instead.
+    pub async fn wait(&self, hello: Hello, idle: Idle) -> Result<Waiting, Refused> {
+        let request = |answer| Request::Wait(Box::new(hello), idle, answer);
         self.ask(request)
             .await
             .unwrap_or_else(|| Err(Refused::Unavailable(STOPPING.into())))

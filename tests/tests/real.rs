@@ -20,4 +20,5 @@ mod real {
     mod supervision;
     mod syncing;
     mod the_cluster;
+    mod two_agents;
 }

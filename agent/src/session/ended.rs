@@ -11,8 +11,12 @@ use tonic::{Code, Status};
 pub(super) enum Ended {
     /// The network, the hub's restart, a broken message: dial again.
     Lost(String),
-    /// Another agent dialled as this cluster.
+    /// Another agent of this cluster took over.
     Superseded(String),
+    /// These are the credentials of another cluster.
+    Elsewhere(String),
+    /// No other agent has the cluster: this one may.
+    Free,
     /// The cluster was taken out of the fleet and keeps its objects.
     Removed(String),
     /// The hub does not want this certificate any more.
@@ -30,8 +34,10 @@ pub(super) fn ended(status: &Status) -> Ended {
     let said = status.message().to_owned();
     match (status.code(), reason) {
         (Code::PermissionDenied, Some("removed-keep")) => Ended::Removed(said),
+        (Code::PermissionDenied, Some("other-cluster")) => Ended::Elsewhere(said),
         (Code::PermissionDenied, _) => Ended::TurnedAway(said),
         (Code::Aborted, Some("superseded")) => Ended::Superseded(said),
+        (Code::Unavailable, Some("free")) => Ended::Free,
         _ => {
             let cause = cause(status);
             match refuses_certificate(&cause) {

@@ -81,6 +81,41 @@ pub(super) async fn probe(session: &Session) -> Result<(), Ended> {
     }
 }
 
+/// Why this process does not run the cluster.
+#[derive(Debug, Clone)]
+pub(super) struct Idle {
+    /// For people.
+    pub(super) why: String,
+    /// It would not run it either if nobody else did.
+    pub(super) for_good: bool,
+    /// UID of the cluster it is in, where it knows.
+    pub(super) cluster_uid: String,
+}
+
+/// Lets the hub know that this process is there and does not run the cluster, for as long as the hub listens.
+pub(super) async fn wait(session: &Session, idle: &Idle) -> Ended {
+    let hello = v1::Hello {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster_uid: idle.cluster_uid.clone(),
+        instance: session.instance.clone(),
+        idle: idle.why.clone(),
+        idle_for_good: idle.for_good,
+        ..v1::Hello::default()
+    };
+    let (_outgoing, mut incoming) = match open(session, hello).await {
+        Ok(streams) => streams,
+        Err(ended) => return ended,
+    };
+    loop {
+        match incoming.message().await {
+            // A newer hub's message; it knows our version.
+            Ok(Some(_)) => {}
+            Ok(None) => return Ended::Lost("the hub closed the session".into()),
+            Err(status) => return ended(&status),
+        }
+    }
+}
+
 type Streams = (mpsc::Sender<v1::AgentMessage>, Streaming<v1::HubMessage>);
 
 async fn open(session: &Session, hello: v1::Hello) -> Result<Streams, Ended> {
@@ -137,6 +172,8 @@ fn hello<'a>(
             .map(name)
             .chain(whole.map(name))
             .collect(),
+        idle: String::new(),
+        idle_for_good: false,
     }
 }
 

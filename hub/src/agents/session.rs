@@ -5,14 +5,14 @@ use std::time::{Duration, SystemTime};
 use muster_proto::wire::v1::agent_message::Message as FromAgent;
 use muster_proto::wire::v1::hub_message::Message as ToAgent;
 use muster_proto::wire::{InvalidMessage, digest, v1};
-use muster_proto::{Digest, Report, Timestamp};
+use muster_proto::{ClusterName, Digest, Report, Timestamp};
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use super::outgoing::Outgoing;
 use super::{Agents, Caller, with_reason};
 use crate::ca::{self, SigningRequest};
-use crate::fleet::{self, Certificate, Grant};
+use crate::fleet::{self, Certificate, Grant, Idle, Waiting};
 
 /// An agent that has not said Hello by then is no agent.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,7 +40,14 @@ pub(super) async fn run(
             "the first message of a session is Hello",
         ));
     };
+    let idle = (!hello.idle.is_empty()).then(|| Idle {
+        why: shortened(printable(&hello.idle)),
+        for_good: hello.idle_for_good,
+    });
     let hello = read_hello(&caller, hello)?;
+    if let Some(idle) = idle {
+        return wait(agents, hello, idle, from_agent).await;
+    }
     let held = (hello.generation, hello.desired_digest);
     let said_to_hold = hello.applications.clone();
     tracing::info!(
@@ -117,6 +124,40 @@ pub(super) async fn run(
     }
 }
 
+/// The session of an agent that does not run its cluster: nothing is said until it ends.
+async fn wait(
+    agents: &Agents,
+    hello: fleet::Hello,
+    idle: Idle,
+    mut from_agent: Streaming<v1::AgentMessage>,
+) -> Result<(), Status> {
+    let (cluster, ends) = (hello.cluster.clone(), hello.certificate.not_after);
+    let Waiting {
+        session: _session,
+        mut closed,
+    } = agents.fleet.wait(hello, idle).await?;
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            reason = &mut closed => {
+                return Err(reason.map_or_else(|_| stopping(), Status::from));
+            }
+            () = agents.shutdown.cancelled() => return Err(stopping()),
+            _ = tick.tick() => if (agents.clock)() >= ends {
+                return Err(certificate_ended(&cluster));
+            },
+            message = from_agent.message() => match message {
+                Ok(Some(_)) => return Err(Status::invalid_argument(
+                    "an agent that does not run its cluster has nothing to say but Hello",
+                )),
+                Ok(None) => return Ok(()),
+                Err(status) if broken_connection(&status) => return Ok(()),
+                Err(status) => return Err(status),
+            },
+        }
+    }
+}
+
 struct Session<'a> {
     agents: &'a Agents,
     caller: Caller,
@@ -171,15 +212,7 @@ impl Session<'_> {
     fn look_at_the_clock(&mut self) -> Result<(), Status> {
         let left = self.ends.0 - (self.agents.clock)().0;
         if left <= 0 {
-            let message = format!(
-                "the certificate has ended: join again with `muster cluster join {}`",
-                self.caller.cluster
-            );
-            return Err(with_reason(
-                Code::Unauthenticated,
-                message,
-                "certificate-ended",
-            ));
+            return Err(certificate_ended(&self.caller.cluster));
         }
         let renewed_with = ca::AGENT_LIFE - ca::AGENT_RENEWED_AFTER;
         if i128::from(left) <= renewed_with.as_millis() as i128 && self.wanted.renewal == Asked::No
@@ -280,6 +313,12 @@ impl Session<'_> {
     }
 }
 
+fn certificate_ended(cluster: &ClusterName) -> Status {
+    let message =
+        format!("the certificate has ended: join again with `muster cluster join {cluster}`");
+    with_reason(Code::Unauthenticated, message, "certificate-ended")
+}
+
 fn read_hello(caller: &Caller, hello: v1::Hello) -> Result<fleet::Hello, InvalidMessage> {
     let applications = hello.applications.iter().map(|held| {
         let name = held
@@ -312,6 +351,11 @@ fn text(field: &'static str, text: String) -> Result<String, InvalidMessage> {
         ));
     }
     Ok(text)
+}
+
+/// Text of an agent on one line.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// A sentence of an agent, cut where it becomes a book.

@@ -28,18 +28,8 @@ pub(super) fn admit(
     let forgotten = known.is_none();
     let before =
         known.unwrap_or_else(|| Cluster::invited(hello.cluster.clone(), Default::default(), now));
-    if before.state == ClusterState::Removed {
-        return Err(Refused::Removed);
-    }
-    if certificate.is_some_and(|certificate| certificate.revoked) {
-        return Err(Refused::Revoked);
-    }
-    if !before.uid.is_empty() && before.uid != hello.cluster_uid {
-        return Err(Refused::OtherCluster {
-            cluster: hello.cluster.clone(),
-            enrolled: before.uid,
-            found: hello.cluster_uid.clone(),
-        });
+    if let Some(other) = may_come(&before, certificate, hello)? {
+        return Err(other);
     }
     let mut cluster = before.clone();
     cluster.uid.clone_from(&hello.cluster_uid);
@@ -66,6 +56,39 @@ pub(super) fn admit(
         },
         cluster,
     })
+}
+
+/// Whether an agent that does not run the cluster may say so; with what to say of it when it runs in another one.
+pub(super) fn may_wait(
+    cluster: &Cluster,
+    certificate: Option<&StoredCertificate>,
+    hello: &Hello,
+) -> Result<Option<String>, Refused> {
+    let elsewhere = may_come(cluster, certificate, hello)?;
+    // One that never began does not know where it is.
+    let elsewhere = elsewhere.filter(|_| !hello.cluster_uid.is_empty());
+    Ok(elsewhere.map(|other| other.to_string()))
+}
+
+/// Whether anybody with this certificate may come; with the refusal for one who wants to run the cluster, when it runs
+/// in another one than was enrolled.
+fn may_come(
+    cluster: &Cluster,
+    certificate: Option<&StoredCertificate>,
+    hello: &Hello,
+) -> Result<Option<Refused>, Refused> {
+    if cluster.state == ClusterState::Removed {
+        return Err(Refused::Removed);
+    }
+    if certificate.is_some_and(|certificate| certificate.revoked) {
+        return Err(Refused::Revoked);
+    }
+    let is_another = !cluster.uid.is_empty() && cluster.uid != hello.cluster_uid;
+    Ok(is_another.then(|| Refused::OtherCluster {
+        cluster: hello.cluster.clone(),
+        enrolled: cluster.uid.clone(),
+        found: hello.cluster_uid.clone(),
+    }))
 }
 
 fn remembered(certificate: &Certificate, cluster: &Cluster) -> StoredCertificate {

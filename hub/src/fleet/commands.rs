@@ -36,7 +36,7 @@ impl Task {
         tracing::debug!(cluster = %name, "a join token was redeemed");
         self.revoke(&name);
         if let Some(member) = self.members.get_mut(&name) {
-            member.close(Closed::Revoked);
+            member.close_all(Closed::Revoked);
             member.row.state = ClusterState::Member;
             member.row.state_since = now;
             member.row.uid = cluster_uid.to_owned();
@@ -148,7 +148,7 @@ impl Task {
         self.revoke(&name);
         self.put_row(row);
         let member = self.members.get_mut(&name).expect("it was just found");
-        member.close(Closed::Removed);
+        member.close_all(Closed::Removed);
         Ok(match joined {
             true => format!(
                 "cluster {name} is removed; its objects stay, and its agent repairs nothing more"

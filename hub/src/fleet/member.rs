@@ -8,7 +8,7 @@ use muster_decide::Labels;
 use muster_proto::{ClusterName, Desired, HealthStatus, Removals, Rows, SyncStatus, Timestamp};
 use tokio::sync::{oneshot, watch};
 
-use super::claims::Claims;
+use super::idle::Idlers;
 use super::{Closed, SessionId};
 use crate::store::{Cluster, ClusterState, StoredReport};
 use crate::view::{ClusterView, Connection, Placement, Problem};
@@ -32,13 +32,16 @@ pub(super) struct Member {
     /// What is published.
     pub(super) desired: watch::Sender<Arc<Desired>>,
     pub(super) live: Option<Live>,
-    pub(super) claims: Claims,
+    /// Agents with its credentials that do not run it.
+    pub(super) idlers: Idlers,
     pub(super) rows: Arc<Rows>,
     pub(super) reported_at: Timestamp,
     /// Why the agent refused what it was sent last.
     pub(super) refused: Option<String>,
     /// Since when it is connected, in this life of the hub.
     pub(super) connected_since: Option<Timestamp>,
+    /// How its connection was shown last.
+    pub(super) shown_as: Option<Connection>,
     /// End of its newest good certificate.
     pub(super) certificate_expires: Timestamp,
 }
@@ -46,6 +49,7 @@ pub(super) struct Member {
 /// The one session that counts.
 pub(super) struct Live {
     pub(super) id: SessionId,
+    pub(super) instance: String,
     pub(super) close: oneshot::Sender<Closed>,
 }
 
@@ -58,11 +62,12 @@ impl Member {
             decided: None,
             desired: watch::Sender::new(Arc::new(Desired::none())),
             live: None,
-            claims: Claims::default(),
+            idlers: Idlers::default(),
             rows: Arc::default(),
             reported_at: Timestamp(0),
             refused: None,
             connected_since: None,
+            shown_as: None,
             certificate_expires: Timestamp(0),
         }
     }
@@ -128,6 +133,17 @@ impl Member {
         }
     }
 
+    /// Ends its session and those of its idle agents.
+    pub(super) fn close_all(&mut self, why: Closed) {
+        self.close(why);
+        self.idlers.close(why);
+    }
+
+    /// Nobody runs it, and not just for the moment of a reconnect: also not to a hub that `started` just now.
+    pub(super) fn is_deserted(&self, now: Timestamp, started: Timestamp) -> bool {
+        self.live.is_none() && self.is_silent(now) && now.0 - started.0 >= SILENT_AFTER_MS
+    }
+
     /// A sign of life, given `at`.
     pub(super) fn heard(&mut self, at: Timestamp, now: Timestamp) {
         let was = self.connection(now);
@@ -155,7 +171,7 @@ impl Member {
     }
 
     /// What is wrong with it, the worst first.
-    pub(super) fn problems(&self, now: Timestamp) -> Vec<Problem> {
+    pub(super) fn problems(&self) -> Vec<Problem> {
         let name = &self.row.name;
         let problem = |message: String, since| Problem {
             application: None,
@@ -168,13 +184,8 @@ impl Member {
         if !self.is_in() {
             return problems;
         }
-        if let Some(since) = self.claims.since(now) {
-            problems.push(problem(
-                format!(
-                    "two agents claim {name}: they take turns with its credentials; stop one of them, or give it a name of its own with `muster cluster join NAME`"
-                ),
-                since,
-            ));
+        if let Some((message, since)) = self.idlers.problem(name, self.live.is_some()) {
+            problems.push(problem(message, since));
         }
         if self.row.store_was_older {
             problems.push(problem(STORE_WAS_OLDER.into(), Timestamp(0)));
@@ -194,7 +205,7 @@ impl Member {
             return None;
         }
         let published = self.desired.borrow();
-        let message = self.problems(now).into_iter().next();
+        let message = self.problems().into_iter().next();
         Some(ClusterView {
             name: row.name.clone(),
             labels: (*self.labels).clone(),

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use muster_proto::{ClusterName, Report, Timestamp};
 use tokio::sync::oneshot;
 
-use super::admission::{admit, is_ahead};
+use super::admission::{admit, is_ahead, may_wait};
+use super::idle::Idler;
 use super::member::{Live, Member};
 use super::task::Task;
-use super::{Accepted, Closed, FromSession, Grant, Hello, Refused, Session, SessionId};
+use super::{
+    Accepted, Closed, FromSession, Grant, Hello, Idle, Refused, Session, SessionId, Waiting,
+};
 use crate::store::{Audit, Cluster, ClusterState, StoreError};
 use crate::view::Connection;
 
@@ -24,11 +27,6 @@ impl Task {
             Ok(admitted) => admitted,
             Err(refused) => {
                 tracing::warn!(cluster = %name, error = %refused, "refused a session");
-                let member = self.members.get_mut(&name);
-                if let (Some(member), Refused::OtherCluster { .. }) = (member, &refused) {
-                    member.claims.disputed(now);
-                    self.dirty.insert(name);
-                }
                 return Err(refused);
             }
         };
@@ -55,9 +53,13 @@ impl Task {
         let known = known.filter_map(|(_, digest)| self.contents.get(*digest).cloned());
         let known = known.collect();
         let member = self.members.get_mut(&name).expect("it has a row now");
-        member.claims.begins(&hello.instance, now);
+        member.idlers.reconnects(&hello.instance);
         member.close(Closed::Superseded);
-        member.live = Some(Live { id, close });
+        member.live = Some(Live {
+            id,
+            instance: hello.instance,
+            close,
+        });
         member.refused = None;
         // The row's last sign of life is already this one: what was before decides.
         if was != Some(Connection::Connected) {
@@ -79,9 +81,61 @@ impl Task {
         })
     }
 
+    /// Begins the session of an agent that does not run its cluster.
+    pub(super) fn wait(&mut self, hello: Hello, idle: Idle) -> Result<Waiting, Refused> {
+        let now = self.now();
+        let name = hello.cluster.clone();
+        let certificate = self.certificates.get(&hello.certificate.serial);
+        let Some(member) = self.members.get_mut(&name) else {
+            // What the store forgot, it learns of the agent that runs the cluster.
+            return Err(match idle.for_good {
+                true => Refused::Unavailable(format!("it knows no cluster {name}")),
+                false => Refused::Free,
+            });
+        };
+        let elsewhere = may_wait(&member.row, certificate, &hello)?;
+        let runs_it = member.live.as_ref();
+        if runs_it.is_some_and(|live| live.instance == hello.instance) {
+            // Of what it says of itself, this is the newer.
+            member.live = None;
+        }
+        if !idle.for_good && elsewhere.is_none() && member.is_deserted(now, self.started) {
+            return Err(Refused::Free);
+        }
+        let (close, closed) = oneshot::channel();
+        self.last_session += 1;
+        let id = self.last_session;
+        member.idlers.reconnects(&hello.instance);
+        tracing::warn!(cluster = %name, instance = hello.instance, reason = idle.why, "an agent is there and does not run its cluster");
+        let idler = Idler {
+            instance: hello.instance,
+            idle,
+            elsewhere,
+            since: now,
+            close,
+        };
+        member.idlers.put(id, idler);
+        self.dirty.insert(name.clone());
+        Ok(Waiting {
+            session: Session {
+                cluster: name,
+                id,
+                requests: self.sender.clone(),
+            },
+            closed,
+        })
+    }
+
     /// What the live session of a cluster says; a superseded one is not heard.
     pub(super) async fn heard_from(&mut self, name: ClusterName, id: SessionId, what: FromSession) {
         let now = self.now();
+        if let Some(member) = self.members.get_mut(&name)
+            && matches!(what, FromSession::Ended)
+            && member.idlers.remove(id)
+        {
+            self.dirty.insert(name);
+            return;
+        }
         let live = self.members.get_mut(&name);
         let live = live.filter(|member| member.live.as_ref().is_some_and(|live| live.id == id));
         let Some(member) = live else {
@@ -170,7 +224,7 @@ impl Task {
                 self.revoke(name);
                 let member = self.members.get_mut(name).expect("it is being removed");
                 member.row = row;
-                member.close(Closed::Removed);
+                member.close_all(Closed::Removed);
             }
             // The next report brings us here again.
             Err(error) => self.store_failed(&error),

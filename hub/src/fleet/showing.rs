@@ -23,8 +23,11 @@ impl Task {
             dirty.extend(self.board.names().cloned());
         }
         for name in &dirty {
-            let (view, problems) = match self.members.get(name) {
-                Some(member) => (member.view(now), member.problems(now)),
+            let (view, problems) = match self.members.get_mut(name) {
+                Some(member) => {
+                    member.shown_as = Some(member.connection(now));
+                    (member.view(now), member.problems())
+                }
                 None => (self.declared.get(name).cloned(), Vec::new()),
             };
             self.board.put_cluster(name, view);

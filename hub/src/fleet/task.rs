@@ -20,7 +20,7 @@ use super::{Fleet, Request, SessionId};
 use crate::clock::Clock;
 use crate::git::Git;
 use crate::store::{Store, StoreError, StoredCertificate};
-use crate::view::{Board, ClusterView, Connection, View};
+use crate::view::{Board, ClusterView, View};
 
 /// Under load the view is published this often; after a quiet moment at once.
 const VIEW_EVERY: Duration = Duration::from_millis(100);
@@ -35,6 +35,7 @@ pub(super) struct Task {
     pub(super) git: Git,
     clock: Clock,
     shutdown: CancellationToken,
+    pub(super) started: Timestamp,
     requests: mpsc::UnboundedReceiver<Request>,
     /// For the sessions that begin.
     pub(super) sender: mpsc::UnboundedSender<Request>,
@@ -66,8 +67,6 @@ pub(super) struct Task {
     /// Something else to show anew.
     pub(super) view_dirty: bool,
     pub(super) viewed_at: Instant,
-    /// How each cluster stood at the last look.
-    connections: HashMap<ClusterName, Connection>,
     /// Clusters whose report is not written yet.
     pub(super) unstored: BTreeSet<ClusterName>,
     pub(super) writing: Option<JoinHandle<Result<(), StoreError>>>,
@@ -90,6 +89,7 @@ pub(super) async fn start(
         git,
         clock,
         shutdown,
+        started: now,
         requests,
         sender: sender.clone(),
         publish,
@@ -114,7 +114,6 @@ pub(super) async fn start(
         all_dirty: true,
         view_dirty: true,
         viewed_at: Instant::now(),
-        connections: HashMap::new(),
         unstored: BTreeSet::new(),
         writing: None,
         store,
@@ -180,6 +179,10 @@ impl Task {
                 let granted = self.connect(*hello).await;
                 answer.send(granted).ok();
             }
+            Request::Wait(hello, idle, answer) => {
+                let waiting = self.wait(*hello, idle);
+                answer.send(waiting).ok();
+            }
             Request::FromSession(cluster, id, what) => self.heard_from(cluster, id, what).await,
             Request::Redeem {
                 secret,
@@ -226,10 +229,12 @@ impl Task {
 
     async fn tick(&mut self) {
         let now = self.now();
-        for (name, member) in &self.members {
-            let connection = member.connection(now);
-            if self.connections.get(name) != Some(&connection) {
-                self.connections.insert(name.clone(), connection);
+        for (name, member) in &mut self.members {
+            if member.is_deserted(now, self.started) && member.idlers.let_in() {
+                tracing::info!(cluster = %name, "nobody runs the cluster any more: an agent that waits may");
+                self.dirty.insert(name.clone());
+            }
+            if member.shown_as != Some(member.connection(now)) {
                 self.dirty.insert(name.clone());
                 self.unstored.insert(name.clone());
             }

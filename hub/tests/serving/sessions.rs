@@ -107,6 +107,47 @@ async fn of_two_agents_with_one_name_the_newer_wins_and_the_older_is_told() {
 }
 
 #[tokio::test]
+async fn an_agent_that_waits_is_shown_and_is_told_when_it_may_run_the_cluster() {
+    let bed = Bed::start().await;
+    let member = bed.joined("eu-1").await;
+    let newer = bed.session(&member).await;
+    until("connected", async || {
+        bed.cluster("eu-1").await.summary.unwrap().connection == "connected"
+    })
+    .await;
+    let hello = |instance: &str| {
+        ToHub::Hello(v1::Hello {
+            instance: instance.into(),
+            idle: format!("a newer one\nis {}", "very ".repeat(1000)),
+            ..member.hello()
+        })
+    };
+    let mut waits = bed.dial(Some(member.credentials())).await.unwrap();
+    waits.say(hello("two")).await;
+    until("both are shown", async || {
+        let message = bed.cluster("eu-1").await.summary.unwrap().message;
+        message.starts_with("two agents claim eu-1")
+            && message.contains("(a newer one is very")
+            && message.len() < 2000
+    })
+    .await;
+
+    let mut talks = bed.dial(Some(member.credentials())).await.unwrap();
+    talks.say(hello("three")).await;
+    talks.say(report(&rows("mine").full_report())).await;
+    assert_eq!(talks.ended().await.code(), Code::InvalidArgument);
+    assert_eq!(bed.cluster("eu-1").await.objects, []);
+
+    drop(newer);
+    bed.move_clock(1);
+    let status = waits.ended().await;
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::Unavailable, "free")
+    );
+}
+
+#[tokio::test]
 async fn another_kubernetes_cluster_with_the_same_credentials_is_refused() {
     let bed = Bed::start().await;
     let member = bed.joined("eu-1").await;
