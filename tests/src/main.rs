@@ -73,10 +73,19 @@ impl Program {
 }
 
 fn main() -> ExitCode {
-    run(Arguments::parse().command).unwrap_or_else(|error| {
+    let arguments = Arguments::parse_from(without_second_dashes(std::env::args_os().collect()));
+    run(arguments.command).unwrap_or_else(|error| {
         eprintln!("testbed: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// `cargo demo -- --once` arrives as `testbed demo -- --once`: the alias has brought cargo's own `--` already.
+fn without_second_dashes(mut line: Vec<OsString>) -> Vec<OsString> {
+    if line.get(2).is_some_and(|argument| argument == "--") {
+        line.remove(2);
+    }
+    line
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {

@@ -354,6 +354,25 @@ async fn a_terminal_shows_a_picture_and_is_given_back_as_it_was() -> Result<()> 
 }
 
 #[tokio::test]
+async fn the_alias_of_cargo_takes_flags_with_and_without_dashes() -> Result<()> {
+    let config = include_str!("../../.cargo/config.toml");
+    let alias = config
+        .lines()
+        .find_map(|line| line.strip_prefix("demo = "))
+        .context("there is no alias `demo`")?;
+    // What cargo hands on: whatever stands behind its own `--`, and then what a person adds.
+    let (_, ours) = alias.trim_matches('"').split_once(" -- ").context(alias)?;
+    for added in [&["--", "--help"][..], &["--help"]] {
+        let mut command = Command::new(testbed()?);
+        let output = ended(command.args(ours.split(' ')).args(added)).await?;
+        let (out, err) = words(&output);
+        ensure!(output.status.success(), "{added:?}: {err}");
+        ensure!(out.contains("--kube-context <NAME>"), "{out}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_builds_the_real_api_servers_is_heard() -> Result<()> {
     let place = Place::new()?;
     let mut command = place.demo(&["--once", "--real", "2"])?;

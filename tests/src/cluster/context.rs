@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use kube::config::Kubeconfig;
 use tempfile::TempDir;
 
@@ -15,7 +15,9 @@ use super::{Cluster, Kind};
 /// When there is no such context.
 pub async fn open(context: &str) -> Result<Cluster> {
     muster_proto::tls::install_crypto();
-    let mut config = Kubeconfig::read().context("no kubeconfig can be read")?;
+    // The error says its own cause already.
+    let mut config = Kubeconfig::read()
+        .map_err(|error| anyhow!("there is no kubeconfig with a context {context}: {error}"))?;
     ensure!(
         config.contexts.iter().any(|known| known.name == context),
         "the kubeconfig has no context {context}: `kubectl config get-contexts` lists them"
