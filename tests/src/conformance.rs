@@ -17,6 +17,10 @@ use std::time::Duration;
 
 use crate::wait;
 
+mod deleting;
+
+pub use deleting::*;
+
 /// Makes the tests of this page for one kind of cluster: the argument is an async function without arguments that
 /// returns a client, a fresh namespace's name, and whatever must live as long as the test.
 #[macro_export]
@@ -36,6 +40,17 @@ macro_rules! conformance {
             metadata_comes_alone_when_asked,
             a_custom_kind_is_served_once_established,
             a_generation_counts_changes_of_the_spec,
+            a_patch_of_an_old_state_conflicts,
+            a_dry_run_of_any_write_changes_nothing,
+            dependents_go_after_their_owner,
+            dependents_go_before_their_owner_when_asked,
+            orphans_stay_without_their_owner,
+            a_dependent_stays_while_one_owner_does,
+            a_dying_object_takes_no_new_finalizer,
+            a_namespace_goes_with_all_that_is_in_it,
+            a_definition_waits_for_its_objects,
+            what_is_too_old_is_gone,
+            pages_show_one_state,
         }
     };
     ($place:path: $($name:ident,)*) => {$(

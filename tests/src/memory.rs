@@ -22,6 +22,7 @@
 //! [`strategic`], [`select`] shape one object; [`store`] and `state` keep them; [`write`], [`delete`],
 //! [`list`], [`watch`] are the verbs; `http` routes. [`distil`] makes the table that [`kinds`] and [`schema`] read.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::http::{Request, Response, StatusCode};
@@ -38,6 +39,7 @@ pub mod discovery;
 pub mod distil;
 pub mod fault;
 pub mod fieldset;
+pub mod garbage;
 mod http;
 pub mod kinds;
 pub mod list;
@@ -92,6 +94,7 @@ pub struct Server {
     state: Mutex<State>,
     version: String,
     rule: Mutex<Option<Rule>>,
+    holds_garbage: AtomicBool,
 }
 
 impl Server {
@@ -102,6 +105,7 @@ impl Server {
             state: Mutex::new(State::new(options.clock, options.seed)),
             version: options.version,
             rule: Mutex::new(None),
+            holds_garbage: AtomicBool::new(false),
         })
     }
 
@@ -138,6 +142,22 @@ impl Server {
     /// Forgets the log of changes: a watch from before answers 410, and its client lists again.
     pub fn forget_history(&self) {
         locked(self).store.forget();
+    }
+
+    /// From now on what a deletion entails happens only when told, by [`Server::collect_garbage`]; `false` ends it.
+    pub fn hold_garbage(&self, hold: bool) {
+        self.holds_garbage.store(hold, Ordering::SeqCst);
+    }
+
+    /// Does what deletions entail: dependents go, namespaces and definitions are emptied.
+    pub fn collect_garbage(&self) {
+        garbage::collect(&mut locked(self));
+    }
+
+    fn collect(&self, state: &mut State) {
+        if !self.holds_garbage.load(Ordering::SeqCst) {
+            garbage::collect(state);
+        }
     }
 
     fn fault(&self, call: &Call<'_>) -> Option<Fault> {

@@ -199,6 +199,7 @@ fn place(server: &Arc<Server>, group: &str, version: &str, rest: &[&str]) -> Opt
         "" => true,
         "status" => kind.status,
         "scale" => kind.scale,
+        "finalize" => kind.is("", "Namespace"),
         _ => false,
     };
     let scoped = if kind.namespaced {
@@ -266,6 +267,8 @@ fn objects(
                     .and_then(|l| l.parse().ok())
                     .unwrap_or(0),
                 after: request.get("continue").map(str::to_owned),
+                revision: request.get("resourceVersion").map(str::to_owned),
+                exact: request.get("resourceVersionMatch") == Some("Exact"),
                 metadata_only: request.metadata_only(),
             };
             let value = list::list(&locked(server), &kind, &target.namespace, &asked)?;
@@ -303,6 +306,7 @@ fn objects(
                 Change::Create(body),
                 &request.options(),
             )?;
+            server.collect(&mut state);
             Ok(respond(StatusCode::CREATED, &written.object))
         }
         "update" | "patch" | "apply" if one => {
@@ -314,6 +318,7 @@ fn objects(
             };
             let mut state = locked(server);
             let written = write::write(&mut state, &target, change, &request.options())?;
+            server.collect(&mut state);
             let code = if written.created {
                 StatusCode::CREATED
             } else {
@@ -327,13 +332,18 @@ fn objects(
             } else {
                 request.json()?
             };
-            let conditions = Preconditions::read(&body, request.get("dryRun").is_some());
+            // A body says it all: the query is read only when there is none.
+            let bare = body.is_null();
+            let dry_run = bare && request.get("dryRun").is_some();
+            let policy = request.get("propagationPolicy").filter(|_| bare);
+            let conditions = Preconditions::read(&body, dry_run, policy)?;
             let mut state = locked(server);
             let value = if one {
                 delete::delete(&mut state, &target, &conditions)?
             } else {
                 delete::delete_all(&mut state, &target, &request.selector()?, &conditions)?
             };
+            server.collect(&mut state);
             Ok(json_response(StatusCode::OK, "application/json", &value))
         }
         _ => Err(Refusal::new(

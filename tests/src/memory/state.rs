@@ -1,8 +1,7 @@
 //! Everything one server knows: objects, kinds, the numbers it gives out.
 //!
 //! In: an injected clock and a seed. Out: times, uids and names that are the same in every run with the same
-//! seed and the same requests. Namespaces and definitions have consequences here: contents that go with them,
-//! kinds that come and go.
+//! seed and the same requests. Definitions have consequences here: kinds that come and go.
 
 use std::sync::Arc;
 
@@ -55,7 +54,14 @@ impl State {
         out
     }
 
-    fn target(&self, group: &str, version: &str, plural: &str, name: &str, sub: &str) -> Target {
+    pub(super) fn target(
+        &self,
+        group: &str,
+        version: &str,
+        plural: &str,
+        name: &str,
+        sub: &str,
+    ) -> Target {
         Target {
             kind: self
                 .kinds
@@ -102,8 +108,22 @@ impl State {
         (0..5).map(letter).collect()
     }
 
-    /// Whether an object may be created there: its namespace exists and stays.
+    /// Whether an object may be created there: its namespace and its definition exist and stay.
     pub fn admits(&self, kind: &Kind, namespace: &str, name: &str) -> Result<(), Refusal> {
+        if kind.custom.is_some() {
+            let definition = format!("{}.{}", kind.plural, kind.group);
+            let plural = "customresourcedefinitions";
+            let definitions = self
+                .target("apiextensions.k8s.io", "v1", plural, "", "")
+                .kind;
+            let found = self
+                .store
+                .get(&definitions.store(), &(String::new(), definition));
+            if found.is_some_and(|found| is_dying(&found)) {
+                let why = "create not allowed while custom resource definition is terminating";
+                return Err(Refusal::forbidden(kind, name, why));
+            }
+        }
         if !kind.namespaced {
             return Ok(());
         }
@@ -112,11 +132,17 @@ impl State {
         let Some(found) = self.store.get(&namespaces.store(), &key) else {
             return Err(Refusal::not_found(&namespaces, namespace));
         };
-        if found["metadata"].get("deletionTimestamp").is_some() {
+        if is_dying(&found) {
             let why = format!(
                 "unable to create new content in namespace {namespace} because it is being terminated"
             );
-            return Err(Refusal::forbidden(kind, name, &why));
+            let mut refusal = Refusal::forbidden(kind, name, &why);
+            refusal.details["causes"] = json!([{
+                "reason": "NamespaceTerminating",
+                "message": format!("namespace {namespace} is being terminated"),
+                "field": "metadata.namespace",
+            }]);
+            return Err(refusal);
         }
         Ok(())
     }
@@ -147,58 +173,24 @@ impl State {
         Ok(())
     }
 
-    /// What a write entails: a dying object without finalizers goes, a definition brings its kinds.
+    /// What a write entails: a definition brings its kinds.
     pub fn after_write(&mut self, kind: &Kind, key: &Key) {
-        let Some(object) = self.store.get(&kind.store(), key) else {
-            return;
-        };
-        if object["metadata"].get("deletionTimestamp").is_some() && !has_finalizers(&object) {
-            if kind.is("", "Namespace") && !self.store.contents(&key.1).is_empty() {
-                return;
-            }
-            self.remove(kind, key);
-            return;
-        }
-        if is_definition(kind) {
+        if is_definition(kind)
+            && let Some(object) = self.store.get(&kind.store(), key)
+        {
             self.establish(&object);
         }
     }
 
-    /// Takes an object out, with what that entails.
+    /// Takes an object out; with a definition go its kinds.
     pub fn remove(&mut self, kind: &Kind, key: &Key) {
         let Some(last) = self.store.remove(&kind.store(), key) else {
             return;
         };
         if is_definition(kind) {
             let text = |pointer: &str| last.pointer(pointer).and_then(Value::as_str).unwrap_or("");
-            let resource = (
-                text("/spec/group").to_owned(),
-                text("/spec/names/plural").to_owned(),
-            );
-            let keys: Vec<Key> = self
-                .store
-                .list(&resource, "")
-                .map(|(k, _)| k.clone())
-                .collect();
-            for key in keys {
-                self.store.remove(&resource, &key);
-            }
-            self.kinds
-                .replace_custom(&resource.0, &resource.1, Vec::new());
-        }
-        // The last object of a dying namespace lets it go.
-        if kind.namespaced && self.store.contents(&key.0).is_empty() {
-            let namespaces = self.target("", "v1", "namespaces", "", "").kind;
-            let namespace = (String::new(), key.0.clone());
-            let dying = self
-                .store
-                .get(&namespaces.store(), &namespace)
-                .is_some_and(|found| {
-                    found["metadata"].get("deletionTimestamp").is_some() && !has_finalizers(&found)
-                });
-            if dying {
-                self.store.remove(&namespaces.store(), &namespace);
-            }
+            let (group, plural) = (text("/spec/group"), text("/spec/names/plural"));
+            self.kinds.replace_custom(group, plural, Vec::new());
         }
     }
 
@@ -215,6 +207,7 @@ impl State {
         };
         let (group, plural) = (text("/spec/group"), text("/spec/names/plural"));
         self.kinds.replace_custom(group, plural, kinds);
+        self.store.open(&(group.to_owned(), plural.to_owned()));
         let name = text("/metadata/name").to_owned();
         let accepted = object.pointer("/spec/names").cloned().unwrap_or_default();
         let conditions = object
@@ -253,17 +246,25 @@ impl State {
     }
 }
 
-fn is_definition(kind: &Kind) -> bool {
+pub(super) fn is_definition(kind: &Kind) -> bool {
     kind.is("apiextensions.k8s.io", "CustomResourceDefinition")
 }
 
-/// Whether somebody still has to do something before the object may go.
+/// Whether its deletion has begun.
+#[must_use]
+pub(super) fn is_dying(object: &Value) -> bool {
+    object["metadata"].get("deletionTimestamp").is_some()
+}
+
+/// Whether somebody still has to do something before the object may go; of a Namespace, the contents too.
 #[must_use]
 pub(super) fn has_finalizers(object: &Value) -> bool {
-    let list = object
-        .pointer("/metadata/finalizers")
-        .and_then(Value::as_array);
-    list.is_some_and(|l| !l.is_empty())
+    let some = |pointer: &str| {
+        let list = object.pointer(pointer).and_then(Value::as_array);
+        list.is_some_and(|l| !l.is_empty())
+    };
+    let namespace = object["kind"] == "Namespace" && object["apiVersion"] == "v1";
+    some("/metadata/finalizers") || (namespace && some("/spec/finalizers"))
 }
 
 /// A number spread over all bits (the finaliser of SplitMix64).

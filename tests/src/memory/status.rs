@@ -137,6 +137,16 @@ impl Refusal {
         Self::new(StatusCode::GONE, "Expired", message)
     }
 
+    /// 504: nobody has seen that revision yet.
+    #[must_use]
+    pub fn too_large(given: u64, newest: u64) -> Self {
+        let message = format!("Timeout: Too large resource version: {given}, current: {newest}");
+        let mut out = Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message);
+        out.details = json!({"causes": [{"reason": "ResourceVersionTooLarge",
+            "message": "Too large resource version"}], "retryAfterSeconds": 1});
+        out
+    }
+
     /// 500.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)

@@ -1,11 +1,12 @@
 //! Objects by kind, and the log of changes that watches read.
 //!
 //! In: objects to keep, each write under the next revision. Out: objects, lists, changes since a revision.
-//! Everything is ordered by namespace and name. A watch holds a place in its kind's log, and a wake-up
+//! Everything is ordered by namespace and name. What a change may have consequences for ([`Store::next_touched`])
+//! is for the garbage collector. A watch holds a place in its kind's log, and a wake-up
 //! channel with the newest revision; a log forgets its oldest changes, and a watch that was further back
 //! has to list again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -21,7 +22,14 @@ const LOG: usize = 2048;
 pub struct Store {
     revision: u64,
     tables: BTreeMap<Resource, Table>,
+    by_uid: BTreeMap<String, Place>,
+    /// The owner's uid, and where it is named.
+    dependents: BTreeSet<(String, Place)>,
+    touched: BTreeSet<Place>,
 }
+
+/// Where an object is.
+pub type Place = (Resource, Key);
 
 /// Namespace (empty for cluster-wide kinds) and name.
 pub type Key = (String, String);
@@ -98,13 +106,18 @@ impl Store {
         let object = Arc::new(object);
         let revision = self.revision;
         let table = self.table(resource);
-        let before = table.objects.insert(key, object.clone());
+        let before = table.objects.insert(key.clone(), object.clone());
         table.record(Change {
             revision,
             object: object.clone(),
-            before,
+            before: before.clone(),
             deleted: false,
         });
+        let place = (resource.clone(), key);
+        if let Some(before) = &before {
+            self.unindex(before, &place);
+        }
+        self.index(&object, place);
         object
     }
 
@@ -122,7 +135,108 @@ impl Store {
             before: Some(before),
             deleted: true,
         });
+        self.unindex(&last, &(resource.clone(), key.clone()));
+        if let Some(uid) = last["metadata"]["uid"].as_str() {
+            self.by_uid.remove(uid);
+            let dependents = self.dependents(uid);
+            self.touched.extend(dependents);
+        }
+        // Its namespace or its definition may have waited for it.
+        let waits = [
+            (("", "namespaces"), key.0.clone()),
+            (
+                ("apiextensions.k8s.io", "customresourcedefinitions"),
+                format!("{}.{}", resource.1, resource.0),
+            ),
+        ];
+        for ((group, plural), name) in waits {
+            let place = ((group.to_owned(), plural.to_owned()), (String::new(), name));
+            if self.get(&place.0, &place.1).is_some() {
+                self.touched.insert(place);
+            }
+        }
         Some(last)
+    }
+
+    /// The objects that name this one as their owner.
+    #[must_use]
+    pub fn dependents(&self, uid: &str) -> Vec<Place> {
+        let start = (uid.to_owned(), Place::default());
+        self.dependents
+            .range(start..)
+            .take_while(|(owner, _)| owner == uid)
+            .map(|(_, place)| place.clone())
+            .collect()
+    }
+
+    /// One object that a change may have consequences for; each is given out once a change.
+    pub fn next_touched(&mut self) -> Option<Place> {
+        self.touched.pop_first()
+    }
+
+    /// Has the garbage collector look at an object.
+    pub fn touch(&mut self, place: Place) {
+        self.touched.insert(place);
+    }
+
+    fn index(&mut self, object: &Value, place: Place) {
+        let metadata = &object["metadata"];
+        if let Some(uid) = metadata["uid"].as_str() {
+            self.by_uid.insert(uid.to_owned(), place.clone());
+            if metadata.get("deletionTimestamp").is_some() {
+                let dependents = self.dependents(uid);
+                self.touched.extend(dependents);
+                self.touched.insert(place.clone());
+            }
+        }
+        for uid in owners(object) {
+            self.dependents.insert((uid.to_owned(), place.clone()));
+            self.touched.extend(self.by_uid.get(uid).cloned());
+            self.touched.insert(place.clone());
+        }
+    }
+
+    fn unindex(&mut self, object: &Value, place: &Place) {
+        for uid in owners(object) {
+            self.dependents.remove(&(uid.to_owned(), place.clone()));
+            self.touched.extend(self.by_uid.get(uid).cloned());
+        }
+    }
+
+    /// The objects of a kind as they were at a revision.
+    pub fn at(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        revision: u64,
+    ) -> Result<BTreeMap<Key, Arc<Value>>, Forgotten> {
+        let mut objects: BTreeMap<Key, Arc<Value>> = self
+            .list(resource, namespace)
+            .map(|(key, object)| (key.clone(), object.clone()))
+            .collect();
+        for change in self.since(resource, revision)?.into_iter().rev() {
+            let text = |field: &str| {
+                let value = change.object["metadata"][field].as_str();
+                value.unwrap_or_default().to_owned()
+            };
+            let key = (text("namespace"), text("name"));
+            if !namespace.is_empty() && key.0 != namespace {
+                continue;
+            }
+            match change.before {
+                Some(before) => objects.insert(key, before),
+                None => objects.remove(&key),
+            };
+        }
+        Ok(objects)
+    }
+
+    /// Opens the log of a kind that begins to be served: nothing before now is known of it.
+    pub fn open(&mut self, resource: &Resource) {
+        if !self.tables.contains_key(resource) {
+            let revision = self.revision;
+            self.table(resource).forgotten = revision;
+        }
     }
 
     /// The changes of a kind after a revision.
@@ -164,6 +278,14 @@ impl Store {
                 newest: watch::Sender::new(0),
             })
     }
+}
+
+/// The uids an object names as its owners.
+fn owners(object: &Value) -> impl Iterator<Item = &str> {
+    let list = object["metadata"]["ownerReferences"].as_array();
+    list.into_iter()
+        .flatten()
+        .filter_map(|owner| owner["uid"].as_str())
 }
 
 impl Table {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::kinds::Kind;
-use super::list::metadata_only;
+use super::list::{metadata_only, revision_of};
 use super::select::Selector;
 use super::status::Refusal;
 use super::store::{Change, Forgotten};
@@ -65,10 +65,7 @@ pub(super) fn watch(
     let resource = asked.kind.store();
     let changed = state.store.subscribe(&resource);
     let mut ready = VecDeque::new();
-    let given = asked.revision.as_deref().unwrap_or("0");
-    let given: u64 = given
-        .parse()
-        .map_err(|_| Refusal::bad(format!("invalid resource version: {given:?}")))?;
+    let given = revision_of(asked.revision.as_deref())?;
     let mut revision = given;
     if given == 0 || asked.initial {
         revision = state.store.revision();

@@ -15,7 +15,7 @@ use super::fieldset::Set;
 use super::kinds::Kind;
 use super::managed::{self, Managers};
 use super::patch;
-use super::state::State;
+use super::state::{State, has_finalizers, is_dying};
 use super::status::Refusal;
 use super::store::Key;
 use super::strategic;
@@ -127,9 +127,6 @@ fn create(
         meta["name"] = json!(name);
     }
     target.name = meta["name"].as_str().unwrap_or_default().to_owned();
-    if state.store.get(&kind.store(), &target.key()).is_some() {
-        return Err(Refusal::exists(kind, &target.name));
-    }
     let new = read(&target, body, options.strict)?;
     let empty = kind.empty();
     let managers = decode_or_empty(&new);
@@ -156,7 +153,11 @@ fn apply_new(
         apply::apply(w, &empty, &config, Managers::new(), options.force)
     })
     .map_err(|refused| refusal(target, refused))?;
-    let new = read(target, new.unwrap_or(config), false)?;
+    let mut new = read(target, new.unwrap_or(config), false)?;
+    // An apply may state a revision, and creates all the same.
+    if let Some(meta) = new["metadata"].as_object_mut() {
+        meta.remove("resourceVersion");
+    }
     store_new(state, target, new, managers, options)
 }
 
@@ -189,6 +190,8 @@ fn store_new(
             object.insert("status".to_owned(), status.clone());
         }
     }
+    let stated = new["metadata"]["resourceVersion"].as_str();
+    let stated = !["", "0"].contains(&stated.unwrap_or_default());
     let number = state.next_number();
     let meta = new["metadata"]
         .as_object_mut()
@@ -215,6 +218,17 @@ fn store_new(
     valid(kind, &target.name, None, &new)?;
     managed::encode(&managers, &mut new);
     state.check_definition(kind, &new)?;
+    if stated && !options.dry_run {
+        let message = "resourceVersion should not be set on objects to be created";
+        return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "", message));
+    }
+    if let Some(live) = state.store.get(&kind.store(), &target.key()) {
+        let mut refusal = Refusal::exists(kind, &target.name);
+        if is_dying(&live) {
+            refusal.message = format!("object is being deleted: {}", refusal.message);
+        }
+        return Err(refusal);
+    }
     if options.dry_run {
         return Ok(Written {
             object: Arc::new(new),
@@ -289,6 +303,14 @@ fn modify(
     }
     state.check_definition(kind, &new)?;
     if options.dry_run {
+        return Ok(Written {
+            object: Arc::new(new),
+            created: false,
+        });
+    }
+    if is_dying(&new) && !has_finalizers(&new) {
+        // Its last finalizer is gone: watches see the object as it was until now go.
+        state.remove(kind, &target.key());
         return Ok(Written {
             object: Arc::new(new),
             created: false,

@@ -1,18 +1,21 @@
 //! The same random calls to a real API server and to the one in memory: after each, both gave the same answer and
-//! hold the same object, field ownership included.
+//! hold the same object, field ownership included. Objects have owners and finalizers, and are deleted in all ways;
+//! what the real server's garbage collector does to them is waited for.
 //!
 //! Left out of the comparison is only what no two servers share: uids, resourceVersions, times, and with the times
 //! the order of `managedFields`; and the order of an apply's conflicts, which the real server leaves to chance.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use kube::Client;
 use muster_tests::cluster::real;
 use muster_tests::conformance::define;
 use muster_tests::memory::{Options, Server};
+use muster_tests::wait;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// How many sequences of calls.
 const SEQUENCES: u32 = 300;
@@ -20,7 +23,7 @@ const SEQUENCES: u32 = 300;
 #[test]
 fn the_server_in_memory_answers_random_calls_like_the_real_one() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let (real, memory, namespace) = runtime.block_on(async {
+    let (real, memory) = runtime.block_on(async {
         let cluster = real::shared("one").await?;
         let namespace = cluster.fresh_namespace("differential").await?;
         let (real, memory) = (cluster.client()?, Server::new(Options::default()).client());
@@ -33,10 +36,23 @@ fn the_server_in_memory_answers_random_calls_like_the_real_one() -> Result<()> {
             &body,
         )
         .await?;
-        for client in [&real, &memory] {
+        let (mut on_real, mut on_memory) = (Vec::new(), Vec::new());
+        for (client, owners) in [(&real, &mut on_real), (&memory, &mut on_memory)] {
             define(client, &format!("{namespace}.example.com")).await?;
+            for name in OWNERS {
+                let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+                let body = json!({"metadata": {"name": name}});
+                let made = call(client, "POST", &path, "application/json", &body).await?;
+                let uid = made["metadata"]["uid"].as_str().unwrap_or_default();
+                owners.push((uid.to_owned(), (*name).to_owned()));
+            }
         }
-        anyhow::Ok((real, memory, namespace))
+        let place = |client, owners| Place {
+            client,
+            namespace: namespace.clone(),
+            owners,
+        };
+        anyhow::Ok((place(real, on_real), place(memory, on_memory)))
     })?;
     let config = Config {
         cases: SEQUENCES,
@@ -54,8 +70,8 @@ fn the_server_in_memory_answers_random_calls_like_the_real_one() -> Result<()> {
             let name = format!("n{}", number.get());
             let both = runtime.block_on(async {
                 for (step, one) in calls.iter().enumerate() {
-                    let on_real = perform(&real, &namespace, kind, &name, one).await?;
-                    let on_memory = perform(&memory, &namespace, kind, &name, one).await?;
+                    let on_real = perform(&real, kind, &name, one).await?;
+                    let on_memory = perform(&memory, kind, &name, one).await?;
                     if on_real != on_memory {
                         return anyhow::Ok(Some((step, on_real, on_memory)));
                     }
@@ -72,6 +88,17 @@ fn the_server_in_memory_answers_random_calls_like_the_real_one() -> Result<()> {
         .map_err(|error| anyhow::anyhow!("{error}"))
 }
 
+/// Objects that own others, and stay.
+const OWNERS: &[&str] = &["owner-a", "owner-b"];
+
+/// One of the two servers.
+struct Place {
+    client: Client,
+    namespace: String,
+    /// Uid and name of each owner.
+    owners: Vec<(String, String)>,
+}
+
 /// What is called upon.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
@@ -81,15 +108,18 @@ enum Kind {
     Thing,
 }
 
-/// One call; the body lacks kind and name.
+/// One call; the body lacks kind and name. The flag: a dry run.
+type Call = (Verb, bool);
+
 #[derive(Debug, Clone)]
-enum Call {
+enum Verb {
     Create(&'static str, Value),
-    /// A whole object in place of the one that is there, with its resourceVersion or an old one.
+    /// A whole object in place of the one that is there.
     Update(&'static str, Value),
     Merge(&'static str, Value),
     Apply(&'static str, bool, Value),
-    Delete,
+    /// With a propagation policy, or as the kind does it.
+    Delete(Option<&'static str>),
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
@@ -99,13 +129,15 @@ fn kinds() -> impl Strategy<Value = Kind> {
 
 fn one_call(kind: Kind) -> impl Strategy<Value = Call> {
     let manager = || select(vec!["one", "two", "three"]);
-    prop_oneof![
-        2 => (manager(), content(kind)).prop_map(|(m, c)| Call::Create(m, c)),
-        2 => (manager(), content(kind)).prop_map(|(m, c)| Call::Update(m, c)),
-        2 => (manager(), content(kind)).prop_map(|(m, c)| Call::Merge(m, c)),
-        6 => (manager(), any::<bool>(), content(kind)).prop_map(|(m, f, c)| Call::Apply(m, f, c)),
-        1 => Just(Call::Delete),
-    ]
+    let policy = vec![None, Some("Background"), Some("Foreground"), Some("Orphan")];
+    let verb = prop_oneof![
+        2 => (manager(), content(kind)).prop_map(|(m, c)| Verb::Create(m, c)),
+        2 => (manager(), content(kind)).prop_map(|(m, c)| Verb::Update(m, c)),
+        2 => (manager(), content(kind)).prop_map(|(m, c)| Verb::Merge(m, c)),
+        6 => (manager(), any::<bool>(), content(kind)).prop_map(|(m, f, c)| Verb::Apply(m, f, c)),
+        2 => select(policy).prop_map(Verb::Delete),
+    ];
+    (verb, prop::bool::weighted(0.15))
 }
 
 /// Part of an object: some labels, and some of what the kind is made of.
@@ -174,12 +206,48 @@ fn content(kind: Kind) -> BoxedStrategy<Value> {
             })
             .boxed(),
     };
-    (body, words())
-        .prop_map(|(mut body, labels)| {
+    let finalizers = prop::option::weighted(
+        0.4,
+        subsequence(vec!["example.com/a", "example.com/b"], 0..=2),
+    );
+    let revision = prop::option::weighted(0.05, Just("1"));
+    (body, words(), finalizers, owners(), revision)
+        .prop_map(|(mut body, labels, finalizers, owners, revision)| {
             body["metadata"] = json!({"labels": labels});
+            if let Some(finalizers) = finalizers {
+                body["metadata"]["finalizers"] = json!(finalizers);
+            }
+            if let Some(owners) = owners {
+                body["metadata"]["ownerReferences"] = json!(owners);
+            }
+            if let Some(revision) = revision {
+                body["metadata"]["resourceVersion"] = json!(revision);
+            }
             body
         })
         .boxed()
+}
+
+/// Some of the owners; at times both want control.
+fn owners() -> impl Strategy<Value = Option<Vec<Value>>> {
+    let flag = || prop::option::of(any::<bool>());
+    let flags = prop::collection::vec((flag(), flag()), OWNERS.len());
+    let some = (flags, subsequence(vec![0, 1], 0..=2)).prop_map(|(flags, chosen)| {
+        let owner = |index: usize| {
+            let name = OWNERS[index];
+            let mut out = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name,
+                "uid": format!("uid-of-{name}")});
+            let (controller, blocks) = flags[index];
+            for (field, flag) in [("controller", controller), ("blockOwnerDeletion", blocks)] {
+                if let Some(flag) = flag {
+                    out[field] = json!(flag);
+                }
+            }
+            out
+        };
+        chosen.into_iter().map(owner).collect()
+    });
+    prop::option::weighted(0.4, some)
 }
 
 fn container() -> impl Strategy<Value = Value> {
@@ -216,13 +284,10 @@ fn words() -> impl Strategy<Value = serde_json::Map<String, Value>> {
 }
 
 /// Makes the call; what the server said, and what it holds by then, as far as two servers can agree.
-async fn perform(
-    client: &Client,
-    namespace: &str,
-    kind: Kind,
-    name: &str,
-    one: &Call,
-) -> Result<Value> {
+async fn perform(on: &Place, kind: Kind, name: &str, (verb, dry): &Call) -> Result<Value> {
+    let Place {
+        client, namespace, ..
+    } = on;
     let (version, kind, folder) = match kind {
         Kind::ConfigMap => ("v1".to_owned(), "ConfigMap", "configmaps"),
         Kind::PodTemplate => ("v1".to_owned(), "PodTemplate", "podtemplates"),
@@ -244,29 +309,90 @@ async fn perform(
         object
     };
     let json = "application/json";
-    let answer = match one {
-        Call::Create(manager, content) => {
+    let (method, path, media, body) = match verb {
+        Verb::Create(manager, content) => {
             let path = format!("{all}?fieldManager={manager}");
-            call(client, "POST", &path, json, &whole(content)).await?
+            ("POST", path, json, whole(content))
         }
-        Call::Update(manager, content) => {
+        Verb::Update(manager, content) => {
             let path = format!("{place}?fieldManager={manager}");
-            call(client, "PUT", &path, json, &whole(content)).await?
+            ("PUT", path, json, whole(content))
         }
-        Call::Merge(manager, content) => {
+        Verb::Merge(manager, content) => {
             let path = format!("{place}?fieldManager={manager}");
-            let media = "application/merge-patch+json";
-            call(client, "PATCH", &path, media, content).await?
+            (
+                "PATCH",
+                path,
+                "application/merge-patch+json",
+                content.clone(),
+            )
         }
-        Call::Apply(manager, force, content) => {
+        Verb::Apply(manager, force, content) => {
             let path = format!("{place}?fieldManager={manager}&force={force}");
-            let media = "application/apply-patch+yaml";
-            call(client, "PATCH", &path, media, &whole(content)).await?
+            (
+                "PATCH",
+                path,
+                "application/apply-patch+yaml",
+                whole(content),
+            )
         }
-        Call::Delete => call(client, "DELETE", &place, json, &json!({})).await?,
+        Verb::Delete(policy) => {
+            let mut options = policy.map_or(json!({}), |p| json!({"propagationPolicy": p}));
+            if *dry {
+                options["dryRun"] = json!(["All"]);
+            }
+            ("DELETE", format!("{place}?"), json, options)
+        }
     };
-    let held = call(client, "GET", &place, json, &Value::Null).await?;
-    Ok(json!({"answer": comparable(answer), "held": comparable(held)}))
+    let path = if *dry {
+        format!("{path}&dryRun=All")
+    } else {
+        path
+    };
+    let body = renamed(
+        &body,
+        on.owners
+            .iter()
+            .map(|(uid, name)| (format!("uid-of-{name}"), uid.clone())),
+    )?;
+    let answer = call(client, method, &path, media, &body).await?;
+    let held = settled(client, &place).await?;
+    let named = |value: Value| {
+        let names = on.owners.iter();
+        renamed(
+            &value,
+            names.map(|(uid, name)| (uid.clone(), format!("uid-of-{name}"))),
+        )
+    };
+    Ok(json!({"answer": comparable(named(answer)?), "held": comparable(named(held)?)}))
+}
+
+/// The object once the garbage collector has nothing to do with it any more.
+async fn settled(client: &Client, place: &str) -> Result<Value> {
+    wait::until(
+        "the garbage collector is done",
+        Duration::from_secs(30),
+        async || {
+            let held = call(client, "GET", place, "application/json", &Value::Null).await?;
+            let waits = |list: &Vec<Value>| {
+                list.iter()
+                    .any(|f| f == "orphan" || f == "foregroundDeletion")
+            };
+            let finalizers = held["metadata"]["finalizers"].as_array();
+            ensure!(!finalizers.is_some_and(waits), "{finalizers:?}");
+            Ok(held)
+        },
+    )
+    .await
+}
+
+/// The same with other names.
+fn renamed(value: &Value, names: impl Iterator<Item = (String, String)>) -> Result<Value> {
+    let mut text = value.to_string();
+    for (from, to) in names {
+        text = text.replace(&from, &to);
+    }
+    Ok(serde_json::from_str(&text)?)
 }
 
 /// The body of the answer; a refusal's is its Status.
@@ -296,12 +422,22 @@ async fn call(
 
 /// Without what no two servers share.
 fn comparable(mut object: Value) -> Value {
+    // Conflicts are listed by field, and a field may name a uid.
+    if object["code"] == 409
+        && let Some(message) = object["message"].as_str()
+    {
+        let mut lines: Vec<&str> = message.lines().collect();
+        lines.sort_unstable();
+        object["message"] = json!(lines);
+    }
     // A deletion's answer tells the uid of what it deleted.
     if let Some(details) = object.get_mut("details").and_then(Value::as_object_mut) {
         details.remove("uid");
         // The real server walks a Go map of managers: its order is another each time.
         if let Some(causes) = details.get_mut("causes").and_then(Value::as_array_mut) {
             causes.sort_by_key(|cause| ["field", "message"].map(|key| cause[key].to_string()));
+            // It checks the metadata of a custom object twice, and says so twice.
+            causes.dedup();
         }
     }
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
@@ -309,6 +445,9 @@ fn comparable(mut object: Value) -> Value {
     };
     for key in ["uid", "resourceVersion", "creationTimestamp"] {
         metadata.remove(key);
+    }
+    if let Some(time) = metadata.get_mut("deletionTimestamp") {
+        *time = json!("some time");
     }
     if let Some(entries) = metadata
         .get_mut("managedFields")

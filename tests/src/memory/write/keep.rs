@@ -3,7 +3,7 @@
 //! In: the live object and the one a client made of it. Out: that one with the server's own fields as they
 //! were, and whether anything is new at all.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::kinds::Kind;
 use super::super::status::Refusal;
@@ -71,6 +71,14 @@ pub(super) fn keep_what_clients_cannot_write(target: &Target, live: &Value, new:
                     Value::Null => drop(meta.remove("annotations")),
                     annotations => drop(meta.insert("annotations".to_owned(), annotations)),
                 }
+            }
+        }
+        "finalize" => {
+            let finalizers = new["spec"]["finalizers"].take();
+            *new = live.clone();
+            match finalizers.as_array().is_none_or(Vec::is_empty) {
+                true => new["spec"] = json!({}),
+                false => new["spec"]["finalizers"] = finalizers,
             }
         }
         _ if target.kind.status => keep(new, live, "status"),

@@ -4,7 +4,9 @@
 
 use serde_json::Value;
 
+use super::super::delete::names;
 use super::super::kinds::Kind;
+use super::super::state::is_dying;
 use super::super::status::Refusal;
 
 /// The rules every object obeys, and the few per kind that clients meet often.
@@ -19,6 +21,8 @@ pub(super) fn valid(
         causes.extend(custom.faults(new));
     }
     containers(kind, new, &mut causes);
+    finalizers(live, new, &mut causes);
+    owners(new, &mut causes);
     let immutable: &[(&str, &str, &[&str])] = &[
         ("apps", "Deployment", &["/spec/selector"]),
         ("apps", "DaemonSet", &["/spec/selector"]),
@@ -82,6 +86,83 @@ pub(super) fn unconditional(kind: &Kind) -> bool {
         _ => kind.custom.is_some(),
     };
     !guarded
+}
+
+/// An object that is being deleted gets no new finalizers.
+fn finalizers(live: Option<&Value>, new: &Value, causes: &mut Vec<(String, String, &str)>) {
+    let Some(live) = live.filter(|live| is_dying(live)) else {
+        return;
+    };
+    let before = names(&live["metadata"]);
+    let mut added = names(&new["metadata"]);
+    added.retain(|name| !before.contains(name));
+    if !added.is_empty() {
+        let list: Vec<String> = added.iter().map(|name| format!("{name:?}")).collect();
+        let what = format!(
+            "Forbidden: no new finalizers can be added if the object is being deleted, found new \
+             finalizers []string{{{}}}",
+            list.join(", ")
+        );
+        causes.push((
+            "metadata.finalizers".to_owned(),
+            what,
+            "FieldValueForbidden",
+        ));
+    }
+}
+
+/// Each owner is named in full, and one of them at most controls.
+fn owners(new: &Value, causes: &mut Vec<(String, String, &str)>) {
+    let owners = new["metadata"]["ownerReferences"].as_array();
+    let mut controller: Option<&Value> = None;
+    for (index, owner) in owners.into_iter().flatten().enumerate() {
+        for field in ["apiVersion", "kind", "name", "uid"] {
+            if owner[field].as_str().unwrap_or_default().is_empty() {
+                let field = format!("metadata.ownerReferences[{index}].{field}");
+                let what = "Invalid value: \"\": must not be empty".to_owned();
+                causes.push((field, what, "FieldValueInvalid"));
+            }
+        }
+        if owner["controller"] == true {
+            if let Some(first) = controller {
+                let named = |owner: &Value| {
+                    let part = |field: &str| owner[field].as_str().unwrap_or_default();
+                    format!("{}/{}", part("kind"), part("name"))
+                };
+                let what = format!(
+                    "Invalid value: [{}]: Only one reference can have Controller set to true. Found \"true\" \
+                     in references for {} and {}",
+                    owners
+                        .into_iter()
+                        .flatten()
+                        .map(printed)
+                        .collect::<Vec<_>>()
+                        .join(","),
+                    named(first),
+                    named(owner)
+                );
+                let field = "metadata.ownerReferences".to_owned();
+                causes.push((field, what, "FieldValueInvalid"));
+                break;
+            }
+            controller = Some(owner);
+        }
+    }
+}
+
+/// An owner as Go prints it: fields in the order of their type.
+fn printed(owner: &Value) -> String {
+    let fields = [
+        "apiVersion",
+        "kind",
+        "name",
+        "uid",
+        "controller",
+        "blockOwnerDeletion",
+    ];
+    let print = |field: &&str| Some(format!("{field:?}:{}", owner.get(*field)?));
+    let fields: Vec<String> = fields.iter().filter_map(print).collect();
+    format!("{{{}}}", fields.join(","))
 }
 
 /// A Pod has containers, and each a name and an image.
