@@ -6,13 +6,13 @@
 //!
 //! What it does: discovery (plain and aggregated); get, list (pages, label selectors, field selectors) and watch
 //! (resourceVersions, bookmarks, initial events, 410 when the log has moved on); create, update, patch (JSON,
-//! merge, strategic), delete (UID and resourceVersion preconditions, finalizers); server-side apply with the
+//! merge, strategic), delete (UID and resourceVersion preconditions, finalizers, propagation policies), garbage
+//! collection by owner references, the emptying of namespaces and definitions ([`garbage`]); server-side apply with the
 //! field ownership of the real one for all built-in kinds and for CustomResourceDefinitions; `status` and `scale`;
-//! `PartialObjectMetadata`; the defaults named in [`defaults`]; dry-run; a namespace takes its contents along at
-//! once. Times, uids and generated names come from an injected clock and a seed.
+//! `PartialObjectMetadata`; the defaults named in [`defaults`]; dry-run of every write; faults when asked ([`fault`]).
+//! Times, uids and generated names come from an injected clock and a seed.
 //!
-//! What it does not do: authentication and authorisation, admission plugins and webhooks, garbage collection by
-//! owner references and propagation policies, validation beyond names, types and the immutable fields that
+//! What it does not do: authentication and authorisation, admission plugins and webhooks, validation beyond names, types and the immutable fields that
 //! clients meet ([`write`]), conversion between versions, OpenAPI documents, tables for people, kinds that are
 //! only asked and not kept (reviews, bindings, evictions), telling an empty list or map from none where Go does
 //! (a NetworkPolicy's generation), dropping optional scalars that are zero, Pods that run ([`controller`] writes status only).
@@ -20,13 +20,17 @@
 //! The pieces, pure ones first: [`fieldset`], [`schema`], [`typed`], [`compare`], [`merge`], [`remove`],
 //! [`managed`], [`apply`] know no server; [`normal`], [`quantity`], [`defaults`], [`crd`], [`patch`],
 //! [`strategic`], [`select`] shape one object; [`store`] and `state` keep them; [`write`], [`delete`],
-//! [`list`], [`watch`] are the verbs; `http` routes. [`distil`] makes the table that [`kinds`] and [`schema`] read.
+//! [`list`], [`watch`] are the verbs, [`garbage`] what follows; `http` routes. [`distil`] makes the table that [`kinds`] and [`schema`] read.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ::http::{Request, Response, StatusCode};
 use axum::body::{Body, to_bytes};
+use bytes::Bytes;
+use futures::StreamExt;
 use serde_json::{Value, json};
 
 pub mod apply;
@@ -62,7 +66,7 @@ pub mod watch;
 pub mod write;
 
 pub use controller::Controllers;
-pub use fault::{Call, Fault, Rule};
+pub use fault::{Call, Fault, Faults, Rule};
 pub use serve::Serving;
 pub use state::{Clock, State};
 
@@ -115,16 +119,13 @@ impl Server {
         let server = self.clone();
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let server = server.clone();
-            async move {
-                let response = server.handle(request.map(Body::new)).await;
-                Ok::<_, std::convert::Infallible>(response)
-            }
+            async move { server.handle(request.map(Body::new)).await }
         });
         kube::Client::new(service, "default")
     }
 
     /// Serves over HTTP until the answer is dropped.
-    pub fn serve(self: &Arc<Self>, listener: tokio::net::TcpListener) -> std::io::Result<Serving> {
+    pub fn serve(self: &Arc<Self>, listener: tokio::net::TcpListener) -> io::Result<Serving> {
         serve::serve(self, listener)
     }
 
@@ -185,17 +186,49 @@ impl Server {
         })
     }
 
-    async fn handle(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
+    async fn handle(self: Arc<Self>, request: Request<Body>) -> io::Result<Response<Body>> {
         let (parts, body) = request.into_parts();
-        match to_bytes(body, LARGEST).await {
-            Ok(body) => http::answer(&self, &parts, &body),
-            Err(_) => {
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-                response
+        let Ok(body) = to_bytes(body, LARGEST).await else {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+            return Ok(response);
+        };
+        match http::fault(&self, &parts, &body) {
+            None => Ok(http::answer(&self, &parts, &body)),
+            Some(Fault::Status(code)) => Ok(http::failed(code)),
+            Some(Fault::Late(time)) => {
+                pass(time).await;
+                Ok(http::answer(&self, &parts, &body))
+            }
+            Some(Fault::Undelivered) => Err(severed()),
+            Some(Fault::Unanswered) => {
+                http::answer(&self, &parts, &body);
+                Err(severed())
+            }
+            Some(Fault::Cut(time)) => {
+                let answer = http::answer(&self, &parts, &body);
+                Ok(answer.map(|body| cut(body, time)))
             }
         }
     }
+}
+
+/// A connection that ends without an answer.
+fn severed() -> io::Error {
+    let what = "the connection was severed by an injected fault";
+    io::Error::new(io::ErrorKind::ConnectionReset, what)
+}
+
+/// Lets time pass: that of a slow network.
+async fn pass(time: Duration) {
+    let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
+}
+
+/// A body that breaks off after a time; one that is whole by then is whole.
+fn cut(body: Body, time: Duration) -> Body {
+    let end = Box::pin(pass(time));
+    let rest = futures::stream::once(async { Err::<Bytes, _>(axum::Error::new(severed())) });
+    Body::from_stream(body.into_data_stream().take_until(end).chain(rest))
 }
 
 /// The state, for the moment of one answer. A panic in another answer left it whole: a write is one `put`.

@@ -10,7 +10,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::delete::{self, Preconditions};
 use super::discovery;
@@ -26,9 +26,51 @@ use super::{Server, locked};
 /// Answers one request.
 pub(super) fn answer(server: &Arc<Server>, parts: &Parts, body: &Bytes) -> Response<Body> {
     let request = Request::new(parts, body);
-    route(server, &request).unwrap_or_else(|refusal| {
-        json_response(refusal.code, "application/json", &refusal.to_json())
+    route(server, &request).unwrap_or_else(|refusal| refused(&refusal))
+}
+
+/// The fault of a request, if it is one for objects.
+pub(super) fn fault(server: &Arc<Server>, parts: &Parts, body: &Bytes) -> Option<Fault> {
+    let request = Request::new(parts, body);
+    let path = decoded(request.path);
+    let segments: Vec<&str> = path.iter().map(String::as_str).collect();
+    let place = match segments.as_slice() {
+        ["api", version, rest @ ..] => place(server, "", version, rest),
+        ["apis", group, version, rest @ ..] => place(server, group, version, rest),
+        _ => None,
+    };
+    server.fault(&Call {
+        verb: request.verb(place?.one),
+        path: request.path,
+        agent: request.header(header::USER_AGENT),
+        manager: request.manager(),
     })
+}
+
+/// The answer of a call that fails with this status.
+pub(super) fn failed(code: u16) -> Response<Body> {
+    let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let reason = match code.as_u16() {
+        409 => "Conflict",
+        429 => "TooManyRequests",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "InternalError",
+    };
+    let mut refusal = Refusal::new(code, reason, "an injected fault");
+    if code == StatusCode::TOO_MANY_REQUESTS {
+        refusal.details = json!({"retryAfterSeconds": 1});
+    }
+    let mut response = refused(&refusal);
+    if code == StatusCode::TOO_MANY_REQUESTS {
+        let second = header::HeaderValue::from_static("1");
+        response.headers_mut().insert(header::RETRY_AFTER, second);
+    }
+    response
+}
+
+fn refused(refusal: &Refusal) -> Response<Body> {
+    json_response(refusal.code, "application/json", &refusal.to_json())
 }
 
 /// A request, with its query read.
@@ -132,13 +174,8 @@ impl<'a> Request<'a> {
 }
 
 fn route(server: &Arc<Server>, request: &Request<'_>) -> Result<Response<Body>, Refusal> {
-    let decoded: Vec<String> = request
-        .path
-        .split('/')
-        .filter(|s| !s.is_empty())
-        .map(percent_decoded)
-        .collect();
-    let segments: Vec<&str> = decoded.iter().map(String::as_str).collect();
+    let path = decoded(request.path);
+    let segments: Vec<&str> = path.iter().map(String::as_str).collect();
     let ok = |value: &Value| Ok(json_response(StatusCode::OK, "application/json", value));
     let aggregated = request
         .header(header::ACCEPT)
@@ -229,16 +266,6 @@ fn objects(
         place(server, group, version, rest).ok_or_else(Refusal::no_such_path)?;
     let kind = target.kind.clone();
     let verb = request.verb(one);
-    let fault = server.fault(&Call {
-        verb,
-        path: request.path,
-        agent: request.header(header::USER_AGENT),
-        manager: request.manager(),
-    });
-    if let Some(Fault::Status(code)) = fault {
-        let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        return Err(Refusal::new(code, "InternalError", "an injected fault"));
-    }
     let scaled = target.subresource == "scale";
     let respond = |code: StatusCode, object: &Value| {
         let object = if scaled {
@@ -391,6 +418,11 @@ fn json_response(code: StatusCode, kind: &str, value: &Value) -> Response<Body> 
         .header(header::CONTENT_TYPE, kind)
         .body(Body::from(value.to_string()))
         .expect("these parts make a response")
+}
+
+fn decoded(path: &str) -> Vec<String> {
+    let segments = path.split('/').filter(|s| !s.is_empty());
+    segments.map(percent_decoded).collect()
 }
 
 fn percent_decoded(segment: &str) -> String {

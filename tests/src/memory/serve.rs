@@ -2,7 +2,6 @@
 //!
 //! In: a [`Server`] and a listener. Out: a running server, its address, and what clients need to reach it.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -35,8 +34,7 @@ pub(super) fn serve(server: &Arc<Server>, listener: TcpListener) -> std::io::Res
                         let service = hyper::service::service_fn(move |request: http::Request<_>| {
                             let server = server.clone();
                             async move {
-                                let request = request.map(Body::new);
-                                Ok::<_, Infallible>(server.handle(request).await)
+                                server.handle(request.map(Body::new)).await
                             }
                         });
                         let builder = Builder::new(TokioExecutor::new());
