@@ -1,5 +1,7 @@
 //! Clusters that join and are removed.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use muster_tests::cluster::real;
 use muster_tests::wait;
@@ -55,13 +57,8 @@ spec:
 #[tokio::test]
 async fn a_join_token_lets_one_agent_in_once() -> Result<()> {
     let scenario = Scenario::shop().await?;
-    let answer = scenario
-        .world
-        .muster(&["cluster", "join", "late", "-o", "json"])
-        .await?
-        .json()?;
-    let token = answer["token"].as_str().context("no token")?;
-    let mut first = Member::start("late", scenario.cluster.clone(), token).await?;
+    let token = scenario.world.invite("late", &[]).await?;
+    let mut first = Member::start("late", scenario.cluster.clone(), &token).await?;
     wait::until("late is connected", SOON, async || {
         let cluster = scenario
             .world
@@ -76,13 +73,36 @@ async fn a_join_token_lets_one_agent_in_once() -> Result<()> {
     })
     .await?;
     first.stop_agent().await?;
-    let mut second = Member::start("late", scenario.cluster.clone(), token).await?;
-    let error = second
-        .ended()
-        .await
-        .expect_err("a used token lets nobody in");
-    let error = format!("{error:#}");
-    ensure!(error.contains("muster cluster join late"), "{error}");
+    is_refused(&scenario, &token, "was used already").await
+}
+
+#[tokio::test]
+async fn an_expired_join_token_lets_nobody_in_and_says_how_to_get_another() -> Result<()> {
+    let scenario = Scenario::shop().await?;
+    let token = scenario.world.invite("late", &[]).await?;
+    scenario.world.pass(Duration::from_secs(3600));
+    is_refused(&scenario, &token, "has expired").await?;
+    let cluster = scenario
+        .world
+        .muster(&["get", "cluster", "late", "-o", "json"])
+        .await?
+        .json()?;
+    ensure!(
+        cluster["summary"]["connection"] == "never-joined",
+        "{cluster:#}"
+    );
+    Ok(())
+}
+
+/// An agent that comes with `token` as `late` ends with what a person should do.
+async fn is_refused(scenario: &Scenario, token: &str, why: &str) -> Result<()> {
+    let mut agent = Member::start("late", scenario.cluster.clone(), token).await?;
+    let ended = agent.ended().await;
+    let error = format!("{:#}", ended.expect_err("this token lets nobody in"));
+    ensure!(
+        error.contains(why) && error.contains("muster cluster join late"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -94,14 +114,10 @@ async fn a_removed_cluster_keeps_its_objects_or_loses_them_as_asked() -> Result<
         .await?;
     wait::until("nobody repairs any more", SOON, async || {
         kept.edit("settings", "colour", "pink").await?;
-        wait::until(
-            "the edit is undone",
-            std::time::Duration::from_secs(2),
-            async || {
-                ensure!(kept.value("settings", "colour").await? == "blue");
-                Ok(())
-            },
-        )
+        wait::until("the edit is undone", Duration::from_secs(2), async || {
+            ensure!(kept.value("settings", "colour").await? == "blue");
+            Ok(())
+        })
         .await
         .err()
         .context("the edit was undone")
