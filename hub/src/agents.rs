@@ -105,6 +105,8 @@ impl From<Closed> for Status {
     fn from(closed: Closed) -> Self {
         let (code, reason) = match closed {
             Closed::Superseded => (Code::Aborted, "superseded"),
+            // It is old news by the time it is heard.
+            Closed::Reconnected => (Code::Unavailable, "reconnected"),
             Closed::Free => (Code::Unavailable, "free"),
             Closed::Removed => (Code::PermissionDenied, "removed-keep"),
             Closed::Revoked => (Code::PermissionDenied, "revoked"),

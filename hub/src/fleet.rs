@@ -107,9 +107,12 @@ pub struct Grant {
 /// Why the hub ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Closed {
-    /// A newer session of the same cluster took over.
+    /// A newer agent of the same cluster took over.
     #[error("a newer session of this cluster took over")]
     Superseded,
+    /// The same agent dialled again.
+    #[error("this agent has opened a newer session")]
+    Reconnected,
     /// The agent may run the cluster: no other one does.
     #[error("no other agent runs this cluster any more")]
     Free,

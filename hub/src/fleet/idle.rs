@@ -46,7 +46,7 @@ impl Idlers {
     pub(super) fn reconnects(&mut self, instance: &str) {
         let old = self.0.extract_if(.., |_, idler| idler.instance == instance);
         for (_, idler) in old {
-            idler.close.send(Closed::Superseded).ok();
+            idler.close.send(Closed::Reconnected).ok();
         }
     }
 

@@ -54,7 +54,13 @@ impl Task {
         let known = known.collect();
         let member = self.members.get_mut(&name).expect("it has a row now");
         member.idlers.reconnects(&hello.instance);
-        member.close(Closed::Superseded);
+        let before = member.live.as_ref();
+        member.close(
+            match before.is_some_and(|live| live.instance == hello.instance) {
+                true => Closed::Reconnected,
+                false => Closed::Superseded,
+            },
+        );
         member.live = Some(Live {
             id,
             instance: hello.instance,

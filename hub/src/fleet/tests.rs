@@ -304,8 +304,11 @@ async fn the_newest_session_wins_and_a_stale_end_does_not_end_it() {
     assert_eq!(closed.await, Ok(Closed::Superseded));
     drop(session);
     desired(&mut second, |desired| desired.generation > 0).await;
+    // An agent is not told that it has to make room for itself.
+    let again = hub.fleet.connect(hello("b", None)).await.unwrap();
+    assert_eq!(second.closed.await, Ok(Closed::Reconnected));
     let third = hub.fleet.connect(hello("a", None)).await.unwrap();
-    assert_eq!(second.closed.await, Ok(Closed::Superseded));
+    assert_eq!(again.closed.await, Ok(Closed::Superseded));
     drop(third);
     hub.stop().await;
 }

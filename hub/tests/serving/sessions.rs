@@ -98,7 +98,12 @@ async fn of_two_agents_with_one_name_the_newer_wins_and_the_older_is_told() {
         bed.cluster("eu-1").await.summary.unwrap().connection == "connected"
     })
     .await;
-    let _newer = bed.session(&member).await;
+    let mut newer = bed.dial(Some(member.credentials())).await.unwrap();
+    let hello = v1::Hello {
+        instance: "two".into(),
+        ..member.hello()
+    };
+    newer.say(ToHub::Hello(hello)).await;
     let status = older.ended().await;
     assert_eq!(
         (status.code(), reason(&status)),
