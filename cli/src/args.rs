@@ -60,9 +60,8 @@ pub(crate) enum Command {
     /// Look at Git now instead of at the next poll
     #[command(subcommand)]
     Sync(SyncCommand),
-    /// Give the word that something waits for
-    #[command(subcommand)]
-    Approve(ApproveCommand),
+    /// Give the word that something waits for (`muster status` shows what does)
+    Approve(ApproveArgs),
     /// Version of this program and of the hub
     Version(VersionArgs),
     /// The hubs this program knows
@@ -200,13 +199,18 @@ pub(crate) enum SyncCommand {
     Now,
 }
 
-#[derive(Subcommand)]
-pub(crate) enum ApproveCommand {
-    /// Let removals go on at a cluster that was ahead of the hub's store
-    Removals {
-        /// Name of the cluster
-        cluster: String,
-    },
+#[derive(ClapArgs)]
+#[command(group = ArgGroup::new("what").required(true))]
+pub(crate) struct ApproveArgs {
+    /// Let these leave the clusters, or lose the objects, that they wait to
+    #[arg(value_name = "APPLICATION", group = "what")]
+    pub(crate) applications: Vec<String>,
+    /// Let removals go on at a cluster whose agent was ahead of the hub's store
+    #[arg(long, value_name = "NAME", group = "what")]
+    pub(crate) cluster: Option<String>,
+    /// Let every application go: this commit holds none, and that is meant
+    #[arg(long, value_name = "REVISION", group = "what")]
+    pub(crate) emptied: Option<String>,
 }
 
 #[derive(ClapArgs)]

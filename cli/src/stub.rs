@@ -279,12 +279,16 @@ impl FleetService for Service {
         }))
     }
 
-    async fn approve_removals(
+    async fn approve(
         &self,
-        request: Request<v1::ApproveRemovalsRequest>,
-    ) -> Result<Response<v1::ApproveRemovalsResponse>, Status> {
-        self.hear(format!("{:?}", request.into_inner()));
-        Ok(Response::new(v1::ApproveRemovalsResponse {}))
+        request: Request<v1::ApproveRequest>,
+    ) -> Result<Response<v1::ApproveResponse>, Status> {
+        let request = request.into_inner();
+        self.hear(format!("{request:?}"));
+        let approved = request.ids.iter().map(|id| format!("{id} may go on"));
+        Ok(Response::new(v1::ApproveResponse {
+            approved: approved.collect(),
+        }))
     }
 
     async fn sync_now(

@@ -276,9 +276,11 @@ async fn removal_approval_and_sync_reach_the_hub() {
         "{}",
         removed.err
     );
-    let approved = muster(&environment, "approve removals eu-1").await;
+    hub.fleet
+        .send_modify(|fleet| fleet.waiting = crate::show::example::waiting());
+    let approved = muster(&environment, "approve shop monitoring").await;
     assert_eq!(
-        approved.out, "Removals on eu-1 may go on.\n",
+        approved.out, "leaves/shop/1 may go on.\nprune/monitoring/2 may go on.\n",
         "{}",
         approved.err
     );
@@ -287,7 +289,7 @@ async fn removal_approval_and_sync_reach_the_hub() {
     let told = hub.told.lock().unwrap().join("\n");
     insta::assert_snapshot!(told, @r#"
     RemoveClusterRequest { name: "eu-1", delete_objects: true }
-    ApproveRemovalsRequest { cluster: "eu-1" }
+    ApproveRequest { ids: ["leaves/shop/1", "prune/monitoring/2"] }
     sync
     "#);
 }

@@ -8,6 +8,7 @@
 //! a few entries a session.
 
 mod admission;
+mod approving;
 mod commands;
 mod contents;
 mod deciding;
@@ -250,10 +251,10 @@ pub(crate) enum Request {
         objects: Objects,
         answer: Answer<Result<String, CommandFailed>>,
     },
-    ApproveRemovals {
+    Approve {
         by: String,
-        cluster: ClusterName,
-        answer: Answer<Result<(), CommandFailed>>,
+        ids: Vec<String>,
+        answer: Answer<Result<Vec<String>, CommandFailed>>,
     },
     SyncNow {
         by: String,
@@ -384,22 +385,15 @@ impl Fleet {
         .await
     }
 
-    /// A person's word that removals may go on at a cluster whose agent was ahead of the hub's store.
+    /// A person's word that what waits may go on, by the ids that the view gives: of all, or of none when one is not
+    /// there. The answer says what was approved, a sentence each.
     ///
     /// # Errors
-    /// When there is no such cluster, nothing waits there, or it can't be written.
-    pub async fn approve_removals(
-        &self,
-        by: &str,
-        cluster: ClusterName,
-    ) -> Result<(), CommandFailed> {
+    /// When one of them does not wait (any more), or it can't be written.
+    pub async fn approve(&self, by: &str, ids: Vec<String>) -> Result<Vec<String>, CommandFailed> {
         let by = by.to_owned();
-        self.command(|answer| Request::ApproveRemovals {
-            by,
-            cluster,
-            answer,
-        })
-        .await
+        self.command(|answer| Request::Approve { by, ids, answer })
+            .await
     }
 
     /// Fetches the fleet repository at once. Answers with the newest commit when it is here.

@@ -3,6 +3,7 @@
 //! In and out: plain values. What a person or an agent was told is written before they hear of it. The data directory
 //! belongs to one hub at a time.
 
+mod approvals;
 mod clusters;
 mod decided;
 mod reports;

@@ -5,8 +5,10 @@
 
 mod board;
 mod tally;
+mod waiting;
 
 pub(crate) use board::Board;
+pub use waiting::{Waiting, What};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ pub struct View {
     pub applications: Vec<Arc<ApplicationView>>,
     /// Of the fleet repository, its applications, clusters and the hub itself.
     pub problems: Vec<Problem>,
+    /// What goes on only with a person's word.
+    pub waiting: Vec<Waiting>,
 }
 
 /// The fleet repository as the hub last saw it.
@@ -126,6 +130,8 @@ pub struct ClusterView {
     pub message: String,
     /// Why nothing is removed there for now; empty when removals are released.
     pub removals_held: String,
+    /// Its agent was ahead of the hub's store, and removals wait for a person's word.
+    pub store_was_older: bool,
     /// End of its newest certificate; 0 when it has none.
     pub certificate_expires: Timestamp,
     /// What should run there, ordered by application.

@@ -23,6 +23,45 @@ fn ago(minutes: i64) -> i64 {
     NOW - minutes * MINUTE
 }
 
+/// One of each thing that can wait for a person's word.
+pub(crate) fn waiting() -> Vec<v1::Waiting> {
+    let waiting = |id: &str, application: &str, clusters: &[&str], message: &str| v1::Waiting {
+        id: id.into(),
+        what: id.split('/').next().unwrap_or_default().into(),
+        application: application.into(),
+        clusters: clusters.iter().map(ToString::to_string).collect(),
+        revision: id.strip_prefix("emptied/").unwrap_or_default().into(),
+        message: message.into(),
+        since_ms: ago(5),
+    };
+    vec![
+        waiting(
+            &format!("emptied/{NEWEST}"),
+            "",
+            &[],
+            "all applications would go",
+        ),
+        waiting(
+            "leaves/shop/1",
+            "shop",
+            &["eu-1", "us-2"],
+            "application shop would leave 2 of 40 clusters",
+        ),
+        waiting(
+            "prune/monitoring/2",
+            "monitoring",
+            &["eu-1"],
+            "30 objects of application monitoring left Git",
+        ),
+        waiting(
+            "restored/eu-1",
+            "",
+            &["eu-1"],
+            "the agent of eu-1 is ahead of the hub's store",
+        ),
+    ]
+}
+
 /// Everything as it should be: two clusters, two applications.
 pub(crate) fn well() -> v1::Fleet {
     let cluster = |name: &str, region: &str| v1::ClusterSummary {
@@ -68,6 +107,7 @@ pub(crate) fn well() -> v1::Fleet {
         clusters: vec![cluster("eu-1", "eu"), cluster("us-1", "us")],
         applications: vec![application("monitoring"), application("shop")],
         problems: Vec::new(),
+        waiting: Vec::new(),
     }
 }
 

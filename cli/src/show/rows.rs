@@ -114,6 +114,28 @@ pub(crate) fn problems(problems: &[v1::Problem], look: Look) -> Text {
     text
 }
 
+/// A table of what waits for a person's word.
+pub(crate) fn waiting(waiting: &[v1::Waiting], look: Look) -> Text {
+    let rows = waiting.iter().take(SCREENFUL).map(|waiting| {
+        let clusters = match waiting.clusters.as_slice() {
+            [] => "all".to_owned(),
+            [one] => one.clone(),
+            many => many.len().to_string(),
+        };
+        vec![
+            waiting.what.as_str().into(),
+            words::or_dash(&waiting.application).into(),
+            clusters.into(),
+            words::age(waiting.since_ms, look.now).into(),
+            Cell::new(&waiting.message, crate::text::Tone::Bad),
+        ]
+    });
+    let columns = ["WAITS", "APPLICATION", "CLUSTERS", "SINCE", "MESSAGE"];
+    let mut text = Text::table(look.headers, &columns, rows.collect());
+    text.append(more(waiting.len(), "muster status -o json"));
+    text
+}
+
 /// `... and 17 more: COMMAND`, when a section is longer than a screenful.
 pub(crate) fn more(rows: usize, command: &str) -> Text {
     let mut text = Text::default();

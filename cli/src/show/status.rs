@@ -4,7 +4,7 @@ use muster_proto::wire::v1;
 
 use super::applications::application_columns;
 use super::clusters::cluster_columns;
-use super::rows::{SCREENFUL, more, problems};
+use super::rows::{SCREENFUL, more, problems, waiting};
 use super::words::{self, CONNECTED, NEVER_JOINED, REMOVED, REMOVING, SILENT};
 use super::{Look, applications, clusters};
 use crate::text::{Cell, Text, Tone};
@@ -14,6 +14,7 @@ pub(crate) fn status(fleet: &v1::Fleet, look: Look) -> Text {
     let mut page = Text::fields(source(fleet, look));
     page.paragraph(application_table(fleet, look));
     page.paragraph(cluster_table(fleet, look));
+    page.paragraph(waiting(&fleet.waiting, look));
     page.paragraph(problems(&fleet.problems, look));
     page
 }
@@ -25,6 +26,7 @@ pub(crate) fn is_well(fleet: &v1::Fleet) -> bool {
         && !source.revision.is_empty()
         && source.revision == source.adopted_revision
         && fleet.problems.is_empty()
+        && fleet.waiting.is_empty()
         && fleet.clusters.iter().all(cluster_is_well)
         && fleet.applications.iter().all(application_is_well)
 }
@@ -67,6 +69,10 @@ fn source(fleet: &v1::Fleet, look: Look) -> Vec<(&'static str, Cell)> {
     if source.adopted_revision != source.revision {
         let adopted = match source.adopted_revision.as_str() {
             "" => "none yet".to_owned(),
+            revision if fleet.problems.is_empty() && !fleet.waiting.is_empty() => format!(
+                "{}: what waits for approval stays as it was there",
+                words::revision(revision)
+            ),
             revision => format!(
                 "{}: what is broken in the newest stays as it was there, and nothing is removed",
                 words::revision(revision)
@@ -217,6 +223,41 @@ mod tests {
         shop          Synced   Current   2/2      2/2       0         4be1c2a
         ");
         assert!(is_well(&fleet));
+    }
+
+    #[test]
+    fn what_waits_for_a_word_is_listed_and_is_not_well() {
+        let mut fleet = example::well();
+        fleet.waiting = example::waiting();
+        let source = fleet.source.as_mut().unwrap();
+        source.adopted_revision = source.revision.replace("4be1", "1fe0");
+        insta::assert_snapshot!(page(&fleet), @r"
+        Repository:     https://git.example/fleet.git (main)
+        Revision:       4be1c2a Raise the shop's replicas
+        Fetched:        12s ago
+        Adopted:        1fe0c2a: what waits for approval stays as it was there
+        Clusters:       2: 2 connected
+        Applications:   2: all Synced and Current
+
+        APPLICATION   SYNC     HEALTH    SYNCED   HEALTHY   UNKNOWN   REVISION   MESSAGE
+        monitoring    Synced   Current   2/2      2/2       0         4be1c2a
+        shop          Synced   Current   2/2      2/2       0         4be1c2a
+
+        WAITS      APPLICATION   CLUSTERS   SINCE   MESSAGE
+        emptied    -             all        5m      all applications would go
+        leaves     shop          2          5m      application shop would leave 2 of 40 clusters
+        prune      monitoring    eu-1       5m      30 objects of application monitoring left Git
+        restored   -             eu-1       5m      the agent of eu-1 is ahead of the hub's store
+        ");
+        source_is_adopted(&mut fleet);
+        assert!(!is_well(&fleet));
+        fleet.waiting.clear();
+        assert!(is_well(&fleet));
+    }
+
+    fn source_is_adopted(fleet: &mut v1::Fleet) {
+        let source = fleet.source.as_mut().unwrap();
+        source.adopted_revision.clone_from(&source.revision);
     }
 
     #[test]

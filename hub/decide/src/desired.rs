@@ -5,16 +5,17 @@
 //! to (DESIGN.md, invariant 6).
 
 mod claims;
+mod losses;
 #[cfg(test)]
 mod tests;
 mod variants;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use muster_proto::{
-    ApplicationName, Approval, ClusterName, Desired, DigestKey, Generation, Removals,
+    ApplicationName, Approval, ClusterName, Desired, Digest, DigestKey, Generation, Removals,
 };
 
 use crate::Labels;
@@ -26,6 +27,11 @@ use crate::render::Cache;
 use crate::snapshot::Snapshot;
 use claims::Claims;
 use variants::Variants;
+
+pub use losses::Waiting;
+
+/// What each cluster is to run, before two applications can be in each other's way.
+type Wishes = BTreeMap<ClusterName, BTreeMap<ApplicationName, Placement>>;
 
 /// The enrolled clusters with the labels of their join tokens.
 pub type Members = BTreeMap<ClusterName, Labels>;
@@ -41,7 +47,9 @@ pub struct Decision {
     pub last_good: LastGood,
     /// What people should mend; sorted, each once.
     pub problems: Vec<Problem>,
-    /// Every document parsed, every application rendered, none is held: the commit is adopted.
+    /// What stays until a person approves that it goes; by application.
+    pub waiting: Vec<Waiting>,
+    /// Every document parsed, every application rendered, none is held and nothing waits: the commit is adopted.
     pub complete: bool,
 }
 
@@ -72,32 +80,61 @@ impl ClusterDecision {
 /// The commit is refused whole; the last good state stays.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "commit {revision} holds no Application at all, where there were {before}: nothing is changed or removed"
+    "commit {revision} holds no Application at all, where there were {before}: nothing is changed or removed until `muster approve --emptied {revision}`",
+    before = .applications.len()
 )]
 pub struct Refused {
     /// The commit.
     pub revision: String,
-    /// How many applications the last good state has.
-    pub before: usize,
+    /// The applications of the last good state.
+    pub applications: Vec<ApplicationName>,
 }
 
-/// Decides what every cluster should run at this commit.
+impl Refused {
+    /// A person's word that this very commit is meant: all of these let it pass, and nothing else.
+    pub fn approvals(&self) -> Vec<Approval> {
+        let digest = emptied(&self.revision);
+        let names = self.applications.iter().cloned();
+        names
+            .map(|application| Approval {
+                application,
+                digest,
+            })
+            .collect()
+    }
+}
+
+/// What is approved when every application may go.
+fn emptied(revision: &str) -> Digest {
+    Digest::of(["emptied", revision])
+}
+
+/// Decides what every cluster should run at this commit. `approved` is what people have given their word for.
 ///
 /// # Errors
-/// [`Refused`] when the commit has no application and the last good state has some.
+/// [`Refused`] when the commit has no application and the last good state has some, unless that was approved.
 pub fn decide(
     snapshot: &Snapshot,
     members: &Members,
     last_good: &LastGood,
+    approved: &BTreeSet<Approval>,
     key: &DigestKey,
     cache: &mut Cache,
 ) -> Result<Decision, Refused> {
     let fleet = model::read(snapshot);
-    if !fleet.has_applications() && !last_good.applications.is_empty() {
-        return Err(Refused {
+    let emptied = !fleet.has_applications() && !last_good.applications.is_empty();
+    if emptied {
+        let refused = Refused {
             revision: snapshot.revision.clone(),
-            before: last_good.applications.len(),
-        });
+            applications: last_good.applications.keys().cloned().collect(),
+        };
+        if !refused
+            .approvals()
+            .iter()
+            .all(|word| approved.contains(word))
+        {
+            return Err(refused);
+        }
     }
     let documents = cluster_documents(&fleet, last_good);
     let labels = placement::clusters(members, &documents);
@@ -108,7 +145,7 @@ pub fn decide(
 
     // Every application's wish for each cluster, before two of them can be in each other's way.
     let mut locations: BTreeMap<ApplicationName, Location> = BTreeMap::new();
-    let mut wishes: BTreeMap<ClusterName, BTreeMap<ApplicationName, Placement>> = BTreeMap::new();
+    let mut wishes = Wishes::new();
     let mut variants = Variants::default();
     let mut known_places: Vec<(Vec<_>, Rc<_>)> = Vec::new();
     for (name, application) in &fleet.applications {
@@ -171,6 +208,17 @@ pub fn decide(
         }
     }
     problems.extend(variants.problems());
+    let waiting = match emptied {
+        true => Vec::new(),
+        false => losses::guard(last_good, &labels, &mut wishes, approved),
+    };
+    for waiting in &waiting {
+        let name = &waiting.approval.application;
+        let location = &last_good.applications[name].location;
+        locations
+            .entry(name.clone())
+            .or_insert_with(|| location.clone());
+    }
 
     let mut claims = Claims::new(&variants, &locations);
     let contested = claims::are_possible(wishes.values().flat_map(BTreeMap::values));
@@ -208,10 +256,11 @@ pub fn decide(
     cache.end_of_commit();
     Ok(Decision {
         clusters,
-        last_good: remember(&locations, placements, documents, last_good),
+        last_good: remember(&locations, placements, &waiting, documents, last_good),
         applications: locations,
-        complete: problems.is_empty(),
+        complete: problems.is_empty() && waiting.is_empty(),
         problems,
+        waiting,
     })
 }
 
@@ -244,7 +293,7 @@ fn keep(
     name: &ApplicationName,
     last: Option<&LastApplication>,
     clusters: &BTreeMap<ClusterName, Arc<Labels>>,
-    wishes: &mut BTreeMap<ClusterName, BTreeMap<ApplicationName, Placement>>,
+    wishes: &mut Wishes,
 ) {
     let placements = last.iter().flat_map(|last| &last.placements);
     for (cluster, placement) in placements.filter(|(cluster, _)| clusters.contains_key(*cluster)) {
@@ -259,13 +308,24 @@ fn keep(
 fn remember(
     locations: &BTreeMap<ApplicationName, Location>,
     mut placements: BTreeMap<ApplicationName, BTreeMap<ClusterName, Placement>>,
+    waiting: &[Waiting],
     clusters: BTreeMap<ClusterName, Arc<Cluster>>,
     before: &LastGood,
 ) -> LastGood {
+    let mut waiting: BTreeMap<_, BTreeSet<ClusterName>> = waiting
+        .iter()
+        .map(|loss| {
+            (
+                &loss.approval.application,
+                loss.clusters.iter().cloned().collect(),
+            )
+        })
+        .collect();
     let applications = locations.iter().map(|(name, location)| {
         let now = Arc::new(LastApplication {
             location: location.clone(),
             placements: placements.remove(name).unwrap_or_default(),
+            waiting: waiting.remove(name).unwrap_or_default(),
         });
         let same = before.applications.get(name).filter(|last| **last == now);
         (name.clone(), same.cloned().unwrap_or(now))

@@ -3,7 +3,7 @@
 //! The hub stores it as rows, one a document and one a rendering, and reads it back when it starts, so that a restart
 //! with a broken commit at HEAD changes nothing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,6 +30,8 @@ pub struct LastGood {
 pub(crate) struct LastApplication {
     pub(crate) location: Location,
     pub(crate) placements: BTreeMap<ClusterName, Placement>,
+    /// Of these clusters, those where it only stays because its removal waits for a person's word.
+    pub(crate) waiting: BTreeSet<ClusterName>,
 }
 
 /// An application on a cluster.
@@ -51,6 +53,9 @@ pub enum DocumentRow {
         location: Location,
         /// What runs where.
         placements: Vec<PlacementRow>,
+        /// Clusters where it only stays because its removal waits for a person's word.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        waiting: BTreeSet<ClusterName>,
     },
     /// A `Cluster`.
     Cluster(Cluster),
@@ -219,11 +224,12 @@ impl LastGood {
                 DocumentRow::Application {
                     location,
                     placements,
+                    waiting,
                 } => {
                     let name = key.strip_prefix("Application/").map(str::parse);
                     let Some(Ok(name)) = name else { continue };
                     let application =
-                        LastApplication::read(&name, location, placements, &renderings);
+                        LastApplication::read(&name, location, placements, waiting, &renderings);
                     last_good.applications.insert(name, Arc::new(application));
                 }
             }
@@ -255,6 +261,7 @@ impl LastApplication {
         let groups = groups.into_iter();
         DocumentRow::Application {
             location: self.location.clone(),
+            waiting: self.waiting.clone(),
             placements: groups
                 .map(|((target, digest), clusters)| PlacementRow {
                     target,
@@ -269,6 +276,7 @@ impl LastApplication {
         name: &ApplicationName,
         location: Location,
         rows: Vec<PlacementRow>,
+        waiting: BTreeSet<ClusterName>,
         renderings: &BTreeMap<RenderingKey, Arc<DesiredApplication>>,
     ) -> Self {
         let mut placements = BTreeMap::new();
@@ -293,6 +301,7 @@ impl LastApplication {
         Self {
             location,
             placements,
+            waiting,
         }
     }
 }

@@ -19,7 +19,7 @@ pub mod render;
 pub mod snapshot;
 mod yaml;
 
-pub use desired::{ClusterDecision, Decision, Members, Refused, decide};
+pub use desired::{ClusterDecision, Decision, Members, Refused, Waiting, decide};
 pub use last_good::{LastGood, Placement};
 pub use problem::{Location, Problem};
 pub use snapshot::{File, FileContent, Snapshot};

@@ -6,7 +6,9 @@ use muster_decide::labels::Selector;
 use muster_proto::wire::v1;
 use muster_proto::{HealthStatus, ObjectStatus, SyncStatus};
 
-use crate::view::{ApplicationView, ClusterView, Connection, PlacementStatus, Problem, View};
+use crate::view::{
+    ApplicationView, ClusterView, Connection, PlacementStatus, Problem, View, Waiting, What,
+};
 
 /// The whole fleet, or the part of it on the selected clusters.
 pub(super) fn fleet(view: &View, selector: &Selector) -> v1::Fleet {
@@ -38,6 +40,31 @@ pub(super) fn fleet(view: &View, selector: &Selector) -> v1::Fleet {
             .filter(concerned)
             .map(problem)
             .collect(),
+        waiting: view
+            .waiting
+            .iter()
+            .filter(|waiting| {
+                let on = &waiting.clusters;
+                everything || on.is_empty() || selected().any(|one| on.contains(&one.name))
+            })
+            .map(waiting)
+            .collect(),
+    }
+}
+
+fn waiting(waiting: &Waiting) -> v1::Waiting {
+    let application = waiting.what.application();
+    v1::Waiting {
+        id: waiting.what.id(),
+        what: waiting.what.word().to_owned(),
+        application: application.map(ToString::to_string).unwrap_or_default(),
+        clusters: waiting.clusters.iter().map(ToString::to_string).collect(),
+        revision: match &waiting.what {
+            What::Emptied { revision, .. } => revision.clone(),
+            _ => String::new(),
+        },
+        message: waiting.message.clone(),
+        since_ms: waiting.since.0,
     }
 }
 

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use muster_proto::wire::v1::fleet_service_server::FleetService as _;
 use muster_proto::wire::v1::{
-    ApproveRemovalsRequest, CreateJoinTokenRequest, GetApplicationRequest, GetClusterRequest,
+    ApproveRequest, CreateJoinTokenRequest, GetApplicationRequest, GetClusterRequest,
     GetFleetRequest, GetVersionRequest, ListDriftRequest, RemoveClusterRequest, SyncNowRequest,
 };
 use serde::{Deserialize, Serialize};
@@ -31,10 +31,7 @@ pub(super) fn routes(api: Api) -> Router {
             "/api/v1/clusters/{name}",
             get(cluster).delete(remove_cluster),
         )
-        .route(
-            "/api/v1/clusters/{name}/approve-removals",
-            post(approve_removals),
-        )
+        .route("/api/v1/approvals", post(approve))
         .route("/api/v1/applications/{name}", get(application))
         .route("/api/v1/drift", get(drift))
         .route("/api/v1/join-tokens", post(create_join_token))
@@ -46,7 +43,7 @@ pub(super) fn routes(api: Api) -> Router {
 
 async fn nowhere() -> Failure {
     Failure(Status::not_found(
-        "no such page; the API is under /api/v1: fleet, clusters/NAME, applications/NAME, drift, join-tokens, sync, version",
+        "no such page; the API is under /api/v1: fleet, clusters/NAME, applications/NAME, drift, join-tokens, approvals, sync, version",
     ))
 }
 
@@ -119,15 +116,14 @@ async fn remove_cluster(
     answer(api.remove_cluster(asked_by(person, request)).await)
 }
 
-async fn approve_removals(
+async fn approve(
     State(api): State<Api>,
     person: Extension<Person>,
-    Path(cluster): Path<String>,
+    request: Result<Json<ApproveRequest>, JsonRejection>,
 ) -> Answer<impl Serialize> {
-    answer(
-        api.approve_removals(asked_by(person, ApproveRemovalsRequest { cluster }))
-            .await,
-    )
+    let Json(request) =
+        request.map_err(|error| Failure(Status::invalid_argument(error.body_text())))?;
+    answer(api.approve(asked_by(person, request)).await)
 }
 
 async fn sync_now(State(api): State<Api>, person: Extension<Person>) -> Answer<impl Serialize> {

@@ -9,10 +9,10 @@ use muster_proto::ClusterName;
 use muster_proto::join_token::JoinToken;
 use muster_proto::wire::v1::fleet_service_server::FleetService;
 use muster_proto::wire::v1::{
-    ApplicationDetail, ApproveRemovalsRequest, ApproveRemovalsResponse, ClusterDetail,
-    CreateJoinTokenRequest, DriftList, Fleet, GetApplicationRequest, GetClusterRequest,
-    GetFleetRequest, GetVersionRequest, JoinTokenResponse, ListDriftRequest, RemoveClusterRequest,
-    RemoveClusterResponse, SyncNowRequest, SyncNowResponse, Version,
+    ApplicationDetail, ApproveRequest, ApproveResponse, ClusterDetail, CreateJoinTokenRequest,
+    DriftList, Fleet, GetApplicationRequest, GetClusterRequest, GetFleetRequest, GetVersionRequest,
+    JoinTokenResponse, ListDriftRequest, RemoveClusterRequest, RemoveClusterResponse,
+    SyncNowRequest, SyncNowResponse, Version,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -139,18 +139,16 @@ impl FleetService for Api {
         Ok(Response::new(RemoveClusterResponse { message }))
     }
 
-    async fn approve_removals(
-        &self,
-        request: Request<ApproveRemovalsRequest>,
-    ) -> Answer<ApproveRemovalsResponse> {
+    async fn approve(&self, request: Request<ApproveRequest>) -> Answer<ApproveResponse> {
         let by = person(&request);
-        let name = &request.get_ref().cluster;
-        let approved = self
-            .fleet
-            .approve_removals(&by.0, cluster_name(name)?)
-            .await;
-        approved.map_err(|failed| self.about(name, failed))?;
-        Ok(Response::new(ApproveRemovalsResponse {}))
+        let ids = request.into_inner().ids;
+        if ids.is_empty() {
+            return Err(Status::invalid_argument(
+                "name what to approve by its id, as the fleet lists it under `waiting`",
+            ));
+        }
+        let approved = self.fleet.approve(&by.0, ids).await?;
+        Ok(Response::new(ApproveResponse { approved }))
     }
 
     async fn sync_now(&self, request: Request<SyncNowRequest>) -> Answer<SyncNowResponse> {

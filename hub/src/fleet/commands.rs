@@ -194,32 +194,10 @@ impl Task {
         });
     }
 
-    pub(super) async fn approve_removals(
-        &mut self,
-        by: String,
-        name: ClusterName,
-    ) -> Result<(), CommandFailed> {
-        let member = self.member(&name)?;
-        if !member.row.store_was_older {
-            return Err(CommandFailed::Refused(format!(
-                "nothing waits for approval at cluster {name}"
-            )));
-        }
-        let row = Cluster {
-            store_was_older: false,
-            ..member.row.clone()
-        };
-        let audit = Audit {
-            at: self.now(),
-            who: by,
-            action: "cluster.approve-removals",
-            what: name.to_string(),
-        };
-        self.restamp(row, Some(&audit)).await?;
-        Ok(())
-    }
-
-    fn member(&self, name: &ClusterName) -> Result<&super::member::Member, CommandFailed> {
+    pub(super) fn member(
+        &self,
+        name: &ClusterName,
+    ) -> Result<&super::member::Member, CommandFailed> {
         self.members.get(name).ok_or_else(|| {
             CommandFailed::NotFound(match self.declared.contains_key(name) {
                 true => format!(

@@ -1,6 +1,6 @@
 //! From a commit to published desired states: decided beside the task, stamped and stored by it, then published.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use muster_decide::last_good::Changes;
@@ -17,7 +17,7 @@ use super::showing::hub_problem;
 use super::task::{Deciding, Task};
 use crate::git::Tracked;
 use crate::store::{Commit, Stamp};
-use crate::view::{Placement, Problem};
+use crate::view::{Placement, Problem, Waiting, What};
 
 /// Everything that deciding needs, by value.
 pub(super) struct Input {
@@ -26,7 +26,7 @@ pub(super) struct Input {
     pub(super) members: Members,
     pub(super) last_good: LastGood,
     pub(super) key: DigestKey,
-    pub(super) approvals: Arc<Vec<(Option<ClusterName>, Approval)>>,
+    pub(super) approvals: Arc<BTreeSet<Approval>>,
     pub(super) cache: Cache,
 }
 
@@ -39,6 +39,8 @@ pub(super) struct Decided {
     pub(super) clusters: BTreeMap<ClusterName, ForCluster>,
     pub(super) applications: BTreeMap<ApplicationName, (Location, String)>,
     pub(super) contents: HashMap<Digest, Arc<DesiredApplication>>,
+    /// Words that did what they were given for, or are about something that is no more.
+    pub(super) spent: Vec<Approval>,
 }
 
 /// What one cluster should run, before it is stamped, and the same for people.
@@ -53,6 +55,7 @@ pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
         &input.snapshot,
         &input.members,
         &input.last_good,
+        &input.approvals,
         &input.key,
         &mut input.cache,
     );
@@ -65,7 +68,7 @@ pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
                     .entry(application.digest())
                     .or_insert_with(|| application.clone());
             }
-            let approvals = approvals_for(&input.approvals, name);
+            let approvals = approvals_for(&input.approvals, &cluster.placements);
             let for_cluster = ForCluster {
                 desired: Arc::new(cluster.desired(0, approvals)),
                 placements: Arc::new(placements(&cluster.placements)),
@@ -75,6 +78,7 @@ pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
         let clusters = clusters.collect();
         let placed = decision.clusters.values();
         let placed = placed.flat_map(|cluster| &cluster.placements);
+        let spent = spent(&input.approvals, &decision);
         let applications = applications(
             decision.applications.clone(),
             placed,
@@ -87,6 +91,7 @@ pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
             clusters,
             applications,
             contents,
+            spent,
             decision,
         })
     });
@@ -115,14 +120,41 @@ pub(super) fn applications<'a>(
     applications
 }
 
+/// The words that concern a cluster: those for an application as it should be there.
 pub(super) fn approvals_for(
-    approvals: &[(Option<ClusterName>, Approval)],
-    cluster: &ClusterName,
+    approvals: &BTreeSet<Approval>,
+    placed: &[muster_decide::Placement],
 ) -> Vec<Approval> {
-    let ours = approvals
+    if approvals.is_empty() {
+        return Vec::new();
+    }
+    let words = placed
         .iter()
-        .filter(|(of, _)| of.as_ref().is_none_or(|of| of == cluster));
-    ours.map(|(_, approval)| approval.clone()).collect()
+        .map(|placement| word_for(&placement.application));
+    words.filter(|word| approvals.contains(word)).collect()
+}
+
+/// The word that lets an agent remove what left an application.
+fn word_for(application: &DesiredApplication) -> Approval {
+    Approval {
+        application: application.name.clone(),
+        digest: application.digest(),
+    }
+}
+
+/// Of the words that a decision knew, those that it leaves nothing to do for.
+fn spent(approvals: &BTreeSet<Approval>, decision: &Decision) -> Vec<Approval> {
+    if approvals.is_empty() {
+        return Vec::new();
+    }
+    let placed = decision
+        .clusters
+        .values()
+        .flat_map(|cluster| &cluster.placements);
+    let wanted: BTreeSet<Approval> = placed
+        .map(|placement| word_for(&placement.application))
+        .collect();
+    approvals.difference(&wanted).cloned().collect()
 }
 
 pub(super) fn placements(placed: &[muster_decide::Placement]) -> Vec<Placement> {
@@ -222,7 +254,7 @@ impl Task {
         });
         let stored = self
             .store
-            .put_decided(&decided.changes, &stamps, commit.as_ref())
+            .put_decided(&decided.changes, &stamps, commit.as_ref(), &decided.spent)
             .await;
         if let Err(error) = stored {
             self.store_failed(&error);
@@ -236,10 +268,15 @@ impl Task {
                 complete,
                 clusters = stamps.len(),
                 problems = decided.decision.problems.len(),
+                waiting = decided.decision.waiting.len(),
                 "decided what every cluster should run"
             );
         }
         self.decided_revision = Some(revision);
+        let approvals = Arc::make_mut(&mut self.approvals);
+        for approval in &decided.spent {
+            approvals.remove(approval);
+        }
         for stamp in stamps {
             let member = self.members.get_mut(&stamp.cluster);
             let row = &mut member.expect("stamps are for members").row;
@@ -295,6 +332,14 @@ impl Task {
             since: Timestamp(0),
         });
         self.board.put_problems("commit", problems, now);
+        let waiting = decision.waiting.into_iter().map(|waiting| Waiting {
+            what: What::Leaves(waiting.approval),
+            clusters: waiting.clusters,
+            message: waiting.message,
+            since: Timestamp(0),
+        });
+        self.board.put_waiting(waiting, now);
+        self.board.put_approved(self.approvals.clone());
         self.all_dirty = true;
     }
 
@@ -310,6 +355,20 @@ impl Task {
         };
         let now = self.now();
         self.board.put_problems("commit", [problem], now);
+        let revision = refused.revision.clone();
+        let waiting = Waiting {
+            message: format!(
+                "all {} applications would go: they stay until `muster approve --emptied {revision}`, or until Git holds an Application again",
+                refused.applications.len()
+            ),
+            what: What::Emptied {
+                revision,
+                approvals: refused.approvals(),
+            },
+            clusters: Vec::new(),
+            since: Timestamp(0),
+        };
+        self.board.put_waiting([waiting], now);
         self.view_dirty = true;
     }
 }

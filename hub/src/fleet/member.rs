@@ -227,6 +227,7 @@ impl Member {
             synced: 0,
             healthy: 0,
             message: message.map(|problem| problem.message).unwrap_or_default(),
+            store_was_older: self.is_in() && row.store_was_older,
             removals_held: match &published.removals {
                 Removals::Held(why) if published.generation > 0 => why.clone(),
                 _ => String::new(),
@@ -279,6 +280,7 @@ pub(super) fn declared_view(
         healthy: 0,
         message: String::new(),
         removals_held: String::new(),
+        store_was_older: false,
         certificate_expires: Timestamp(0),
         placements,
         rows: Arc::default(),

@@ -1,7 +1,7 @@
 //! What a hub that starts sends and shows before it has decided any commit, and for as long as the newest is refused:
 //! everything as the store says it was decided last.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use muster_decide::{Labels, LastGood, Location, Members};
@@ -86,7 +86,7 @@ struct Stored {
 fn from_store(
     last_good: &LastGood,
     members: &Members,
-    approvals: &[(Option<ClusterName>, Approval)],
+    approvals: &BTreeSet<Approval>,
     removals: impl Fn(&ClusterName) -> Option<Removals>,
     head: &str,
 ) -> Stored {
@@ -98,7 +98,7 @@ fn from_store(
             0,
             applications.collect(),
             removals(&name)?,
-            approvals_for(approvals, &name),
+            approvals_for(approvals, &placed),
         );
         let for_cluster = ForCluster {
             desired: Arc::new(desired),

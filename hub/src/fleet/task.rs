@@ -45,7 +45,8 @@ pub(super) struct Task {
     /// Clusters that only Git names.
     pub(super) declared: BTreeMap<ClusterName, ClusterView>,
     pub(super) certificates: HashMap<String, StoredCertificate>,
-    pub(super) approvals: Arc<Vec<(Option<ClusterName>, Approval)>>,
+    /// What people have given their word for.
+    pub(super) approvals: Arc<BTreeSet<Approval>>,
     pub(super) last_session: SessionId,
 
     pub(super) last_good: LastGood,
@@ -127,6 +128,7 @@ pub(super) async fn start(
             member.reported_at = reported_at;
         }
     }
+    task.board.put_approved(task.approvals.clone());
     task.publish_stored(now);
     task.show(now);
     let fleet = Fleet {
@@ -215,12 +217,8 @@ impl Task {
                 let removed = self.remove_cluster(by, cluster, objects).await;
                 answer.send(removed).ok();
             }
-            Request::ApproveRemovals {
-                by,
-                cluster,
-                answer,
-            } => {
-                let approved = self.approve_removals(by, cluster).await;
+            Request::Approve { by, ids, answer } => {
+                let approved = self.approve(by, &ids).await;
                 answer.send(approved).ok();
             }
             Request::SyncNow { by, answer } => self.sync_now(by, answer).await,

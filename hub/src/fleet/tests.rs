@@ -11,6 +11,8 @@ use super::*;
 use crate::config::Repository;
 use crate::view::{ClusterView, Connection};
 
+mod approvals;
+
 const SECONDS: i64 = 1_000;
 
 struct Bed {
@@ -399,14 +401,13 @@ async fn a_store_from_a_backup_stamps_above_its_agents_and_holds_removals_until_
         cluster.message.contains("store is older")
     })
     .await;
-    let name: ClusterName = "eu-1".parse().unwrap();
-    hub.fleet
-        .approve_removals("alice", name.clone())
-        .await
-        .unwrap();
+    hub.shows("what waits", |view| view.waiting.len() == 1)
+        .await;
+    let word = || vec!["restored/eu-1".to_owned()];
+    hub.fleet.approve("alice", word()).await.unwrap();
     desired(&mut grant, |desired| desired.removals == Removals::Released).await;
-    let again = hub.fleet.approve_removals("alice", name).await;
-    assert!(matches!(again, Err(CommandFailed::Refused(_))));
+    let again = hub.fleet.approve("alice", word()).await;
+    assert!(matches!(again, Err(CommandFailed::NotFound(_))));
     hub.stop().await;
 }
 

@@ -431,7 +431,10 @@ async fn revoke_all(
     Ok(())
 }
 
-async fn write_audit(transaction: &mut Transaction<'static, Sqlite>, audit: &Audit) -> Written {
+pub(super) async fn write_audit(
+    transaction: &mut Transaction<'static, Sqlite>,
+    audit: &Audit,
+) -> Written {
     sqlx::query("INSERT INTO audit (id, at_ms, who, action, what) VALUES ($1, $2, $3, $4, $5)")
         .bind(uuid::Uuid::new_v4().to_string())
         .bind(audit.at.0)

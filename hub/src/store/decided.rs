@@ -4,6 +4,7 @@ use muster_decide::last_good::{Changes, RenderingKey, Rows};
 use muster_proto::{Approval, ClusterName, Digest, Generation, Removals, Timestamp};
 use sqlx::{Row, Sqlite, Transaction};
 
+use super::approvals::forget;
 use super::{Result, Store, pack, unpack};
 
 /// A cluster's new generation.
@@ -35,7 +36,8 @@ pub struct Commit {
 }
 
 impl Store {
-    /// Writes the last good state's changes, the new generations and a line of history: all or nothing.
+    /// Writes the last good state's changes, the new generations and a line of history, and forgets the words that were
+    /// `spent`: all or nothing.
     ///
     /// # Errors
     /// When it can't be written; then nothing may be published.
@@ -44,8 +46,10 @@ impl Store {
         changes: &Changes,
         stamps: &[Stamp],
         commit: Option<&Commit>,
+        spent: &[Approval],
     ) -> Result<()> {
-        if stamps.is_empty() && commit.is_none() && *changes == Changes::default() {
+        let nothing = stamps.is_empty() && commit.is_none() && spent.is_empty();
+        if nothing && *changes == Changes::default() {
             return Ok(());
         }
         let mut transaction = self.write().await?;
@@ -53,6 +57,9 @@ impl Store {
             write_changes(&mut transaction, changes).await?;
             for stamp in stamps {
                 write_stamp(&mut transaction, stamp).await?;
+            }
+            for approval in spent {
+                forget(&mut transaction, approval).await?;
             }
             if let Some(commit) = commit {
                 sqlx::query(
@@ -108,33 +115,6 @@ impl Store {
             rows.renderings.insert(key, body);
         }
         Ok(rows)
-    }
-
-    /// What people have approved: for one cluster, or for all.
-    ///
-    /// # Errors
-    /// When the database can't be read.
-    pub async fn approvals(&self) -> Result<Vec<(Option<ClusterName>, Approval)>> {
-        let rows = sqlx::query("SELECT application, digest, cluster FROM approval")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.explain(error))?;
-        rows.iter()
-            .map(|row| {
-                let cluster: String = row.get("cluster");
-                let application: &str = row.get("application");
-                let approval = Approval {
-                    application: application.parse().map_err(|error| self.damaged(error))?,
-                    digest: Digest::from_slice(row.get("digest"))
-                        .ok_or_else(|| self.damaged("a digest is not 32 bytes"))?,
-                };
-                let cluster = match cluster.as_str() {
-                    "" => None,
-                    _ => Some(self.name(cluster)?),
-                };
-                Ok((cluster, approval))
-            })
-            .collect()
     }
 
     /// The commit that was decided last, and whether it was complete.

@@ -232,7 +232,7 @@ async fn what_was_decided_comes_back_and_a_generation_never_decreases() {
     };
     let held = Removals::Held("why".into());
     store
-        .put_decided(&changes, &[stamp(7, held.clone())], Some(&commit))
+        .put_decided(&changes, &[stamp(7, held.clone())], Some(&commit), &[])
         .await
         .unwrap();
     let gone = Changes {
@@ -240,7 +240,7 @@ async fn what_was_decided_comes_back_and_a_generation_never_decreases() {
         ..Changes::default()
     };
     store
-        .put_decided(&gone, &[stamp(3, Removals::Released)], None)
+        .put_decided(&gone, &[stamp(3, Removals::Released)], None, &[])
         .await
         .unwrap();
     drop(store);

@@ -1,14 +1,15 @@
 //! Builds the next [`View`] from the last one and what changed. In: facts about single clusters, the decision, the
 //! source. Out: a view that shares everything that did not change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_decide::Location;
-use muster_proto::{ApplicationName, ClusterName, HealthStatus, SyncStatus, Timestamp};
+use muster_proto::{ApplicationName, Approval, ClusterName, HealthStatus, SyncStatus, Timestamp};
 
 use super::tally::{Tallies, standing};
-use super::{ApplicationView, ClusterView, Connection, Problem, Source, View};
+use super::waiting::AtClusters;
+use super::{ApplicationView, ClusterView, Connection, Problem, Source, View, Waiting};
 
 /// What is known of every part, ready to be published.
 #[derive(Debug, Default)]
@@ -19,6 +20,9 @@ pub(crate) struct Board {
     applications: BTreeMap<ApplicationName, (Location, String)>,
     /// Problems that stand, with since when.
     problems: BTreeMap<String, BTreeMap<Problem, Timestamp>>,
+    /// What waits for a person's word in the newest commit, with since when.
+    waiting: BTreeMap<Waiting, Timestamp>,
+    at_clusters: AtClusters,
     source: Source,
 }
 
@@ -31,6 +35,8 @@ impl Board {
         });
         let was = self.clusters.get(name);
         self.tallies.replace(was.map(AsRef::as_ref), is.as_deref());
+        self.at_clusters
+            .replace(was.map(AsRef::as_ref), is.as_deref());
         match is {
             Some(cluster) => self.clusters.insert(name.clone(), cluster),
             None => self.clusters.remove(name),
@@ -85,6 +91,34 @@ impl Board {
         }
     }
 
+    /// Sets what waits in the newest commit; `since` is filled in here. What waited before keeps it.
+    pub(crate) fn put_waiting(
+        &mut self,
+        waiting: impl IntoIterator<Item = Waiting>,
+        now: Timestamp,
+    ) {
+        let before = std::mem::take(&mut self.waiting);
+        let waiting = waiting.into_iter().map(|waiting| {
+            let since = before.get(&waiting).copied().unwrap_or(now);
+            (waiting, since)
+        });
+        self.waiting = waiting.collect();
+    }
+
+    /// Sets which words were given: what they are for waits no more.
+    pub(crate) fn put_approved(&mut self, approved: Arc<BTreeSet<Approval>>) {
+        self.at_clusters.approved = approved;
+    }
+
+    /// Everything that waits for a person's word.
+    pub(crate) fn waiting(&self) -> Vec<Waiting> {
+        let commit = self.waiting.iter().map(|(waiting, since)| Waiting {
+            since: *since,
+            ..waiting.clone()
+        });
+        commit.chain(self.at_clusters.waiting()).collect()
+    }
+
     /// Whether an origin has problems.
     pub(crate) fn has_problems(&self, origin: &str) -> bool {
         self.problems.contains_key(origin)
@@ -101,12 +135,18 @@ impl Board {
                 ..problem.clone()
             })
             .collect();
+        let waiting = self.waiting();
+        let waits: BTreeMap<&ApplicationName, &str> = waiting
+            .iter()
+            .filter_map(|waiting| Some((waiting.what.application()?, waiting.message.as_str())))
+            .collect();
         let applications = self.applications.iter();
         let applications = applications.map(|(name, (location, revision))| {
             let own = problems.iter().find(|problem| {
                 problem.application.as_ref() == Some(name) && problem.cluster.is_none()
             });
             let own = own.map(|problem| problem.message.as_str());
+            let own = own.or(waits.get(name).copied());
             let is = self.application(name, location, revision, own);
             match before.application(name.as_str()) {
                 Some(was) if **was == is => was.clone(),
@@ -118,6 +158,7 @@ impl Board {
             clusters: self.clusters.values().cloned().collect(),
             applications: applications.collect(),
             problems,
+            waiting,
         }
     }
 
@@ -234,6 +275,7 @@ mod tests {
             healthy: 0,
             message: String::new(),
             removals_held: String::new(),
+            store_was_older: false,
             certificate_expires: Timestamp(0),
             placements: Arc::new(placements.collect()),
             rows: Arc::new(Rows::new(1, rows, [])),
