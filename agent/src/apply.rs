@@ -14,8 +14,13 @@ use serde_json::{Value, json};
 
 use crate::discovery::Kind;
 use crate::drift::MANAGER;
-use crate::graph;
 use crate::health;
+
+mod compare;
+mod order;
+mod replace;
+
+pub(crate) use order::{Order, apply as carry_out};
 
 /// No single call may take longer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,33 +60,76 @@ pub(crate) struct Writer {
     pub(crate) service_account: String,
 }
 
+/// What the API server answered instead of doing it.
+#[derive(Debug)]
+enum Error {
+    /// It refused.
+    Api(Box<Status>),
+    /// It could not be asked.
+    Away(kube::Error),
+    /// It did not answer in time.
+    Late,
+}
+
 /// Applies one object by server-side apply and returns it as it is then. `make_namespace` says that Git does not
 /// state its namespace, which is then created when it is absent.
-pub(crate) async fn apply(
+async fn apply(
+    writer: &Writer,
+    kind: &Kind,
+    key: &ObjectKey,
+    body: &[u8],
+    make_namespace: bool,
+) -> Result<DynamicObject, Error> {
+    let path = apply_path(kind, key);
+    let patch = || {
+        let request = apply_request(accept(kind));
+        send(writer, request, Method::PATCH, &path, body.to_vec())
+    };
+    match patch().await {
+        Err(Error::Api(status)) if make_namespace && misses_namespace(&status, key) => {
+            create_namespace(writer, &key.namespace).await?;
+            patch().await
+        }
+        answer => answer,
+    }
+}
+
+/// What an apply would lead to.
+async fn apply_dry(
     writer: &Writer,
     kind: &Kind,
     key: &ObjectKey,
     body: Vec<u8>,
-    make_namespace: bool,
+) -> Result<Value, Failure> {
+    let path = format!("{}&dryRun=All", apply_path(kind, key));
+    let request = apply_request("application/json");
+    call(writer, key, request, Method::PATCH, &path, body).await
+}
+
+fn apply_path(kind: &Kind, key: &ObjectKey) -> String {
+    let path = kind.path(&key.namespace, Some(&key.name));
+    format!("{path}?fieldManager={MANAGER}&force=true")
+}
+
+fn apply_request(accept: &str) -> http::request::Builder {
+    http::Request::builder()
+        .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
+        .header(http::header::ACCEPT, accept)
+}
+
+/// Changes one object by a JSON patch.
+async fn patch(
+    writer: &Writer,
+    kind: &Kind,
+    key: &ObjectKey,
+    body: Vec<u8>,
 ) -> Result<DynamicObject, Failure> {
-    let path = format!(
-        "{}?fieldManager={MANAGER}&force=true",
-        kind.path(&key.namespace, Some(&key.name))
-    );
-    let accept = accept(kind);
-    let patch = |body| {
-        let request = http::Request::builder()
-            .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
-            .header(http::header::ACCEPT, accept);
-        call(writer, key, request, Method::PATCH, &path, body)
-    };
-    match patch(body.clone()).await {
-        Err(failure) if make_namespace && misses_namespace(&failure, key) => {
-            create_namespace(writer, &key.namespace).await?;
-            patch(body).await
-        }
-        answer => answer,
-    }
+    let path = kind.path(&key.namespace, Some(&key.name));
+    let path = format!("{path}?fieldManager={MANAGER}");
+    let request = http::Request::builder()
+        .header(http::header::CONTENT_TYPE, "application/json-patch+json")
+        .header(http::header::ACCEPT, METADATA);
+    call(writer, key, request, Method::PATCH, &path, body).await
 }
 
 /// Deletes one object, and only the one with this UID.
@@ -134,7 +182,24 @@ pub(crate) async fn get(
     }
 }
 
-/// Looks which of these names are there (objects without a body), with one metadata-only list (page by page) instead of a call per object.
+/// Looks at all of one object; `None` when it is not there.
+async fn get_whole(
+    client: &Client,
+    kind: &Kind,
+    key: &ObjectKey,
+) -> Result<Option<Value>, Failure> {
+    let path = kind.path(&key.namespace, Some(&key.name));
+    let request = http::Request::builder();
+    let writer = ourselves(client);
+    match call(&writer, key, request, Method::GET, &path, Vec::new()).await {
+        Ok(object) => Ok(Some(object)),
+        Err(failure) if failure.code == 404 => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Looks which of these names are there (objects without a body), with one metadata-only list (page by page) instead
+/// of a call per object.
 pub(crate) async fn look(
     client: &Client,
     kind: &Kind,
@@ -202,23 +267,22 @@ fn accept(kind: &Kind) -> &'static str {
     }
 }
 
-async fn create_namespace(writer: &Writer, name: &str) -> Result<(), Failure> {
-    let key = graph::namespace_key(name);
+async fn create_namespace(writer: &Writer, name: &str) -> Result<(), Error> {
     let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let body = serde_json::to_vec(&body).expect("plain data can be written");
     let request = http::Request::builder().header(http::header::CONTENT_TYPE, "application/json");
     let path = format!("/api/v1/namespaces?fieldManager={MANAGER}");
-    match call::<Value>(writer, &key, request, Method::POST, &path, body).await {
+    match send::<Value>(writer, request, Method::POST, &path, body).await {
         Ok(_) => Ok(()),
-        Err(failure) if failure.code == 409 => Ok(()),
-        Err(failure) => Err(failure),
+        Err(Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
-fn misses_namespace(failure: &Failure, key: &ObjectKey) -> bool {
-    failure.code == 404
+fn misses_namespace(status: &Status, key: &ObjectKey) -> bool {
+    status.code == 404
         && !key.namespace.is_empty()
-        && failure
+        && status
             .message
             .contains(&format!("namespaces {:?} not found", key.namespace))
 }
@@ -226,11 +290,22 @@ fn misses_namespace(failure: &Failure, key: &ObjectKey) -> bool {
 async fn call<T: serde::de::DeserializeOwned>(
     writer: &Writer,
     key: &ObjectKey,
-    mut request: http::request::Builder,
+    request: http::request::Builder,
     method: Method,
     path: &str,
     body: Vec<u8>,
 ) -> Result<T, Failure> {
+    let answer = send(writer, request, method, path, body).await;
+    answer.map_err(|error| failure(key, &error))
+}
+
+async fn send<T: serde::de::DeserializeOwned>(
+    writer: &Writer,
+    mut request: http::request::Builder,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<T, Error> {
     if let Some((namespace, name)) = writer.service_account.split_once('/') {
         request = request.header(
             "Impersonate-User",
@@ -238,45 +313,53 @@ async fn call<T: serde::de::DeserializeOwned>(
         );
     }
     let request = request.method(method).uri(path).body(body);
-    let request = request.map_err(|error| Failure {
-        message: format!("{path:?} is no address: {error}"),
-        passing: false,
-        code: 0,
-    })?;
+    let request = request.map_err(|error| Error::Away(kube::Error::HttpError(error)))?;
     match tokio::time::timeout(TIMEOUT, writer.client.request(request)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(failure(key, &error)),
-        Err(_) => Err(Failure {
+        Ok(Err(kube::Error::Api(status))) => Err(Error::Api(status)),
+        Ok(Err(error)) => Err(Error::Away(error)),
+        Err(_) => Err(Error::Late),
+    }
+}
+
+/// What people are told. The API server's messages quote values, which a Secret's must not be.
+fn failure(key: &ObjectKey, error: &Error) -> Failure {
+    match error {
+        Error::Api(status) => Failure {
+            message: words(key, status),
+            passing: status.code == 429 || status.code >= 500 || is_ending(status),
+            code: status.code,
+        },
+        Error::Away(error) => Failure {
+            message: format!("the API server can't be reached: {error}"),
+            passing: true,
+            code: 0,
+        },
+        Error::Late => Failure {
             message: format!(
                 "the API server did not answer within {} s",
                 TIMEOUT.as_secs()
             ),
             passing: true,
             code: 0,
-        }),
+        },
     }
 }
 
-/// What people are told. The API server's messages quote values, which a Secret's must not be.
-fn failure(key: &ObjectKey, error: &kube::Error) -> Failure {
-    match error {
-        kube::Error::Api(status) => {
-            let secret = key.group.is_empty() && key.kind == "Secret";
-            Failure {
-                message: if secret {
-                    nameless(status)
-                } else {
-                    status.message.clone()
-                },
-                passing: status.code == 429 || status.code >= 500,
-                code: status.code,
-            }
-        }
-        error => Failure {
-            message: format!("the API server can't be reached: {error}"),
-            passing: true,
-            code: 0,
-        },
+/// Its namespace is being deleted: it can be made again after that.
+fn is_ending(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403
+        && causes
+            .into_iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+fn words(key: &ObjectKey, status: &Status) -> String {
+    if key.group.is_empty() && key.kind == "Secret" {
+        nameless(status)
+    } else {
+        status.message.clone()
     }
 }
 
@@ -307,6 +390,7 @@ fn nameless(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph;
 
     fn refused(kind: &str) -> Failure {
         let key = ObjectKey {
@@ -317,7 +401,7 @@ mod tests {
         };
         let status =
             Status::failure("data[p]: Invalid value: \"hunter2\"", "Invalid").with_code(422);
-        failure(&key, &kube::Error::Api(Box::new(status)))
+        failure(&key, &Error::Api(Box::new(status)))
     }
 
     #[test]
@@ -336,12 +420,6 @@ mod tests {
     fn a_refusal_stands_and_a_busy_server_passes() {
         assert!(!refused("ConfigMap").passing);
         let busy = Status::failure("later", "TooManyRequests").with_code(429);
-        assert!(
-            failure(
-                &graph::namespace_key("n"),
-                &kube::Error::Api(Box::new(busy))
-            )
-            .passing
-        );
+        assert!(failure(&graph::namespace_key("n"), &Error::Api(Box::new(busy))).passing);
     }
 }

@@ -18,6 +18,7 @@ use crate::engine::Refused;
 use crate::ledger::{Change, Items};
 
 pub(crate) mod resolved;
+pub(crate) mod wanted;
 
 const HEAD: &str = "desired";
 

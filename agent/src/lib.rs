@@ -28,8 +28,10 @@ mod discovery;
 mod drift;
 pub mod engine;
 pub mod enrol;
+mod fields;
 mod graph;
 mod health;
+mod ignore;
 mod inventory;
 mod ledger;
 mod live;
@@ -41,6 +43,7 @@ mod prune;
 mod report;
 pub mod session;
 mod since;
+mod takeover;
 
 #[cfg(test)]
 mod scripted;

@@ -3,16 +3,19 @@
 //! In: objects or their metadata, as the API server shows them. Out: a [`LiveObject`], small, because there is one
 //! for every object we own. Pure.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use muster_proto::Digest;
 
 use crate::body::APPLICATION_LABEL;
+use crate::desired::wanted::Wanted;
 use crate::discovery::Kind;
 use crate::drift;
 use crate::health::{self, Health};
+use crate::ignore::{self, Left};
 use crate::marks::{self, Applying};
+use crate::takeover;
 
 pub(crate) mod watches;
 
@@ -33,6 +36,10 @@ pub(crate) struct LiveObject {
     pub(crate) keep: Option<String>,
     /// What a mark on it says of applying.
     pub(crate) applying: Applying,
+    /// What is left to others on it.
+    pub(crate) left: Option<Box<Left>>,
+    /// Others hold fields that are to be ours.
+    pub(crate) take_over: bool,
     /// It is being deleted.
     pub(crate) terminating: bool,
     /// Does it work?
@@ -87,8 +94,20 @@ pub(crate) fn look(object: &DynamicObject, kind: &Kind) -> LiveObject {
         foreign: foreign(object),
         keep: marks::keep(metadata),
         applying: Applying::found(metadata),
+        left: None,
+        take_over: false,
         terminating: metadata.deletion_timestamp.is_some(),
         health: health::judge(object, kind),
+    }
+}
+
+impl LiveObject {
+    /// Looks at it as one that is wanted: what is left to others, what is taken from them.
+    pub(crate) fn wanted(&mut self, wanted: &Wanted, managed: &[ManagedFieldsEntry]) {
+        self.left = ignore::left(wanted.ignore.as_deref(), managed).map(Box::new);
+        let whose = takeover::Whose::of(wanted, self.ours.is_some());
+        let version = &wanted.kind.resource.api_version;
+        self.take_over = takeover::taken_over(managed, version, whose).is_some();
     }
 }
 

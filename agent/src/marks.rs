@@ -13,6 +13,19 @@ pub(crate) const APPLY: &str = "muster.dev/apply";
 /// Says whether an object is removed: `disabled`.
 pub(crate) const PRUNE: &str = "muster.dev/prune";
 
+/// Says whether an object may be deleted and made anew where it can't be changed: `enabled` or `disabled`.
+const REPLACE: &str = "muster.dev/replace";
+
+/// What a manifest says of replacing; `None`: its application decides.
+pub(crate) fn replace(manifest: &Value) -> Option<bool> {
+    let annotations = manifest.pointer("/metadata/annotations");
+    match annotations.and_then(|annotations| annotations.get(REPLACE)?.as_str())? {
+        "enabled" => Some(true),
+        // Whatever else it says, it was not said that it may go.
+        _ => Some(false),
+    }
+}
+
 /// What a mark says of applying.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Applying {

@@ -10,7 +10,8 @@ use muster_proto::{
     Removals,
 };
 
-use crate::desired::resolved::{Resolved, Wanted};
+use crate::desired::resolved::Resolved;
+use crate::desired::wanted::Wanted;
 use crate::graph::Trouble;
 use crate::inventory::Entry;
 use crate::live::{self, LiveObject, Sight};
@@ -107,7 +108,7 @@ fn want(wanted: &Wanted, entry: Option<&Entry>, sight: &Sight) -> Step {
     match applied {
         Some(_) if changed => Step::Apply,
         Some(entry) if entry.application != wanted.application => Step::Apply,
-        Some(entry) if !same || !holds(entry, object) => repair(DriftKind::Changed),
+        Some(entry) if !same || !holds(wanted, entry, object) => repair(DriftKind::Changed),
         Some(_) => Step::InSync,
         None => Step::Apply,
     }
@@ -133,20 +134,25 @@ fn conflict(wanted: &Wanted, object: &LiveObject) -> Option<String> {
         Adoption::Never if untouched => {
             Some("it exists already and its application adopts nothing (adoption: never)".into())
         }
-        Adoption::IfEqual if untouched => Some(
-            "it exists already, and whether it is equal is not known (adoption: if-equal)".into(),
-        ),
         _ => None,
     }
 }
 
-/// Is our managedFields entry still the one our last apply left?
-fn holds(entry: &Entry, object: &LiveObject) -> bool {
-    let stored = entry.fields.as_deref().map(live::fields_digest);
-    match &object.ours {
-        Some(ours) => Some(ours.fields) == stored && ours.api_version == entry.api_version,
-        None => stored.is_none(),
-    }
+/// Is our managedFields entry still the one our last apply left, but for what is left to others?
+fn holds(wanted: &Wanted, entry: &Entry, object: &LiveObject) -> bool {
+    let Some(ours) = &object.ours else {
+        return entry.fields.is_none();
+    };
+    let same = entry
+        .fields
+        .as_deref()
+        .is_some_and(|stored| match &object.left {
+            Some(left) => {
+                live::fields_digest(&left.apart(stored, wanted.ignore.as_deref())) == left.ours
+            }
+            None => live::fields_digest(stored) == ours.fields,
+        });
+    same && ours.api_version == entry.api_version
 }
 
 fn unwant(key: &ObjectKey, entry: &Entry, sight: &Sight, guards: &Guards) -> Step {

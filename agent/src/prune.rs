@@ -73,7 +73,7 @@ pub(crate) async fn prune(
     }
     let writer = Writer {
         client,
-        service_account: String::new(),
+        service_account: entry.service_account.clone(),
     };
     match apply::remove(&writer, &kind, key, &object.uid).await? {
         Removed::Gone => Ok(Pruned::Gone),

@@ -4,6 +4,7 @@
 //! All of them stand below `real::`, which is how `tests/run` counts them.
 
 mod real {
+    mod accidents;
     mod away;
     mod bad_commits;
     mod bed;

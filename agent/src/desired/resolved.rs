@@ -7,35 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_proto::{
-    ApplicationName, Content, Desired, DesiredApplication, Digest, Object, ObjectKey, Settings,
+    ApplicationName, Content, Desired, DesiredApplication, Object, ObjectKey, Settings,
 };
 
-use crate::body;
+use super::wanted::{Wanted, wanted};
 use crate::discovery::{Catalogue, Kind};
-use crate::graph::names::{self, Names};
-use crate::graph::{self, Definitions, Graph, Node, Trouble};
-use crate::marks::Applying;
-
-/// One object as it is wanted in this cluster.
-#[derive(Debug, Clone)]
-pub(crate) struct Wanted {
-    /// Whose it is.
-    pub(crate) application: ApplicationName,
-    /// How its application wants it done.
-    pub(crate) settings: Arc<Settings>,
-    /// As Git states it.
-    pub(crate) object: Arc<Object>,
-    /// What the cluster knows of its kind.
-    pub(crate) kind: Arc<Kind>,
-    /// Of the bytes we would send.
-    pub(crate) digest: Digest,
-    /// What its mark says of applying.
-    pub(crate) applying: Applying,
-    /// What it says of others.
-    pub(crate) names: Option<Arc<Names>>,
-    /// Why it can't be ordered.
-    pub(crate) trouble: Option<Trouble>,
-}
+use crate::graph::{self, Definitions, Graph, Node};
 
 /// An object that has no place yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,33 +210,11 @@ fn place(
         {
             resolved.definitions.insert(defined, key.clone());
         }
-        let known = before.wanted.get_key_value(&key).filter(|(_, known)| {
-            known.object.digest == object.digest && known.application == application.name
-        });
-        let (key, digest, applying, names) = match known {
-            Some((key, known)) => (
-                key.clone(),
-                known.digest,
-                known.applying.clone(),
-                known.names.clone(),
-            ),
-            None => {
-                let digest = body::of(object, &key, &application.name).digest;
-                let value = object.value();
-                let names = names::names(&value, &key).map(Arc::new);
-                (Arc::new(key), digest, Applying::stated(&value), names)
-            }
+        let (key, known) = match before.wanted.get_key_value(&key) {
+            Some((key, known)) => (key.clone(), Some(known)),
+            None => (Arc::new(key), None),
         };
-        let wanted = Wanted {
-            application: application.name.clone(),
-            settings: settings.clone(),
-            object: object.clone(),
-            kind: kind.clone(),
-            digest,
-            applying,
-            names,
-            trouble: None,
-        };
+        let wanted = wanted(&application.name, &settings, object, kind, &key, known);
         if resolved.wanted.contains_key(&key) {
             resolved.unplaced.push(unplaced(format!(
                 "{key} is stated twice, with and without its namespace"

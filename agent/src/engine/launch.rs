@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::queue::{Blocker, Key};
 use super::state::{State, clock, planned};
 use super::work::{self};
+use crate::apply::Order;
 use crate::graph;
 use crate::inventory::{self, Entry};
 use crate::ledger::{Change, LedgerError};
@@ -261,12 +262,9 @@ impl State {
             object.waits.clear();
             object.flying = true;
             self.queue.applying.insert((stage, key.clone()));
-            self.flying.push(work::apply(
-                self.client.clone(),
-                key,
-                wanted,
-                make_namespace,
-            ));
+            let client = self.client.clone();
+            let order = Order::new(client, key, wanted, &object.sight, make_namespace);
+            self.flying.push(work::apply(order));
         }
     }
 }

@@ -7,7 +7,7 @@ use muster_proto::{Drift, DriftKind, FieldChange, HealthStatus, ObjectKey, SyncS
 use tokio::time::Instant;
 
 use crate::apply::Failure;
-use crate::desired::resolved::Wanted;
+use crate::desired::wanted::Wanted;
 use crate::drift;
 use crate::inventory::Entry;
 use crate::live::Sight;

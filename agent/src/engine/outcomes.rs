@@ -118,7 +118,11 @@ impl State {
                 self.queue.at(at, key.clone());
             }
             Ok(answer) => {
-                let seen = look(&answer, kind);
+                let mut seen = look(&answer, kind);
+                if let Some(wanted) = &object.wanted {
+                    seen.wanted(wanted, answer.managed_fields());
+                }
+                let states_replicas = object.wanted.as_ref().is_some_and(|wanted| wanted.replicas);
                 let ours = drift::our_entry(answer.managed_fields());
                 let entry = match (&object.wanted, &object.entry) {
                     (Some(wanted), _) => planned(key, wanted, &self.resolved.graph),
@@ -130,8 +134,12 @@ impl State {
                         .and_then(|ours| ours.api_version.clone())
                         .unwrap_or_else(|| kind.resource.api_version.clone()),
                     uid: Some(seen.uid.clone()),
-                    digest: Some(digest),
-                    fields: ours.map(drift::field_set),
+                    // What is being deleted was applied to no avail: again when it is gone.
+                    digest: Some(digest).filter(|_| !seen.terminating),
+                    fields: ours.map(drift::field_set).map(|fields| match &seen.left {
+                        Some(left) => left.remembered(fields, states_replicas),
+                        None => fields,
+                    }),
                     ..entry
                 };
                 let repair = object.standing_drift().is_some();

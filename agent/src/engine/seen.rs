@@ -147,7 +147,10 @@ impl State {
         else {
             return;
         };
-        let now = live::look(object, kind);
+        let mut now = live::look(object, kind);
+        if let Some(wanted) = &tracked.wanted {
+            now.wanted(wanted, object.managed_fields());
+        }
         if let Sight::Present(before) = &tracked.sight {
             let older = before.uid == now.uid && now.resource_version < before.resource_version;
             if older {
@@ -187,7 +190,15 @@ impl State {
             .entry
             .as_ref()
             .and_then(|entry| entry.fields.as_deref());
-        let changed = drift::compare(stored.unwrap_or("{}"), object.managed_fields());
+        let stored = stored.unwrap_or("{}");
+        // What is left to others is no change.
+        let ignore = tracked
+            .wanted
+            .as_ref()
+            .and_then(|wanted| wanted.ignore.as_deref());
+        let left = tracked.sight.object().and_then(|now| now.left.as_ref());
+        let apart = left.map(|left| left.apart(stored, ignore));
+        let changed = drift::compare(apart.as_deref().unwrap_or(stored), object.managed_fields());
         let known = tracked
             .standing_drift()
             .is_some_and(|standing| standing.kind == how && standing.fields == changed.fields());

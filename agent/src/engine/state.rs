@@ -17,6 +17,7 @@ use super::opening::Opening;
 use super::queue::{Key, Queue};
 use super::work::Flight;
 use super::{Cluster, Held, Refused, opening};
+use crate::desired::wanted::Wanted;
 use crate::desired::{self, Verdict, resolved};
 use crate::discovery::{Catalogue, Kind};
 use crate::graph::removal::Holds;
@@ -304,7 +305,7 @@ impl State {
 }
 
 /// The entry of an object that is about to be applied for the first time.
-pub(super) fn planned(key: &ObjectKey, wanted: &resolved::Wanted, graph: &Graph) -> Entry {
+pub(super) fn planned(key: &ObjectKey, wanted: &Wanted, graph: &Graph) -> Entry {
     let by_name =
         |need: &Need<'_>| !graph::is_namespace(need.key) && !graph::is_definition(need.key);
     Entry {

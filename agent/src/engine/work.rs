@@ -9,9 +9,7 @@ use kube::Client;
 use kube::core::DynamicObject;
 use muster_proto::{Digest, ObjectKey};
 
-use crate::apply::{self, Failure, Writer};
-use crate::body;
-use crate::desired::resolved::Wanted;
+use crate::apply::{self, Failure, Order};
 use crate::discovery::{self, Kind, Kinds};
 use crate::inventory::Entry;
 use crate::live::Sight;
@@ -23,7 +21,7 @@ pub(crate) type Flight = BoxFuture<'static, Outcome>;
 
 /// What came of a call.
 pub(crate) enum Outcome {
-    /// Server-side apply of one object; the digest is of the bytes sent.
+    /// Server-side apply of one object; the digest is of what was wanted.
     Applied {
         key: Arc<ObjectKey>,
         kind: Arc<Kind>,
@@ -52,24 +50,13 @@ pub(crate) enum Outcome {
 }
 
 /// Applies one object.
-pub(crate) fn apply(
-    client: Client,
-    key: Arc<ObjectKey>,
-    wanted: &Wanted,
-    make_namespace: bool,
-) -> Flight {
-    let writer = Writer {
-        client,
-        service_account: wanted.settings.service_account.clone(),
-    };
-    let body = body::of(&wanted.object, &key, &wanted.application);
-    let kind = wanted.kind.clone();
+pub(crate) fn apply(order: Order) -> Flight {
     Box::pin(async move {
-        let result = apply::apply(&writer, &kind, &key, body.bytes, make_namespace).await;
+        let result = apply::carry_out(&order).await;
         Outcome::Applied {
-            key,
-            kind,
-            digest: body.digest,
+            key: order.key,
+            kind: order.wanted.kind,
+            digest: order.wanted.digest,
             result: result.map(Box::new),
         }
     })

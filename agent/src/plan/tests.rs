@@ -83,6 +83,8 @@ fn live() -> LiveObject {
         }),
         application: None,
         foreign: None,
+        left: None,
+        take_over: false,
         keep: None,
         applying: Applying::Always,
         terminating: false,

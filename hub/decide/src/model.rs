@@ -321,14 +321,11 @@ spec:
         let fields = [
             "source: {repository: shop}",
             "source: {ref: {branch: main}}",
-            "ignoreDifferences: [{managers: [keda]}]",
             "health: [{kind: Thing}]",
             "rollout: careful",
             "helm: {}",
             "variables: {}",
             "sync: {detectOnly: true}",
-            "sync: {replace: true}",
-            "takeOver: [helm]",
             "sync: {additions: repair}",
             "sync: {retry: {limit: 1}}",
             "sync: {timeout: 1m}",
@@ -345,14 +342,11 @@ spec:
         insta::assert_snapshot!(said.join("\n"), @r"
         muster.yaml:6: spec.source.repository is not supported yet: the application keeps what it had
         muster.yaml:6: spec.source.ref is not supported yet: the application keeps what it had
-        muster.yaml:6: spec.ignoreDifferences is not supported yet: the application keeps what it had
         muster.yaml:6: spec.health is not supported yet: the application keeps what it had
         muster.yaml:6: spec.rollout is not supported yet: the application keeps what it had
         muster.yaml:6: spec.helm is not supported yet: the application keeps what it had
         muster.yaml:6: spec.variables is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.detectOnly is not supported yet: the application keeps what it had
-        muster.yaml:6: spec.sync.replace is not supported yet: the application keeps what it had
-        muster.yaml:6: spec.takeOver is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.additions is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.retry is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.timeout is not supported yet: the application keeps what it had

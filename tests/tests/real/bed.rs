@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Client;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, Resource};
 use muster_agent::engine::{self, Engine, EngineOptions};
 use muster_proto::{
-    ApplicationStatus, Desired, DesiredApplication, DigestKey, Object, Removals, Settings,
-    SyncStatus,
+    ApplicationStatus, Desired, DesiredApplication, DigestKey, Object, ObjectStatus, Removals,
+    Settings, SyncStatus,
 };
 use muster_tests::cluster::{Cluster, real};
 use muster_tests::wait;
@@ -80,6 +81,14 @@ pub(super) fn application(
 
 pub(super) fn config(name: &str, value: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"value": value}})
+}
+
+/// A Deployment of Pods without any node to run on: it never becomes ready.
+pub(super) fn stuck(name: &str) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
+        "selector": {"matchLabels": {"app": name}},
+        "template": {"metadata": {"labels": {"app": name}},
+            "spec": {"nodeSelector": {"no": "such"}, "containers": [{"name": "web", "image": "web"}]}}}})
 }
 
 impl Bed {
@@ -153,4 +162,54 @@ impl Bed {
             .await?;
         Ok(())
     }
+
+    pub(super) async fn object(
+        &self,
+        name: &str,
+        like: impl Fn(&ObjectStatus) -> bool,
+    ) -> Result<ObjectStatus> {
+        wait::until(&format!("the row of object {name}"), PATIENCE, async || {
+            let rows = self.engine.rows().borrow().clone();
+            let mut found = rows.objects().values().filter(|row| row.key.name == name);
+            let row = found.next().context("no row")?.clone();
+            ensure!(like(&row), "{row:?}");
+            Ok(row)
+        })
+        .await
+    }
+
+    /// Objects of a kind in the namespace of the bed.
+    pub(super) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+}
+
+/// Writes as this field manager.
+pub(super) fn manager(name: &str) -> PatchParams {
+    PatchParams {
+        field_manager: Some(name.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+/// Creates an object as `kubectl apply` does: by an update, with what was applied in an annotation.
+pub(super) async fn kubectl_apply<K>(api: &Api<K>, object: &Value) -> Result<K>
+where
+    K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let mut with = object.clone();
+    let applied = serde_json::to_string(object)?;
+    with["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] =
+        json!(applied);
+    let parameters = PostParams {
+        field_manager: Some("kubectl-client-side-apply".into()),
+        ..PostParams::default()
+    };
+    Ok(api
+        .create(&parameters, &serde_json::from_value(with)?)
+        .await?)
 }

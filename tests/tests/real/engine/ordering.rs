@@ -9,34 +9,11 @@ use muster_proto::{ObjectStatus, SyncStatus};
 use muster_tests::wait;
 use serde_json::{Value, json};
 
-use super::super::bed::{Bed, PATIENCE, application, bed, config};
-
-/// A Deployment of Pods without any node to run on: it never becomes ready.
-fn stuck(name: &str) -> Value {
-    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
-        "selector": {"matchLabels": {"app": name}},
-        "template": {"metadata": {"labels": {"app": name}},
-            "spec": {"nodeSelector": {"no": "such"}, "containers": [{"name": "web", "image": "web"}]}}}})
-}
+use super::super::bed::{PATIENCE, application, bed, config, stuck};
 
 fn after(mut object: Value, others: &str) -> Value {
     object["metadata"]["annotations"] = json!({"muster.dev/depends-on": others});
     object
-}
-
-async fn object(
-    bed: &Bed,
-    name: &str,
-    like: impl Fn(&ObjectStatus) -> bool,
-) -> Result<ObjectStatus> {
-    wait::until(&format!("the row of object {name}"), PATIENCE, async || {
-        let rows = bed.engine.rows().borrow().clone();
-        let mut found = rows.objects().values().filter(|row| row.key.name == name);
-        let row = found.next().context("no row")?.clone();
-        ensure!(like(&row), "{row:?}");
-        Ok(row)
-    })
-    .await
 }
 
 #[tokio::test]
@@ -56,15 +33,14 @@ async fn a_failed_object_blocks_what_depends_on_it_and_nothing_else() -> Result<
     bed.accept(1, vec![application("shop", bed.settings(), &objects)?])
         .await?;
     bed.holds("beside", "1").await?;
-    let row = object(&bed, "uses-robot", |row| {
-        row.message.contains("which failed")
-    })
-    .await?;
+    let row = bed
+        .object("uses-robot", |row| row.message.contains("which failed"))
+        .await?;
     assert!(
         row.message.contains("waits for ServiceAccount") && row.sync == SyncStatus::Progressing,
         "{row:?}"
     );
-    object(&bed, "behind", |row| {
+    bed.object("behind", |row| {
         row.message.contains("waits for Deployment.apps")
     })
     .await?;
@@ -92,7 +68,9 @@ async fn a_failed_object_blocks_what_depends_on_it_and_nothing_else() -> Result<
     })
     .await?;
     // It is applied, and not ready: what wants it ready goes on waiting, and says for what.
-    let row = object(&bed, "behind", |row| row.message.contains("to be ready")).await?;
+    let row = bed
+        .object("behind", |row| row.message.contains("to be ready"))
+        .await?;
     assert_eq!(row.sync, SyncStatus::Progressing);
     Ok(())
 }
@@ -108,7 +86,9 @@ async fn a_cycle_is_named_and_the_rest_is_applied() -> Result<()> {
     bed.accept(1, vec![application("shop", bed.settings(), &objects)?])
         .await?;
     bed.holds("free", "1").await?;
-    let row = object(&bed, "a", |row| row.sync == SyncStatus::Failed).await?;
+    let row = bed
+        .object("a", |row| row.sync == SyncStatus::Failed)
+        .await?;
     let cycle = format!(
         "ConfigMap {0}/a -> ConfigMap {0}/b -> ConfigMap {0}/a",
         bed.namespace
@@ -214,7 +194,7 @@ async fn custom_resources_are_gone_before_the_operator_that_must_let_go_of_them(
     let waits = |row: &ObjectStatus| {
         row.message.contains("waits for Cart") && row.message.contains("goes first")
     };
-    object(&bed, "operator", waits).await?;
+    bed.object("operator", waits).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(bed.client.clone(), &bed.namespace);
     let deployments: Api<Deployment> = Api::namespaced(bed.client.clone(), &bed.namespace);
     ensure!(
@@ -266,10 +246,8 @@ async fn a_config_map_that_left_git_stays_while_a_deployment_that_could_not_be_c
     )
     .await?;
     bed.holds("new", "1").await?;
-    object(&bed, "old", |row| {
-        row.message.contains("which still uses it")
-    })
-    .await?;
+    bed.object("old", |row| row.message.contains("which still uses it"))
+        .await?;
     ensure!(
         bed.maps().get_opt("old").await?.is_some(),
         "it was removed under a running Deployment"

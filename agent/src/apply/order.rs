@@ -1,0 +1,148 @@
+//! Applies one object with all that goes before and after: takes fields over, leaves fields to others, replaces what
+//! can't be changed. Async, without any state.
+//!
+//! A new object, and one that is only ours, is one call. What is there already and held by others too is looked at
+//! first.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::ResourceExt as _;
+use kube::core::DynamicObject;
+use muster_proto::{Adoption, ObjectKey};
+use serde_json::{Value, json};
+
+use super::{Error, Failure, Writer, compare, failure, replace};
+use crate::desired::wanted::Wanted;
+use crate::live::Sight;
+use crate::takeover::{self, Whose};
+use crate::{body, ignore};
+
+/// What is to be applied, and how.
+pub(crate) struct Order {
+    /// Who does it.
+    pub(crate) writer: Writer,
+    /// Who it is here.
+    pub(crate) key: Arc<ObjectKey>,
+    /// As Git wants it.
+    pub(crate) wanted: Wanted,
+    /// Git does not state its namespace: it is created when it is absent.
+    pub(crate) make_namespace: bool,
+    /// It is there, and others hold fields of it.
+    pub(crate) shared: bool,
+    /// It is there, and nothing in it was applied by us.
+    pub(crate) strange: bool,
+}
+
+impl Order {
+    /// What to do about an object, by what was seen of it.
+    pub(crate) fn new(
+        client: kube::Client,
+        key: Arc<ObjectKey>,
+        wanted: &Wanted,
+        sight: &Sight,
+        make_namespace: bool,
+    ) -> Self {
+        let live = sight.object();
+        let strange = live.is_some_and(|live| live.ours.is_none());
+        let shared = live.is_some_and(|live| live.take_over || live.left.is_some());
+        let equal = strange && wanted.settings.adoption == Adoption::IfEqual;
+        Self {
+            writer: Writer {
+                client,
+                service_account: wanted.settings.service_account.clone(),
+            },
+            key,
+            wanted: wanted.clone(),
+            make_namespace,
+            shared: shared || equal || live.is_some() && wanted.ignore.is_some(),
+            strange,
+        }
+    }
+}
+
+/// Applies it, and returns it as it is then.
+pub(crate) async fn apply(order: &Order) -> Result<DynamicObject, Failure> {
+    let (wanted, key) = (&order.wanted, &*order.key);
+    let sent = body::of(&wanted.object, key, &wanted.application).bytes;
+    let sent = if order.shared {
+        fit(order, sent).await?
+    } else {
+        sent
+    };
+    let applied = send(order, &sent).await?;
+    // What was there before without any managedFields is held by nobody we know, from our first apply on.
+    let whose = Whose::of(wanted, true);
+    if take_over(order, &applied.metadata, whose).await? {
+        return send(order, &sent).await;
+    }
+    Ok(applied)
+}
+
+async fn send(order: &Order, body: &[u8]) -> Result<DynamicObject, Failure> {
+    let (writer, kind, key) = (&order.writer, &order.wanted.kind, &*order.key);
+    match super::apply(writer, kind, key, body, order.make_namespace).await {
+        Ok(applied) => Ok(applied),
+        Err(Error::Api(status)) if status.code == 422 => {
+            replace::replace(order, body, &status).await
+        }
+        Err(error) => Err(failure(key, &error)),
+    }
+}
+
+/// The body fit for what is there; fields of others are taken over on the way.
+async fn fit(order: &Order, sent: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    let (wanted, key) = (&order.wanted, &*order.key);
+    let Some(live) = super::get_whole(&order.writer.client, &wanted.kind, key).await? else {
+        return Ok(sent);
+    };
+    let body: Value = serde_json::from_slice(&sent).expect("we wrote it");
+    let body = ignore::fit(body, &live, wanted.ignore.as_deref());
+    let sent = muster_proto::object::canonical(&body);
+    if order.strange && wanted.settings.adoption == Adoption::IfEqual {
+        let differs = compare::compare(&order.writer, &wanted.kind, key, &sent, &live).await?;
+        if !differs.is_empty() {
+            return Err(Failure {
+                message: format!(
+                    "it exists already and differs in {} (adoption: if-equal)",
+                    compare::shown(&differs)
+                ),
+                passing: false,
+                code: 0,
+            });
+        }
+    }
+    let metadata = live.get("metadata").cloned().unwrap_or_default();
+    if let Ok(metadata) = serde_json::from_value(metadata) {
+        take_over(order, &metadata, Whose::of(wanted, !order.strange)).await?;
+    }
+    Ok(sent)
+}
+
+/// Puts fields of others into our entry, with one patch that holds for this very state of the object; false when
+/// there is nothing to take.
+async fn take_over(
+    order: &Order,
+    metadata: &kube::core::ObjectMeta,
+    whose: Whose<'_>,
+) -> Result<bool, Failure> {
+    let managed: &[ManagedFieldsEntry] = metadata.managed_fields.as_deref().unwrap_or_default();
+    let kind = &order.wanted.kind;
+    let version = &kind.resource.api_version;
+    let Some(taken) = takeover::taken_over(managed, version, whose) else {
+        return Ok(false);
+    };
+    let mut patch = vec![
+        json!({"op": "replace", "path": "/metadata/resourceVersion", "value": metadata.resource_version}),
+        json!({"op": "replace", "path": "/metadata/managedFields", "value": taken}),
+    ];
+    let annotations = metadata.annotations.as_ref();
+    if annotations.is_some_and(|annotations| annotations.contains_key(takeover::LAST_APPLIED)) {
+        let name = takeover::LAST_APPLIED.replace('/', "~1");
+        patch.push(json!({"op": "remove", "path": format!("/metadata/annotations/{name}")}));
+    }
+    let body = serde_json::to_vec(&patch).expect("plain data can be written");
+    let patched = super::patch(&order.writer, kind, &order.key, body).await?;
+    tracing::info!(object = %order.key, "took over the fields that others had applied");
+    Ok(patched.uid() == metadata.uid)
+}

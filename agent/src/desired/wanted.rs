@@ -1,0 +1,87 @@
+//! One object as it is wanted in this cluster, with all that its manifest says of how. Pure.
+
+use std::sync::Arc;
+
+use muster_proto::{ApplicationName, Digest, Object, ObjectKey, Settings};
+use serde_json::Value;
+
+use crate::body;
+use crate::discovery::Kind;
+use crate::graph::Trouble;
+use crate::graph::names::{self, Names};
+use crate::ignore::{self, Ignore};
+use crate::marks::{self, Applying};
+
+/// One object as it is wanted in this cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// Whose it is.
+    pub(crate) application: ApplicationName,
+    /// How its application wants it done.
+    pub(crate) settings: Arc<Settings>,
+    /// As Git states it.
+    pub(crate) object: Arc<Object>,
+    /// What the cluster knows of its kind.
+    pub(crate) kind: Arc<Kind>,
+    /// Of the bytes we would send, and of what is left to others in them.
+    pub(crate) digest: Digest,
+    /// What its mark says of applying.
+    pub(crate) applying: Applying,
+    /// What it says of others.
+    pub(crate) names: Option<Arc<Names>>,
+    /// What is left to others.
+    pub(crate) ignore: Option<Arc<Ignore>>,
+    /// Git states `spec.replicas`.
+    pub(crate) replicas: bool,
+    /// It may be deleted and made anew where the API server does not let it change.
+    pub(crate) replace: bool,
+    /// Why it can't be ordered.
+    pub(crate) trouble: Option<Trouble>,
+}
+
+/// Reads an object that is `key` here; `known` is what was read of it before.
+pub(super) fn wanted(
+    application: &ApplicationName,
+    settings: &Arc<Settings>,
+    object: &Arc<Object>,
+    kind: &Arc<Kind>,
+    key: &ObjectKey,
+    known: Option<&Wanted>,
+) -> Wanted {
+    let same = |known: &&Wanted| {
+        known.object.digest == object.digest
+            && known.application == *application
+            && known.settings.ignore == settings.ignore
+            && known.settings.replace == settings.replace
+    };
+    if let Some(known) = known.filter(same) {
+        return Wanted {
+            settings: settings.clone(),
+            object: object.clone(),
+            kind: kind.clone(),
+            trouble: None,
+            ..known.clone()
+        };
+    }
+    let value = object.value();
+    let ignore = ignore::ignore(&settings.ignore, key, &value).map(Arc::new);
+    let sent = body::of(object, key, application).digest;
+    Wanted {
+        application: application.clone(),
+        settings: settings.clone(),
+        object: object.clone(),
+        kind: kind.clone(),
+        digest: match &ignore {
+            Some(ignore) => Digest::of([sent.as_bytes(), ignore.digest.as_bytes()]),
+            None => sent,
+        },
+        applying: Applying::stated(&value),
+        names: names::names(&value, key).map(Arc::new),
+        ignore,
+        replicas: value
+            .pointer("/spec/replicas")
+            .is_some_and(Value::is_number),
+        replace: marks::replace(&value).unwrap_or(settings.replace),
+        trouble: None,
+    }
+}

@@ -1,0 +1,273 @@
+//! Taking over fields that were applied before us, so that what leaves Git leaves the object too. Pure.
+//!
+//! In: managedFields of an object, and whose fields are ours to take. Out: managedFields in which they belong to our
+//! own entry. Otherwise two managers hold a field, and dropping it from Git removes nothing, for ever
+//! (kubernetes/kubernetes#99003).
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
+use muster_proto::Additions;
+use serde_json::{Value, json};
+
+use crate::desired::wanted::Wanted;
+use crate::drift::{self, MANAGER};
+use crate::fields;
+
+/// Where `kubectl apply` keeps what it applied.
+pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// What the API server calls fields that were there before the first server-side apply.
+const BEFORE: &str = "before-first-apply";
+/// `kubectl rollout restart` marks the Pod template: taken over and dropped, all Pods would be rolled again.
+const ROLLOUT: &str = "kubectl-rollout";
+
+/// Whose fields are taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Whose<'a> {
+    /// Those of `kubectl`, in all its commands but `rollout`.
+    pub(crate) kubectl: bool,
+    /// And those of these.
+    pub(crate) named: &'a [String],
+    /// Git states `spec.replicas`. Where it does not, they stay with whoever set them last: taken over and dropped
+    /// they would fall back to 1 under an autoscaler (kubernetes/kubernetes#67135).
+    pub(crate) replicas: bool,
+}
+
+/// managedFields with the fields of others in our entry; `None` when there is nothing to take.
+pub(crate) fn taken_over(
+    managed: &[ManagedFieldsEntry],
+    api_version: &str,
+    whose: Whose<'_>,
+) -> Option<Vec<ManagedFieldsEntry>> {
+    let ours = drift::our_entry(managed);
+    let version = ours.map_or(api_version, |ours| version(ours));
+    let mut fields = ours.map_or_else(|| json!({}), set);
+    let mut rest = Vec::new();
+    let mut took = false;
+    for entry in managed.iter().filter(|entry| Some(*entry) != ours) {
+        // Paths of another version mean nothing in ours.
+        if !whose.takes(entry) || self::version(entry) != version {
+            rest.push(entry.clone());
+            continue;
+        }
+        let (taken, left) = whose.split(&set(entry));
+        if !fields::is_nothing(&taken) {
+            took = true;
+            fields = fields::union(&fields, &taken);
+        }
+        if !fields::is_nothing(&left) {
+            rest.push(with(entry, left));
+        }
+    }
+    if !took {
+        return None;
+    }
+    let template = ours.cloned().unwrap_or_else(|| ManagedFieldsEntry {
+        manager: Some(MANAGER.into()),
+        operation: Some("Apply".into()),
+        api_version: Some(version.to_owned()),
+        fields_type: Some("FieldsV1".into()),
+        time: rest
+            .iter()
+            .chain(managed)
+            .find_map(|entry| entry.time.clone()),
+        ..ManagedFieldsEntry::default()
+    });
+    rest.insert(0, with(&template, fields));
+    Some(rest)
+}
+
+impl<'a> Whose<'a> {
+    /// On an object that is wanted. One that is not ours yet is taken over from all who applied it; where people's
+    /// additions are let be, kubectl's stay with it after that.
+    pub(crate) fn of(wanted: &'a Wanted, ours: bool) -> Self {
+        Self {
+            kubectl: !ours || wanted.settings.additions == Additions::Repair,
+            named: &wanted.settings.take_over,
+            replicas: wanted.replicas,
+        }
+    }
+
+    fn takes(&self, entry: &ManagedFieldsEntry) -> bool {
+        if !entry.subresource.as_deref().unwrap_or_default().is_empty() {
+            return false;
+        }
+        let manager = entry.manager.as_deref().unwrap_or_default();
+        match manager {
+            ROLLOUT => false,
+            BEFORE => true,
+            MANAGER => entry.operation.as_deref() == Some("Update"),
+            _ => {
+                self.kubectl && manager.starts_with("kubectl")
+                    || self.named.iter().any(|named| named == manager)
+            }
+        }
+    }
+
+    /// What is taken of a set, and what stays.
+    fn split(&self, set: &Value) -> (Value, Value) {
+        let replicas = fields::Path::pointer("/spec/replicas");
+        if self.replicas || !replicas.is_in(set, &Value::Null) {
+            return (set.clone(), json!({}));
+        }
+        let taken = replicas.without(set, &Value::Null);
+        (taken, json!({"f:spec": {"f:replicas": {}}}))
+    }
+}
+
+fn version(entry: &ManagedFieldsEntry) -> &str {
+    entry.api_version.as_deref().unwrap_or_default()
+}
+
+fn set(entry: &ManagedFieldsEntry) -> Value {
+    let fields = entry.fields_v1.as_ref();
+    fields.map_or_else(|| json!({}), |fields| fields.0.clone())
+}
+
+fn with(entry: &ManagedFieldsEntry, fields: Value) -> ManagedFieldsEntry {
+    ManagedFieldsEntry {
+        fields_v1: Some(FieldsV1(fields)),
+        ..entry.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Whose<'static> = Whose {
+        kubectl: true,
+        named: &[],
+        replicas: true,
+    };
+
+    fn entry(
+        manager: &str,
+        operation: &str,
+        subresource: &str,
+        fields: Value,
+    ) -> ManagedFieldsEntry {
+        serde_json::from_value(json!({"manager": manager, "operation": operation, "subresource": subresource,
+            "apiVersion": "v1", "fieldsType": "FieldsV1", "time": "2026-01-01T00:00:00Z", "fieldsV1": fields}))
+        .unwrap()
+    }
+
+    /// Managers and their fields, ours first.
+    fn after(managed: &[ManagedFieldsEntry], whose: Whose<'_>) -> Option<Vec<(String, Value)>> {
+        let after = taken_over(managed, "v1", whose)?;
+        Some(
+            after
+                .iter()
+                .map(|entry| (entry.manager.clone().unwrap(), set(entry)))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn who_is_taken_over_and_who_is_not() {
+        let table = [
+            ("kubectl-client-side-apply", "Update", "", true),
+            ("kubectl-edit", "Update", "", true),
+            ("kubectl", "Apply", "", true),
+            ("before-first-apply", "Update", "", true),
+            ("muster", "Update", "", true),
+            ("kubectl-rollout", "Update", "", false),
+            ("kubectl", "Update", "scale", false),
+            ("kubectl-edit", "Update", "status", false),
+            ("kube-controller-manager", "Update", "", false),
+            ("helm", "Update", "", false),
+        ];
+        for (manager, operation, subresource, taken) in table {
+            let managed = [entry(
+                manager,
+                operation,
+                subresource,
+                json!({"f:data": {"f:a": {}}}),
+            )];
+            let after = after(&managed, ALL);
+            let expected =
+                taken.then(|| vec![("muster".to_owned(), json!({"f:data": {"f:a": {}}}))]);
+            assert_eq!(after, expected, "{manager} {subresource}");
+        }
+    }
+
+    #[test]
+    fn fields_come_together_in_our_entry_and_the_others_stay_as_they_are() {
+        let managed = [
+            entry(
+                "kubectl-client-side-apply",
+                "Update",
+                "",
+                json!({"f:data": {"f:a": {}}}),
+            ),
+            entry("muster", "Apply", "", json!({"f:data": {"f:b": {}}})),
+            entry("controller", "Update", "status", json!({"f:status": {}})),
+        ];
+        assert_eq!(
+            after(&managed, ALL).unwrap(),
+            [
+                (
+                    "muster".to_owned(),
+                    json!({"f:data": {"f:a": {}, "f:b": {}}})
+                ),
+                ("controller".to_owned(), json!({"f:status": {}})),
+            ]
+        );
+        assert_eq!(after(&managed[1..], ALL), None);
+    }
+
+    #[test]
+    fn named_managers_are_taken_over_and_kubectl_only_where_it_is_wanted() {
+        let managed = [
+            entry("helm", "Update", "", json!({"f:data": {"f:a": {}}})),
+            entry("kubectl-edit", "Update", "", json!({"f:data": {"f:b": {}}})),
+        ];
+        let named = ["helm".to_owned()];
+        let whose = Whose {
+            kubectl: false,
+            named: &named,
+            replicas: true,
+        };
+        let after = after(&managed, whose).unwrap();
+        assert_eq!(
+            after[0],
+            ("muster".to_owned(), json!({"f:data": {"f:a": {}}}))
+        );
+        assert_eq!(after[1].0, "kubectl-edit");
+    }
+
+    #[test]
+    fn replicas_that_git_does_not_state_stay_with_whoever_set_them() {
+        let fields = json!({"f:spec": {"f:replicas": {}, "f:paused": {}}});
+        let managed = [entry("kubectl-client-side-apply", "Update", "", fields)];
+        let whose = Whose {
+            replicas: false,
+            ..ALL
+        };
+        let after = after(&managed, whose).unwrap();
+        assert_eq!(
+            after[0],
+            ("muster".to_owned(), json!({"f:spec": {"f:paused": {}}}))
+        );
+        assert_eq!(
+            after[1],
+            (
+                "kubectl-client-side-apply".to_owned(),
+                json!({"f:spec": {"f:replicas": {}}})
+            )
+        );
+        // And then there is nothing to take any more.
+        let rest = taken_over(&managed, "v1", whose).unwrap();
+        assert_eq!(taken_over(&rest, "v1", whose), None);
+    }
+
+    #[test]
+    fn fields_of_another_version_are_left_alone() {
+        let mut old = entry(
+            "kubectl-client-side-apply",
+            "Update",
+            "",
+            json!({"f:data": {"f:a": {}}}),
+        );
+        old.api_version = Some("v1beta1".into());
+        assert_eq!(taken_over(&[old], "v1", ALL), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Waits that were too long, or for nothing.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Api, Patch};
+use muster_proto::{Settings, SyncStatus};
+use muster_tests::wait;
+use serde_json::json;
+
+use super::super::bed::{PATIENCE, application, bed, config, manager, stuck};
+
+/// fluxcd/kustomize-controller#1168: one object that the API server refuses kept all others of its Kustomization from
+/// being applied, and only the first error was shown. Here the rest is applied, and every refusal is reported.
+#[tokio::test]
+async fn one_bad_object_kept_all_the_others_from_being_applied() -> Result<()> {
+    let bed = bed("accident-1168").await?;
+    let objects = [
+        config("Not_A_Name", "1"),
+        config("good", "1"),
+        config("Neither_This", "1"),
+        stuck("also-good"),
+    ];
+    bed.accept(1, vec![application("shop", bed.settings(), &objects)?])
+        .await?;
+    bed.holds("good", "1").await?;
+    for name in ["Not_A_Name", "Neither_This"] {
+        let row = bed
+            .object(name, |row| row.sync == SyncStatus::Failed)
+            .await?;
+        assert!(
+            row.message.contains("a lowercase RFC 1123"),
+            "{}",
+            row.message
+        );
+    }
+    let row = bed.row("shop", |row| row.synced == 2).await?;
+    assert_eq!(row.sync, SyncStatus::Failed);
+    Ok(())
+}
+
+/// fluxcd/kustomize-controller#701 and fluxcd/flux2#5622: a release that never became healthy was waited for until a
+/// timeout, and the commit that mended it stood in line behind that wait. A newer desired state ends every wait.
+#[tokio::test]
+async fn the_commit_that_mended_a_broken_release_waited_for_the_broken_one() -> Result<()> {
+    let bed = bed("accident-701").await?;
+    let behind = || {
+        let settings = Settings {
+            depends_on: vec!["release".parse()?],
+            ..bed.settings()
+        };
+        application("behind", settings, &[config("behind", "1")])
+    };
+    let release = |objects: &[serde_json::Value]| application("release", bed.settings(), objects);
+    bed.accept(1, vec![release(&[stuck("broken")])?, behind()?])
+        .await?;
+    let waits = bed
+        .row("behind", |row| {
+            row.message.contains("waits for application release")
+        })
+        .await?;
+    assert_eq!(waits.sync, SyncStatus::Progressing);
+    ensure!(bed.maps().get_opt("behind").await?.is_none());
+
+    let began = Instant::now();
+    bed.accept(2, vec![release(&[config("works", "1")])?, behind()?])
+        .await?;
+    bed.holds("works", "1").await?;
+    ensure!(
+        began.elapsed() < Duration::from_secs(5),
+        "it took {:?}",
+        began.elapsed()
+    );
+    Ok(())
+}
+
+/// fluxcd/flux2#4808: a dependency that had become ready was noticed at the next poll, every 30 seconds, so that a
+/// chain of five took minutes. Here it is an event.
+#[tokio::test]
+async fn a_dependency_that_was_ready_was_noticed_half_a_minute_later() -> Result<()> {
+    let bed = bed("accident-4808").await?;
+    let chain = ["a", "b", "c", "d", "e"];
+    let gate = stuck("gate");
+    let mut applications = vec![application("gate", bed.settings(), &[gate])?];
+    for (index, name) in chain.iter().enumerate() {
+        let before = if index == 0 { "gate" } else { chain[index - 1] };
+        let settings = Settings {
+            depends_on: vec![before.parse()?],
+            ..bed.settings()
+        };
+        applications.push(application(name, settings, &[config(name, "1")])?);
+    }
+    bed.accept(1, applications).await?;
+    bed.row("a", |row| {
+        row.message.contains("waits for application gate")
+    })
+    .await?;
+    // Its Deployment becomes ready, as its controllers say.
+    let deployments: Api<Deployment> = bed.api();
+    let ready = wait::until("it was looked at", PATIENCE, async || {
+        let found = deployments.get("gate").await?;
+        let generation = found.metadata.generation.context("no generation")?;
+        Ok(json!({"status": {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1,
+            "availableReplicas": 1, "unavailableReplicas": 0, "conditions": [{"type": "Available", "status": "True"},
+            {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]}}))
+    })
+    .await?;
+    let began = Instant::now();
+    deployments
+        .patch_status("gate", &manager("test"), &Patch::Merge(&ready))
+        .await?;
+    bed.holds("e", "1").await?;
+    ensure!(
+        began.elapsed() < Duration::from_secs(5),
+        "it took {:?}",
+        began.elapsed()
+    );
+    Ok(())
+}
