@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use muster_proto::join_token::JoinToken;
 
 use crate::backoff::{Backoff, random};
@@ -80,7 +80,7 @@ async fn join(
             Err(error) => retry(&format!("{error:#}"), &mut backoff).await,
         }
     };
-    enrol(token, options, &uid).await.context("enrolment")
+    enrol(token, options, &uid).await
 }
 
 /// The token is spent: what came for it is not given up.

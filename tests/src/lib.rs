@@ -8,6 +8,7 @@ pub mod conformance;
 pub mod demo;
 pub mod git;
 pub mod memory;
+pub mod programs;
 pub mod supervisor;
 pub mod tidy;
 pub mod wait;

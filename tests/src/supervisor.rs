@@ -110,7 +110,15 @@ impl Process {
     /// # Errors
     /// When it is still there after 20 s.
     pub async fn stop(&self) -> Result<String> {
-        self.signal(Signal::Terminate)?;
+        self.stop_by(Signal::Terminate).await
+    }
+
+    /// As [`Process::stop`], by another signal.
+    ///
+    /// # Errors
+    /// When it is still there after 20 s.
+    pub async fn stop_by(&self, signal: Signal) -> Result<String> {
+        self.signal(signal)?;
         wait::until(
             &format!("{} ends", self.name),
             Duration::from_secs(20),

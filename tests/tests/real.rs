@@ -12,6 +12,7 @@ mod real {
     mod demo;
     mod differential;
     mod engine;
+    mod killed;
     mod manifest;
     mod members;
     mod merge_table;

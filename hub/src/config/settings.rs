@@ -112,9 +112,11 @@ fn read_file(
     }
     let entries: BTreeMap<String, serde_saphyr::Spanned<Option<String>>> =
         serde_saphyr::from_str(&text).map_err(|error| {
+            let line = error.location().map(|at| format!(":{}", at.line()));
             anyhow::anyhow!(
-                "{}: a configuration file is lines of `setting: value`: {error}",
-                path.display()
+                "{}{}: a configuration file is lines of `setting: value`",
+                path.display(),
+                line.unwrap_or_default(),
             )
         })?;
     let mut given = BTreeMap::new();

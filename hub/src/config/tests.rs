@@ -112,10 +112,7 @@ fn a_wrong_value_in_the_file_names_its_line() {
 fn a_file_that_is_no_mapping_says_what_a_file_is() {
     let file = file("- data\n- repo\n");
     let said = problem_in(&file, &format!("--config {}", file.path().display()));
-    assert!(
-        said.starts_with("FILE: a configuration file is lines of `setting: value`: "),
-        "{said}"
-    );
+    insta::assert_snapshot!(said, @"FILE:1: a configuration file is lines of `setting: value`");
 }
 
 #[test]

@@ -130,6 +130,8 @@ pub(super) async fn start(
     }
     task.board.put_approved(task.approvals.clone());
     task.publish_stored(now);
+    let tracked = task.git.tracked.borrow().clone();
+    task.see_source(&tracked);
     task.show(now);
     let fleet = Fleet {
         requests: sender,

@@ -202,6 +202,16 @@ fn synced(desired: &Desired) -> Rows {
 }
 
 #[tokio::test]
+async fn a_hub_that_has_fetched_nothing_yet_says_what_it_follows() {
+    let place = Bed::new();
+    let hub = place.start().await;
+    let view = hub.fleet.view().borrow().clone();
+    assert!(view.source.url.starts_with("file://"), "{view:?}");
+    assert_eq!(view.source.branch, "main");
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn a_commit_reaches_its_cluster_and_a_restart_stamps_nothing_even_without_git() {
     let bed = Bed::new();
     let hub = bed.start().await;

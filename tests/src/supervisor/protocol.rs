@@ -31,6 +31,8 @@ pub(super) enum Request {
 pub enum Signal {
     /// Asks the process to end in good order.
     Terminate,
+    /// The same, as Ctrl-C does.
+    Interrupt,
     /// Ends it at once, as a crash would.
     Kill,
     /// Freezes it, as a hung machine would.

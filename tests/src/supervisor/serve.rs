@@ -145,6 +145,7 @@ fn send(process: &mut Owning, signal: Signal) -> Result<()> {
     let group = Pid::from_child(&process.child);
     let number = match signal {
         Signal::Terminate => rustix::process::Signal::TERM,
+        Signal::Interrupt => rustix::process::Signal::INT,
         Signal::Kill => rustix::process::Signal::KILL,
         Signal::Pause => rustix::process::Signal::STOP,
         Signal::Resume => rustix::process::Signal::CONT,
