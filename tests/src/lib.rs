@@ -5,10 +5,12 @@
 
 pub mod cluster;
 pub mod conformance;
+pub mod crash;
 pub mod demo;
 pub mod git;
 pub mod memory;
 pub mod programs;
+pub mod proxy;
 pub mod supervisor;
 pub mod tidy;
 pub mod wait;

@@ -9,6 +9,7 @@ mod real {
     mod bad_commits;
     mod bed;
     mod conformance;
+    mod crash;
     mod demo;
     mod differential;
     mod engine;
