@@ -33,12 +33,24 @@ impl Member {
     /// # Errors
     /// When its configuration is refused.
     pub async fn start(name: &str, cluster: Cluster, token: &str) -> Result<Self> {
+        let unique = &uuid::Uuid::new_v4().simple().to_string()[..8];
+        Self::start_in(format!("muster-{name}-{unique}"), cluster, token)
+    }
+
+    /// A second agent in the same cluster and namespace that joins with a token of its own, under another name.
+    ///
+    /// # Errors
+    /// When its configuration is refused.
+    pub fn start_beside(&self, token: &str) -> Result<Self> {
+        Self::start_in(self.namespace.clone(), self.cluster.clone(), token)
+    }
+
+    fn start_in(namespace: String, cluster: Cluster, token: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("muster-agent-").tempdir()?;
         std::fs::write(folder.path().join("join-token"), token)?;
-        let unique = &uuid::Uuid::new_v4().simple().to_string()[..8];
         let mut member = Self {
             cluster,
-            namespace: format!("muster-{name}-{unique}"),
+            namespace,
             hub: None,
             folder,
             running: None,

@@ -41,6 +41,13 @@ async fn newer_works_and_older_takes_over(mut scenario: Scenario, mut copy: Memb
 
 /// One agent follows Git, undoes a hand edit, and reports.
 async fn works(scenario: &Scenario, colour: &str) -> Result<()> {
+    follows(scenario, colour).await?;
+    scenario.world.synced("shop", 1).await?;
+    Ok(())
+}
+
+/// One agent follows Git and undoes a hand edit.
+async fn follows(scenario: &Scenario, colour: &str) -> Result<()> {
     push(
         &scenario.world,
         "Paint it",
@@ -49,9 +56,7 @@ async fn works(scenario: &Scenario, colour: &str) -> Result<()> {
     .await?;
     scenario.becomes("settings", "colour", colour).await?;
     scenario.edit("settings", "colour", "pink").await?;
-    scenario.becomes("settings", "colour", colour).await?;
-    scenario.world.synced("shop", 1).await?;
-    Ok(())
+    scenario.becomes("settings", "colour", colour).await
 }
 
 #[tokio::test]
@@ -86,6 +91,22 @@ async fn credentials_that_were_carried_to_another_cluster_are_refused_and_shown(
     copy.stop_agent().await?;
     scenario.shows_no_more(CLAIMED).await?;
     works(&scenario, "green").await
+}
+
+#[tokio::test]
+async fn a_cluster_that_joins_under_a_second_name_stays_with_the_first_and_the_hub_says_why()
+-> Result<()> {
+    let mut scenario = Scenario::shop().await?;
+    let token = scenario.world.invite("other", &[]).await?;
+    let mut second = scenario.world.member("one").start_beside(&token)?;
+    scenario
+        .shows("an agent of other is there and writes nothing: ")
+        .await?;
+    follows(&scenario, "red").await?;
+
+    second.stop_agent().await?;
+    scenario.shows_no_more("an agent of other").await?;
+    follows(&scenario, "green").await
 }
 
 #[tokio::test]
