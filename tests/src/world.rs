@@ -12,7 +12,7 @@ pub use ask::{Answer, ask};
 pub use member::Member;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -42,6 +42,8 @@ pub struct World {
     known: Option<Known>,
     /// How many milliseconds the hub's clock is ahead of the machine's.
     ahead: Arc<AtomicI64>,
+    /// Where the hub listens.
+    host: IpAddr,
     members: BTreeMap<String, Member>,
 }
 
@@ -80,6 +82,7 @@ impl World {
             hub: None,
             known: None,
             ahead: Arc::default(),
+            host: host_of_its_own(),
             members: BTreeMap::new(),
         };
         world.start_hub().await?;
@@ -91,9 +94,9 @@ impl World {
     /// # Errors
     /// What the hub says.
     pub async fn start_hub(&mut self) -> Result<()> {
-        let listen = |address: Option<SocketAddr>| match address {
-            Some(address) => address.to_string(),
-            None => "127.0.0.1:0".to_owned(),
+        let listen = |address: Option<SocketAddr>| {
+            let address = address.unwrap_or(SocketAddr::new(self.host, 0));
+            address.to_string()
         };
         let known = self.known.as_ref();
         let arguments = [
@@ -222,8 +225,11 @@ impl World {
             return Ok(());
         };
         let ca = reqwest::Certificate::from_pem(&std::fs::read(&known.ca_file)?)?;
-        let client = reqwest::Client::builder().tls_certs_only([ca]).build()?;
-        let url = format!("https://localhost:{}/webhook", known.api.port());
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([ca])
+            .build()?;
+        let url = format!("https://{}/webhook", known.api);
         client.post(url).send().await?.error_for_status()?;
         Ok(())
     }
@@ -259,6 +265,17 @@ impl World {
     /// When no cluster of that name joined.
     pub fn member(&mut self, name: &str) -> &mut Member {
         self.members.get_mut(name).expect("a cluster that joined")
+    }
+}
+
+/// A loopback address that nobody else listens on or dials from: while a hub is away, nobody takes its ports.
+fn host_of_its_own() -> IpAddr {
+    let [a, b, c, ..] = *uuid::Uuid::new_v4().as_bytes();
+    let host = Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254));
+    // Linux has them all, others have one.
+    match TcpListener::bind((host, 0)) {
+        Ok(_free) => host.into(),
+        Err(_) => Ipv4Addr::LOCALHOST.into(),
     }
 }
 

@@ -197,10 +197,12 @@ async fn custom_resources_are_gone_before_the_operator_that_must_let_go_of_them(
     bed.object("operator", waits).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(bed.client.clone(), &bed.namespace);
     let deployments: Api<Deployment> = Api::namespaced(bed.client.clone(), &bed.namespace);
-    ensure!(
-        carts.get("c").await?.metadata.deletion_timestamp.is_some(),
-        "the cart is not being deleted"
-    );
+    // It may be said before the call is answered.
+    wait::until("the cart is being deleted", PATIENCE, async || {
+        ensure!(carts.get("c").await?.metadata.deletion_timestamp.is_some());
+        Ok(())
+    })
+    .await?;
     deployments.get("operator").await?;
     accounts.get("operator").await?;
 
