@@ -280,6 +280,14 @@ async fn identity(
         .fill(&mut made_up)
         .expect("the system gives random bytes");
     let made_up = format!("muster-{:016x}", u64::from_be_bytes(made_up));
+    // Another key would make every object look changed to every agent.
+    let known = "SELECT EXISTS (SELECT 1 FROM hub), EXISTS (SELECT 1 FROM cluster) OR EXISTS (SELECT 1 FROM document)";
+    let known = sqlx::query(known).fetch_one(pool).await;
+    let known = known.map_err(|error| explain(file, error))?;
+    if let (false, true) = (known.get::<bool, _>(0), known.get::<bool, _>(1)) {
+        let what = "it does not say any more who this hub is, nor its digest key".into();
+        return Err(StoreError::Corrupt(file.to_owned(), what));
+    }
     let stored = async {
         sqlx::query(
             "INSERT INTO hub (id, trust_domain, digest_key, created_ms) VALUES (1, $1, $2, $3)

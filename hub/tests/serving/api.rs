@@ -6,7 +6,7 @@ use tonic::{Code, Request};
 
 use crate::bed::{Bed, DEADLINE, commit, until, with_token};
 
-fn browser(bed: &Bed) -> reqwest::Client {
+pub(crate) fn browser(bed: &Bed) -> reqwest::Client {
     let pem = std::fs::read(&bed.hub.ca_pem_file).unwrap();
     let ca = reqwest::Certificate::from_pem(&pem).unwrap();
     reqwest::Client::builder()
@@ -17,7 +17,7 @@ fn browser(bed: &Bed) -> reqwest::Client {
         .unwrap()
 }
 
-fn url(bed: &Bed, path: &str) -> String {
+pub(crate) fn url(bed: &Bed, path: &str) -> String {
     format!("https://{}{path}", bed.hub.api_addr)
 }
 

@@ -1,6 +1,8 @@
 //! A whole hub in this process, asked over its three listeners as agents, new clusters and people do.
 
 mod api;
+mod bad_commits;
+mod bad_data;
 mod bed;
 mod enrolment;
 mod git_server;
