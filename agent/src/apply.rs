@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use crate::discovery::Kind;
 use crate::drift::MANAGER;
-use crate::health;
 
 mod compare;
 mod order;
@@ -260,7 +259,7 @@ fn ourselves(client: &Client) -> Writer {
 
 /// Kinds without a health rule are known by their metadata.
 fn accept(kind: &Kind) -> &'static str {
-    if health::reads_status(&kind.resource.group, &kind.resource.kind) {
+    if kind.is_read_whole() {
         "application/json"
     } else {
         METADATA

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
 use kube::Client;
 use kube::core::ApiResource;
+use muster_proto::Digest;
+
+use crate::health;
 
 /// One kind in one version.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,9 +22,16 @@ pub(crate) struct Kind {
     pub(crate) has_status: bool,
     /// Can be listed and watched.
     pub(crate) listable: bool,
+    /// Of the health rules that applications have for it; none when there are none.
+    pub(crate) ruled: Option<Digest>,
 }
 
 impl Kind {
+    /// Is the whole object watched, and not its metadata only?
+    pub(crate) fn is_read_whole(&self) -> bool {
+        self.ruled.is_some() || health::reads_status(&self.resource.group, &self.resource.kind)
+    }
+
     /// `/apis/apps/v1/namespaces/web/deployments`, and the name when one is given.
     pub(crate) fn path(&self, namespace: &str, name: Option<&str>) -> String {
         let resource = &self.resource;
@@ -155,6 +165,7 @@ fn kinds_of(api_version: &str, list: &APIResourceList) -> Kinds {
                 listable: ["list", "watch"]
                     .iter()
                     .all(|verb| resource.verbs.iter().any(|have| have == verb)),
+                ruled: None,
             };
             (resource.kind.clone(), Arc::new(kind))
         })

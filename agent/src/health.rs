@@ -12,7 +12,10 @@ use serde_json::Value;
 
 use crate::discovery::Kind;
 
+mod rules;
 mod workloads;
+
+pub(crate) use rules::{Rule, Rules};
 
 /// How long a custom resource may be without any status before we stop waiting for its controller.
 const GRACE_MS: i64 = 60_000;
@@ -90,8 +93,8 @@ pub(crate) fn reads_status(group: &str, kind: &str) -> bool {
     }
 }
 
-/// Judges an object; metadata alone will do for kinds without a rule.
-pub(crate) fn judge(object: &DynamicObject, kind: &Kind) -> Health {
+/// Judges an object, by the rule of its application when there is one; metadata alone will do for kinds without any.
+pub(crate) fn judge(object: &DynamicObject, kind: &Kind, rule: Option<&Rule>) -> Health {
     let metadata = &object.metadata;
     if metadata.deletion_timestamp.is_some() {
         let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
@@ -102,7 +105,7 @@ pub(crate) fn judge(object: &DynamicObject, kind: &Kind) -> Health {
         return Health::new(HealthStatus::Terminating, message);
     }
     let (group, name) = (kind.resource.group.as_str(), kind.resource.kind.as_str());
-    if !reads_status(group, name) {
+    if rule.is_none() && !reads_status(group, name) {
         return Health::current();
     }
     let body = &object.data;
@@ -113,6 +116,12 @@ pub(crate) fn judge(object: &DynamicObject, kind: &Kind) -> Health {
         && observed < generation
     {
         return Health::in_progress("its controller has not seen the newest spec yet");
+    }
+    if let Some(rule) = rule {
+        let whole = serde_json::to_value(object).unwrap_or_default();
+        if let Some(ruled) = rules::judge(rule, &whole) {
+            return ruled;
+        }
     }
     if let Some(ruled) = workloads::judge(group, name, body, metadata) {
         return ruled;
@@ -186,6 +195,7 @@ mod tests {
             namespaced: true,
             has_status: true,
             listable: true,
+            ruled: None,
         }
     }
 
@@ -194,7 +204,7 @@ mod tests {
         object["metadata"]["name"] = json!("x");
         object["metadata"]["creationTimestamp"] = json!("1970-01-01T00:01:40Z");
         let object: DynamicObject = serde_json::from_value(object).unwrap();
-        judge(&object, &kind(group, name))
+        judge(&object, &kind(group, name), None)
     }
 
     #[test]

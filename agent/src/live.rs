@@ -12,7 +12,7 @@ use crate::body::APPLICATION_LABEL;
 use crate::desired::wanted::Wanted;
 use crate::discovery::Kind;
 use crate::drift;
-use crate::health::{self, Health};
+use crate::health::{self, Health, Rule};
 use crate::ignore::{self, Left};
 use crate::marks::{self, Applying};
 use crate::takeover;
@@ -78,8 +78,8 @@ impl Sight {
     }
 }
 
-/// What to keep of an object.
-pub(crate) fn look(object: &DynamicObject, kind: &Kind) -> LiveObject {
+/// What to keep of an object; `rule` is the health rule of its application.
+pub(crate) fn look(object: &DynamicObject, kind: &Kind, rule: Option<&Rule>) -> LiveObject {
     let metadata = &object.metadata;
     let managed = metadata.managed_fields.as_deref().unwrap_or_default();
     let ours = drift::our_entry(managed).map(|entry| Ours {
@@ -97,7 +97,7 @@ pub(crate) fn look(object: &DynamicObject, kind: &Kind) -> LiveObject {
         left: None,
         take_over: false,
         terminating: metadata.deletion_timestamp.is_some(),
-        health: health::judge(object, kind),
+        health: health::judge(object, kind, rule),
     }
 }
 
@@ -173,10 +173,12 @@ mod tests {
             namespaced: true,
             has_status: false,
             listable: true,
+            ruled: None,
         };
         look(
             &serde_json::from_value(json!({"metadata": metadata})).unwrap(),
             &kind,
+            None,
         )
     }
 

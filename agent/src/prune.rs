@@ -58,7 +58,7 @@ pub(crate) async fn prune(
     let object = match sight {
         Sight::Present(object) => object,
         Sight::Absent | Sight::Unknown => match apply::get(&client, &kind, key).await? {
-            Some(object) => live::look(&object, &kind),
+            Some(object) => live::look(&object, &kind, None),
             None => return Ok(Pruned::Gone),
         },
     };

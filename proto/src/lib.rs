@@ -2,6 +2,7 @@
 //!
 //! * Shared **values** ([`digest`], [`name`], [`object`], [`desired`], [`status`], [`report`]): plain data with
 //!   validated constructors, without a runtime. The pure crate `muster-decide` builds on these alone.
+//! * **Health rules** (feature `health`): [`health`] compiles the expressions of an application.
 //! * The **wire** (feature `wire`): messages and services of `muster/v1/*.proto`, their validated conversions to and
 //!   from the values, the join token, and TLS identity.
 //!
@@ -9,6 +10,8 @@
 
 pub mod desired;
 pub mod digest;
+#[cfg(feature = "health")]
+pub mod health;
 pub mod ignore;
 pub mod name;
 pub mod object;

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_proto::{
-    ApplicationName, Content, Desired, DesiredApplication, Object, ObjectKey, Settings,
+    ApplicationName, Content, Desired, DesiredApplication, Digest, Object, ObjectKey, Settings,
 };
 
 use super::wanted::{Wanted, wanted};
 use crate::discovery::{Catalogue, Kind};
 use crate::graph::{self, Definitions, Graph, Node};
+use crate::health::Rules;
 
 /// An object that has no place yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,10 @@ pub(crate) struct Resolved {
     pub(crate) held: BTreeMap<ApplicationName, String>,
     /// Objects that Git states in an application that is held: not wanted now, and no less stated.
     spoken_for: BTreeSet<ObjectKey>,
+    /// Of all health rules for a kind, by group and kind.
+    ruled: BTreeMap<(String, String), Digest>,
+    /// Compiled health rules, by application.
+    rules: BTreeMap<ApplicationName, Arc<Rules>>,
     /// The CustomResourceDefinitions among the wanted.
     pub(crate) definitions: Definitions,
     /// What waits for what.
@@ -90,7 +95,10 @@ pub(crate) fn resolve(
     owner: impl Fn(&ObjectKey) -> Option<ApplicationName>,
     before: &Resolved,
 ) -> Resolved {
-    let mut resolved = Resolved::default();
+    let mut resolved = Resolved {
+        ruled: ruled_kinds(desired),
+        ..Resolved::default()
+    };
     let claims = claims(desired, catalogue);
     for application in &desired.applications {
         if let Content::Keep(why) = &application.content {
@@ -173,6 +181,10 @@ fn place(
         return;
     };
     let settings = Arc::new(settings.clone());
+    let rules = Rules::of(&settings.health, before.rules.get(&application.name));
+    resolved
+        .rules
+        .insert(application.name.clone(), rules.clone());
     for object in objects {
         let unplaced = |why: String| Unplaced {
             key: stated(object, &settings),
@@ -214,7 +226,12 @@ fn place(
             Some((key, known)) => (key.clone(), Some(known)),
             None => (Arc::new(key), None),
         };
-        let wanted = wanted(&application.name, &settings, object, kind, &key, known);
+        let kind = match resolved.ruled.get(&(key.group.clone(), key.kind.clone())) {
+            Some(rules) => ruled(kind, *rules),
+            None => kind.clone(),
+        };
+        let mut wanted = wanted(&application.name, &settings, object, &kind, &key, known);
+        wanted.rule = rules.get(&key.group, &key.kind).cloned();
         if resolved.wanted.contains_key(&key) {
             resolved.unplaced.push(unplaced(format!(
                 "{key} is stated twice, with and without its namespace"
@@ -223,6 +240,32 @@ fn place(
         }
         resolved.wanted.insert(key, wanted);
     }
+}
+
+fn ruled_kinds(desired: &Desired) -> BTreeMap<(String, String), Digest> {
+    let mut texts: BTreeMap<(String, String), Vec<Vec<u8>>> = BTreeMap::new();
+    for application in &desired.applications {
+        let Content::Objects { settings, .. } = &application.content else {
+            continue;
+        };
+        for rule in &settings.health {
+            let text = serde_json::to_vec(rule).expect("a rule can be written");
+            let kind = (rule.group.clone(), rule.kind.clone());
+            texts.entry(kind).or_default().push(text);
+        }
+    }
+    texts
+        .into_iter()
+        .map(|(kind, texts)| (kind, Digest::of(texts)))
+        .collect()
+}
+
+/// The kind, read whole because of rules; read anew when they change.
+fn ruled(kind: &Kind, rules: Digest) -> Arc<Kind> {
+    Arc::new(Kind {
+        ruled: Some(rules),
+        ..kind.clone()
+    })
 }
 
 /// Identity in this cluster: the namespace filled in, or dropped from what has none.
@@ -269,6 +312,7 @@ mod tests {
                     namespaced,
                     has_status: false,
                     listable: true,
+                    ruled: None,
                 }),
             )
         };

@@ -9,6 +9,7 @@ use crate::body;
 use crate::discovery::Kind;
 use crate::graph::Trouble;
 use crate::graph::names::{self, Names};
+use crate::health::Rule;
 use crate::ignore::{self, Ignore};
 use crate::marks::{self, Applying};
 
@@ -27,6 +28,8 @@ pub(crate) struct Wanted {
     pub(crate) digest: Digest,
     /// What its mark says of applying.
     pub(crate) applying: Applying,
+    /// By which its health is judged, instead of what is known of its kind.
+    pub(crate) rule: Option<Arc<Rule>>,
     /// What it says of others.
     pub(crate) names: Option<Arc<Names>>,
     /// What is left to others.
@@ -76,6 +79,7 @@ pub(super) fn wanted(
             None => sent,
         },
         applying: Applying::stated(&value),
+        rule: None,
         names: names::names(&value, key).map(Arc::new),
         ignore,
         replicas: value

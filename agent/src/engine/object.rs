@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::apply::Failure;
 use crate::desired::wanted::Wanted;
 use crate::drift;
+use crate::health::Rule;
 use crate::inventory::Entry;
 use crate::live::Sight;
 use crate::plan::{self, Guards, Step};
@@ -55,6 +56,11 @@ impl Tracked {
             &self.sight,
             guards,
         )
+    }
+
+    /// The health rule of its application.
+    pub(crate) fn rule(&self) -> Option<&Rule> {
+        self.wanted.as_ref()?.rule.as_deref()
     }
 
     /// Neither wanted nor ours.

@@ -145,7 +145,7 @@ impl Opening {
 
 /// The entry of an object that is ours by its managedFields. Its digest is unknown: it is applied again when wanted.
 fn rebuilt(object: &DynamicObject, kind: &discovery::Kind) -> Option<Entry> {
-    let seen = live::look(object, kind);
+    let seen = live::look(object, kind, None);
     if !live::is_ours(&seen) {
         return None;
     }

@@ -118,7 +118,7 @@ impl State {
                 self.queue.at(at, key.clone());
             }
             Ok(answer) => {
-                let mut seen = look(&answer, kind);
+                let mut seen = look(&answer, kind, object.rule());
                 if let Some(wanted) = &object.wanted {
                     seen.wanted(wanted, answer.managed_fields());
                 }

@@ -147,7 +147,7 @@ impl State {
         else {
             return;
         };
-        let mut now = live::look(object, kind);
+        let mut now = live::look(object, kind, tracked.rule());
         if let Some(wanted) = &tracked.wanted {
             now.wanted(wanted, object.managed_fields());
         }

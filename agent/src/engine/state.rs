@@ -295,7 +295,11 @@ impl State {
                     kind.resource.api_version.clone(),
                     kind.resource.kind.clone(),
                 );
-                used.entry(id).or_insert(kind);
+                let known = used.entry(id).or_insert_with(|| kind.clone());
+                // One application's rule is enough to read the whole object.
+                if kind.ruled.is_some() {
+                    *known = kind;
+                }
             }
         }
         for ended in self.watches.set(&used) {

@@ -16,7 +16,6 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::body::APPLICATION_LABEL;
 use crate::discovery::Kind;
-use crate::health;
 
 /// A kind in a version: `(apiVersion, kind)`.
 pub(crate) type KindId = (String, String);
@@ -98,7 +97,7 @@ impl Watches {
 async fn run(client: Client, id: KindId, kind: Arc<Kind>, events: mpsc::Sender<Event>) {
     let resource = &kind.resource;
     let config = watcher::Config::default().labels(APPLICATION_LABEL);
-    let mut stream = if health::reads_status(&resource.group, &resource.kind) {
+    let mut stream = if kind.is_read_whole() {
         let api: Api<DynamicObject> = Api::all_with(client, resource);
         watcher(api, config).default_backoff().boxed()
     } else {

@@ -27,6 +27,7 @@ fn catalogue() -> Catalogue {
         namespaced: true,
         has_status: false,
         listable: true,
+        ruled: None,
     };
     let mut catalogue = Catalogue::default();
     catalogue.learn(

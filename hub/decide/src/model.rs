@@ -317,11 +317,28 @@ spec:
     }
 
     #[test]
+    fn a_health_rule_that_can_not_be_read_says_where_and_why() {
+        let said = |rule: &str| {
+            let spec = format!("spec:\n  health:\n  - {rule}\n");
+            let text = document("Application", "web", &spec);
+            problems(&fleet(&[("muster.yaml", &text)]))
+        };
+        assert_eq!(said("{kind: Thing, current: self.status.ok}"), "");
+        assert_eq!(
+            said("{kind: Thing, current: slef.status.ok}").trim(),
+            "muster.yaml:7: spec.health[0]: current: Undeclared reference to 'slef': the object is called self"
+        );
+        assert_eq!(
+            said("{kind: Thing}").trim(),
+            "muster.yaml:7: spec.health[0]: says nothing: state current, inProgress or failed"
+        );
+    }
+
+    #[test]
     fn what_can_not_be_done_yet_is_said_and_never_ignored() {
         let fields = [
             "source: {repository: shop}",
             "source: {ref: {branch: main}}",
-            "health: [{kind: Thing}]",
             "rollout: careful",
             "helm: {}",
             "variables: {}",
@@ -342,7 +359,6 @@ spec:
         insta::assert_snapshot!(said.join("\n"), @r"
         muster.yaml:6: spec.source.repository is not supported yet: the application keeps what it had
         muster.yaml:6: spec.source.ref is not supported yet: the application keeps what it had
-        muster.yaml:6: spec.health is not supported yet: the application keeps what it had
         muster.yaml:6: spec.rollout is not supported yet: the application keeps what it had
         muster.yaml:6: spec.helm is not supported yet: the application keeps what it had
         muster.yaml:6: spec.variables is not supported yet: the application keeps what it had

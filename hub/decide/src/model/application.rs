@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use muster_proto::{ApplicationName, IgnoreRule, PruneBudget, Settings};
+use muster_proto::{ApplicationName, HealthRule, IgnoreRule, PruneBudget, Settings};
 
 use super::document::{Broken, Document};
 use super::spec::ApplicationSpec;
@@ -142,7 +142,7 @@ fn settings(spec: &ApplicationSpec, document: &Document) -> Result<Settings, Bro
         adoption: spec.adoption,
         additions: spec.sync.additions.unwrap_or_default(),
         prune_budget: prune_budget(spec, document)?,
-        health: spec.health.clone(),
+        health: health(spec, document)?,
         detect_only: spec.sync.detect_only,
         replace: spec.sync.replace,
         take_over: spec.take_over.clone(),
@@ -177,6 +177,16 @@ fn ignore(spec: &ApplicationSpec, document: &Document) -> Result<Vec<IgnoreRule>
         }
     }
     Ok(spec.ignore_differences.clone())
+}
+
+fn health(spec: &ApplicationSpec, document: &Document) -> Result<Vec<HealthRule>, Broken> {
+    for (index, rule) in spec.health.iter().enumerate() {
+        if let Err(why) = rule.compile() {
+            let line = document.line(&["health", &index.to_string()]);
+            return Err(document.broken(line, format!("spec.health[{index}]: {why}")));
+        }
+    }
+    Ok(spec.health.clone())
 }
 
 fn prune_budget(spec: &ApplicationSpec, document: &Document) -> Result<PruneBudget, Broken> {

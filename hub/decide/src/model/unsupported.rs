@@ -10,7 +10,6 @@ pub(super) fn first(spec: &ApplicationSpec, document: &Document) -> Option<(Loca
     let own = [
         (spec.source.repository.is_some(), "source.repository"),
         (spec.source.reference.is_some(), "source.ref"),
-        (!spec.health.is_empty(), "health"),
         (spec.rollout.is_some(), "rollout"),
         (spec.helm.is_some(), "helm"),
         (spec.variables.is_some(), "variables"),
