@@ -250,6 +250,36 @@ pub(crate) async fn look(
     }
 }
 
+/// The Pods of a workload, by its selector; a few hundred tell enough.
+pub(crate) async fn pods(
+    client: &Client,
+    key: &ObjectKey,
+    selector: &str,
+) -> Result<Vec<DynamicObject>, Failure> {
+    let query = url_encoded(selector);
+    let path = format!(
+        "/api/v1/namespaces/{}/pods?limit=200&labelSelector={query}",
+        key.namespace
+    );
+    let request = http::Request::builder().header(http::header::ACCEPT, "application/json");
+    let ourselves = ourselves(client);
+    let page: ObjectList<DynamicObject> =
+        call(&ourselves, key, request, Method::GET, &path, Vec::new()).await?;
+    Ok(page.items)
+}
+
+/// Everything but letters and digits is escaped.
+fn url_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
 fn ourselves(client: &Client) -> Writer {
     Writer {
         client: client.clone(),

@@ -14,6 +14,7 @@ mod launch;
 mod object;
 mod opening;
 mod outcomes;
+mod pods;
 mod queue;
 mod removals;
 mod reporting;

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::discovery::Kind;
 
+pub(crate) mod pods;
 mod rules;
 mod workloads;
 

@@ -6,7 +6,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
-use muster_proto::Digest;
+use muster_proto::{Digest, HealthStatus};
 
 use crate::body::APPLICATION_LABEL;
 use crate::desired::wanted::Wanted;
@@ -44,6 +44,8 @@ pub(crate) struct LiveObject {
     pub(crate) terminating: bool,
     /// Does it work?
     pub(crate) health: Health,
+    /// Selects its Pods, when it has some and does not work yet.
+    pub(crate) pods: Option<String>,
 }
 
 /// Our managedFields entry, in short.
@@ -86,6 +88,7 @@ pub(crate) fn look(object: &DynamicObject, kind: &Kind, rule: Option<&Rule>) -> 
         api_version: entry.api_version.clone().unwrap_or_default(),
         fields: fields_digest(&drift::field_set(entry)),
     });
+    let health = health::judge(object, kind, rule);
     LiveObject {
         uid: object.uid().unwrap_or_default(),
         resource_version: version(metadata),
@@ -97,7 +100,13 @@ pub(crate) fn look(object: &DynamicObject, kind: &Kind, rule: Option<&Rule>) -> 
         left: None,
         take_over: false,
         terminating: metadata.deletion_timestamp.is_some(),
-        health: health::judge(object, kind, rule),
+        pods: match health.status {
+            HealthStatus::InProgress | HealthStatus::Failed => {
+                health::pods::selector(&kind.resource.group, &kind.resource.kind, &object.data)
+            }
+            _ => None,
+        },
+        health,
     }
 }
 

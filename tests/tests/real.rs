@@ -13,6 +13,7 @@ mod real {
     mod demo;
     mod differential;
     mod engine;
+    mod health;
     mod killed;
     mod manifest;
     mod members;

@@ -55,6 +55,7 @@ impl State {
 
     /// Puts an object where its step belongs.
     fn decide(&mut self, key: Key, now: Instant) {
+        self.ask_for_pods(&key, now);
         self.queue.take_out(&key);
         let Some(object) = self.objects.get_mut(&key) else {
             return;

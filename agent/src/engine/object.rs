@@ -6,6 +6,7 @@ use std::time::Duration;
 use muster_proto::{Drift, DriftKind, FieldChange, HealthStatus, ObjectKey, SyncStatus, Timestamp};
 use tokio::time::Instant;
 
+use super::pods::Pods;
 use crate::apply::Failure;
 use crate::desired::wanted::Wanted;
 use crate::drift;
@@ -44,6 +45,8 @@ pub(crate) struct Tracked {
     pub(crate) streak: u32,
     /// When it was last corrected.
     pub(crate) corrected: Option<Instant>,
+    /// Of a workload in trouble.
+    pub(crate) pods: Option<Box<Pods>>,
 }
 
 impl Tracked {
@@ -56,6 +59,11 @@ impl Tracked {
             &self.sight,
             guards,
         )
+    }
+
+    /// Selects its Pods, when it is a workload in trouble.
+    pub(crate) fn pod_selector(&self) -> Option<String> {
+        self.sight.object()?.pods.clone()
     }
 
     /// The health rule of its application.
@@ -185,7 +193,8 @@ impl Tracked {
             Sight::Unknown => (HealthStatus::InProgress, ""),
         };
         if message.is_empty() && health != HealthStatus::Current {
-            message = why.to_owned();
+            let of_pod = self.pods.as_ref().and_then(|pods| pods.reason.as_deref());
+            message = of_pod.unwrap_or(why).to_owned();
         }
         Some(Line {
             key: key.clone(),

@@ -75,6 +75,7 @@ impl State {
                 }
                 self.after_change(key);
             }
+            Outcome::Pods { key, result } => self.pods_seen(&key, result),
             Outcome::Discovered(answers) => self.discovered(answers),
         }
     }

@@ -170,6 +170,7 @@ impl State {
             }
         }
         tracked.sight = Sight::Present(now);
+        self.wonder(&key);
         self.notice(&key, kind, object);
         self.after_change(key);
     }

@@ -11,6 +11,7 @@ use muster_proto::{Digest, ObjectKey};
 
 use crate::apply::{self, Failure, Order};
 use crate::discovery::{self, Kind, Kinds};
+use crate::health;
 use crate::inventory::Entry;
 use crate::live::Sight;
 use crate::live::watches::KindId;
@@ -44,6 +45,11 @@ pub(crate) enum Outcome {
         key: Arc<ObjectKey>,
         kind: Arc<Kind>,
         result: Result<Option<Box<DynamicObject>>, Failure>,
+    },
+    /// Which Pod of a workload is in the way, and why.
+    Pods {
+        key: Arc<ObjectKey>,
+        result: Result<Option<String>, Failure>,
     },
     /// Kinds of API versions.
     Discovered(Vec<(String, Result<Kinds, kube::Error>)>),
@@ -94,6 +100,15 @@ pub(crate) fn fetch(client: Client, key: Arc<ObjectKey>, kind: Arc<Kind>) -> Fli
             kind,
             result: result.map(|object| object.map(Box::new)),
         }
+    })
+}
+
+/// Asks which Pod of a workload is in the way.
+pub(crate) fn pods(client: Client, key: Arc<ObjectKey>, selector: String) -> Flight {
+    Box::pin(async move {
+        let found = apply::pods(&client, &key, &selector).await;
+        let result = found.map(|pods| health::pods::reason(&pods));
+        Outcome::Pods { key, result }
     })
 }
 

@@ -166,7 +166,7 @@ const STUCK: [&str; 6] = [
     "InvalidImageName",
 ];
 
-fn pod(body: &Value) -> Health {
+pub(super) fn pod(body: &Value) -> Health {
     match text(body, "/status/phase") {
         "Succeeded" => return Health::current(),
         "Failed" => {
@@ -183,16 +183,19 @@ fn pod(body: &Value) -> Health {
         }
         _ => {}
     }
+    let mut trouble = None;
     for list in ["/status/initContainerStatuses", "/status/containerStatuses"] {
         let containers = body.pointer(list).and_then(Value::as_array);
         for container in containers.into_iter().flatten() {
-            let reason = text(container, "/state/waiting/reason");
-            if STUCK.contains(&reason) {
-                let name = text(container, "/name");
-                let message = text(container, "/state/waiting/message");
-                return Health::failed(format!("container {name}: {reason}: {message}"));
+            match text(container, "/state/waiting/reason") {
+                "" | "ContainerCreating" | "PodInitializing" => {}
+                stuck if STUCK.contains(&stuck) => return Health::failed(waits(container)),
+                _ => trouble = trouble.or_else(|| Some(waits(container))),
             }
         }
+    }
+    if let Some(why) = trouble {
+        return Health::in_progress(why);
     }
     if condition_is(body, "Ready", "True").is_some() {
         return Health::current();
@@ -202,6 +205,26 @@ fn pod(body: &Value) -> Health {
     }
     let why = condition_is(body, "Ready", "False");
     Health::in_progress(why.unwrap_or_else(|| "it is not ready yet".into()))
+}
+
+/// What a container waits for, and how it ended before.
+fn waits(container: &Value) -> String {
+    let name = text(container, "/name");
+    let reason = text(container, "/state/waiting/reason");
+    let message = text(container, "/state/waiting/message");
+    let mut said = format!("container {name}: {reason}");
+    if !message.is_empty() {
+        said.push_str(&format!(": {message}"));
+    }
+    let ended = container.pointer("/lastState/terminated");
+    if let Some(code) = ended.and_then(|ended| ended.get("exitCode")) {
+        said.push_str(&format!("; it ended with exit code {code}"));
+        match text(container, "/lastState/terminated/reason") {
+            "" | "Error" => {}
+            why => said.push_str(&format!(" ({why})")),
+        }
+    }
+    said
 }
 
 fn claim(body: &Value) -> Health {

@@ -90,6 +90,7 @@ fn live() -> LiveObject {
         applying: Applying::Always,
         terminating: false,
         health: Health::new(HealthStatus::Current, ""),
+        pods: None,
     }
 }
 
