@@ -5,6 +5,7 @@
 
 mod real {
     mod accidents;
+    mod approving;
     mod away;
     mod bad_commits;
     mod bed;

@@ -162,7 +162,7 @@ async fn a_store_from_before_the_last_commits_is_shown_and_removes_nothing_witho
 
     let answer = scenario
         .world
-        .muster(&["approve", "removals", "one"])
+        .muster(&["approve", "--cluster", "one"])
         .await?;
     ensure!(answer.code == muster_cli::ExitCode::Ok, "{answer:?}");
     scenario.goes("added").await?;
