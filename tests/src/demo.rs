@@ -49,7 +49,7 @@ pub struct Arguments {
     /// Leave everything running afterwards, and say how to ask it, until Ctrl-C.
     #[arg(long)]
     keep: bool,
-    /// How long what must come of a step may take; 30, or 300 on clusters of your own, which fetch images.
+    /// How long what must come of a step may take; 60, or 300 on clusters of your own, which fetch images.
     #[arg(long, value_name = "SECONDS")]
     within: Option<u64>,
     /// Answer every write of the agents with 500; the story must then fail.
@@ -138,7 +138,7 @@ fn choice(arguments: &Arguments) -> Result<Choice> {
 
 fn within(arguments: &Arguments) -> Duration {
     let usual = if arguments.contexts.is_empty() {
-        30
+        60
     } else {
         300
     };
@@ -246,6 +246,8 @@ fn how_to_ask(stage: &Stage) -> Result<String> {
             cluster.kubeconfig.display()
         )
     });
+    let kubectl = stage.kubectl.as_ref();
+    let kubectl = kubectl.map(|path| format!("  alias kubectl='{}'\n", path.display()));
     Ok(format!(
         "
 Everything runs until Ctrl-C. Ask it, in another terminal:
@@ -264,12 +266,13 @@ Change the fleet; the hub looks every two seconds:
 
 The clusters; what you change by hand is repaired:
 
-{}",
+{}{}",
         environment.server.unwrap_or_default(),
         path(environment.ca_file),
         path(environment.token_file),
         std::env::current_exe()?.display(),
         Path::display(&stage.world.repository.work()),
+        kubectl.unwrap_or_default(),
         kubeconfigs.collect::<String>(),
     ))
 }

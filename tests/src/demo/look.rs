@@ -185,9 +185,10 @@ fn release_at(world: &World, history: &mut History, revision: &str, path: &str) 
 /// Why a placement does not hold what it should, in the words of `muster`.
 fn trouble(placement: &Value) -> Option<String> {
     let status = &placement["status"];
-    let connection = placement["connection"].as_str().unwrap_or_default();
-    if connection != "connected" {
-        return Some(format!("the agent is {connection}"));
+    match placement["connection"].as_str().unwrap_or_default() {
+        "connected" => {}
+        "never-joined" => return Some("its agent never connected".to_owned()),
+        other => return Some(format!("its agent is {other}")),
     }
     if placement["current"] != true {
         return Some("not reported yet".to_owned());

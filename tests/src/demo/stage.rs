@@ -1,6 +1,7 @@
 //! What the story is played on: a hub with the example fleet, clusters of the wanted kind, and clients to look with.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -38,6 +39,8 @@ pub(super) struct Stage {
     pub(super) clusters: BTreeMap<String, Cluster>,
     /// For looking at those that joined; nobody else uses them.
     pub(super) clients: Clients,
+    /// The program to look with by hand that was built with real API servers.
+    pub(super) kubectl: Option<&'static Path>,
     newcomer: Cluster,
     waiting: Vec<(&'static str, Cluster)>,
 }
@@ -84,6 +87,10 @@ impl Stage {
             world: World::on(repository).await?,
             clusters: BTreeMap::new(),
             clients: Clients::new(),
+            kubectl: match choice {
+                Choice::Real(_) => Some(real::kubectl().await?),
+                Choice::Memory | Choice::Contexts(_) => None,
+            },
             newcomer,
             waiting,
         })
