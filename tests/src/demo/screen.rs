@@ -20,6 +20,8 @@ use super::terminal;
 
 /// How long a person reads what comes next, or looks at what came of it.
 const BEAT: Duration = Duration::from_millis(2200);
+/// How long a person sees what must not last: agents wait the longer for a hub, the longer it was away.
+const GLANCE: Duration = Duration::from_millis(900);
 /// How often a running time is drawn again.
 const TICK: Duration = Duration::from_millis(100);
 /// The width of lines that are read by nobody knows whom.
@@ -134,11 +136,20 @@ impl Screen {
 
     /// Gives a person time to look, when there is one; the clock stands still.
     pub(super) async fn beat(&self) {
+        self.stand_still(BEAT).await;
+    }
+
+    /// As [`Screen::beat`], but shorter.
+    pub(super) async fn glance(&self) {
+        self.stand_still(GLANCE).await;
+    }
+
+    async fn stand_still(&self, long: Duration) {
         let Some(live) = &self.live else { return };
         self.time(|clock, now| clock.stand(now));
         let mut urged = live.urged.clone();
         urged.mark_unchanged();
-        let _urged_or_over = timeout(BEAT, urged.changed()).await;
+        let _urged_or_over = timeout(long, urged.changed()).await;
         self.time(|clock, now| clock.go_on(now));
     }
 

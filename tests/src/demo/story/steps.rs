@@ -107,7 +107,7 @@ impl Story<'_> {
         );
         self.screen.saw("the hub is stopped");
         self.edit_and_see_it_repaired(cluster).await?;
-        self.screen.beat().await;
+        self.screen.glance().await;
         self.stage.world.start_hub().await?;
         self.screen.saw("the hub is started again");
         self.as_expected().await?;
