@@ -188,7 +188,8 @@ impl Member {
             problems.push(problem(message, since));
         }
         if self.row.store_was_older {
-            problems.push(problem(STORE_WAS_OLDER.into(), Timestamp(0)));
+            let message = format!("{STORE_WAS_OLDER}, `muster approve --cluster {name}`");
+            problems.push(problem(message, Timestamp(0)));
         }
         if let Some(why) = &self.refused {
             let message = format!("the agent refused what the hub sent: {why}");

@@ -142,7 +142,11 @@ async fn a_store_from_before_the_last_commits_is_shown_and_removes_nothing_witho
     )
     .await?;
     scenario.world.start_hub().await?;
-    scenario.shows("the hub's store is older").await?;
+    let fleet = scenario.shows("the hub's store is older").await?;
+    ensure!(
+        format!("{fleet}").contains("`muster approve --cluster one`"),
+        "{fleet:#}"
+    );
     // Changes go on, removals wait.
     scenario.becomes("settings", "colour", "green").await?;
     wait::until("the removal is seen to wait", SOON, async || {
