@@ -19,7 +19,8 @@ mod compare;
 mod order;
 mod replace;
 
-pub(crate) use order::{Order, apply as carry_out};
+pub(crate) use compare::shown;
+pub(crate) use order::{Order, apply as carry_out, compare as compare_with};
 
 /// No single call may take longer.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use muster_proto::{ClusterName, Desired, Digest, Generation, Rows};
 use tokio::sync::{mpsc, oneshot, watch};
 
+mod detecting;
 mod kinds;
 mod launch;
 mod object;

@@ -17,8 +17,10 @@ use crate::inventory::Entry;
 use crate::live::{self, LiveObject, Sight};
 use crate::marks::{self, Applying};
 
+mod detect;
 mod guards;
 
+pub(crate) use detect::{Found, detect};
 pub(crate) use guards::{Guards, Stay, guards};
 
 /// What to do with one object.
@@ -34,6 +36,10 @@ pub(crate) enum Step {
     Repair(DriftKind),
     /// It differs, and its application wants that reported and not repaired.
     Leave(DriftKind),
+    /// Its application only detects: ask what an apply would change.
+    Compare,
+    /// It differs, and its application only detects; the text says how.
+    Differs(String),
     /// Somebody else has it: nothing is done. The text names them.
     Conflict(String),
     /// It is marked so that it is left alone; the text is the mark.

@@ -79,6 +79,20 @@ pub(crate) async fn apply(order: &Order) -> Result<DynamicObject, Failure> {
     Ok(applied)
 }
 
+/// Fields that applying it would change; `None` when it is not there.
+pub(crate) async fn compare(order: &Order) -> Result<Option<Vec<String>>, Failure> {
+    let (wanted, key) = (&order.wanted, &*order.key);
+    let Some(live) = super::get_whole(&order.writer.client, &wanted.kind, key).await? else {
+        return Ok(None);
+    };
+    let sent = body::of(&wanted.object, key, &wanted.application).bytes;
+    let body: Value = serde_json::from_slice(&sent).expect("we wrote it");
+    let body = ignore::fit(body, &live, wanted.ignore.as_deref());
+    let sent = muster_proto::object::canonical(&body);
+    let differs = compare::compare(&order.writer, &wanted.kind, key, &sent, &live).await?;
+    Ok(Some(differs))
+}
+
 async fn send(order: &Order, body: &[u8]) -> Result<DynamicObject, Failure> {
     let (writer, kind, key) = (&order.writer, &order.wanted.kind, &*order.key);
     match super::apply(writer, kind, key, body, order.make_namespace).await {

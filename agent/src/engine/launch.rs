@@ -35,6 +35,7 @@ impl State {
         self.discover_when_due(now);
         self.write_ahead(now).await?;
         self.start_looks();
+        self.start_compares();
         self.start_applies();
         let applying = !self.queue.applies.is_empty()
             || !self.queue.looks.is_empty()
@@ -75,6 +76,14 @@ impl State {
         };
         if let Some(at) = object.not_before.filter(|at| *at > now) {
             self.queue.at(at, key);
+            return;
+        }
+        let detects = object
+            .wanted
+            .as_ref()
+            .is_some_and(|it| it.settings.detect_only);
+        if detects && matches!(step, Step::Compare | Step::Differs(_) | Step::InSync) {
+            self.queue_compare(key, step == Step::Compare, now);
             return;
         }
         match step {
@@ -127,6 +136,8 @@ impl State {
             }
             Step::InSync
             | Step::Leave(_)
+            | Step::Compare
+            | Step::Differs(_)
             | Step::Exempt(_)
             | Step::Conflict(_)
             | Step::Refused(_)

@@ -13,7 +13,7 @@ use crate::drift;
 use crate::health::Rule;
 use crate::inventory::Entry;
 use crate::live::Sight;
-use crate::plan::{self, Guards, Step};
+use crate::plan::{self, Found, Guards, Step};
 use crate::report::Line;
 
 /// One object: wanted, ours, or both.
@@ -47,18 +47,28 @@ pub(crate) struct Tracked {
     pub(crate) corrected: Option<Instant>,
     /// Of a workload in trouble.
     pub(crate) pods: Option<Box<Pods>>,
+    /// What an apply would change, where nothing is applied.
+    pub(crate) found: Option<Found>,
+    /// When that is asked again.
+    pub(crate) compare_at: Option<Instant>,
 }
 
 impl Tracked {
     /// What to do with it.
     pub(crate) fn step(&self, key: &ObjectKey, guards: &Guards) -> Step {
-        plan::step(
+        let step = plan::step(
             key,
             self.wanted.as_ref(),
             self.entry.as_ref(),
             &self.sight,
             guards,
-        )
+        );
+        match &self.wanted {
+            Some(wanted) if wanted.settings.detect_only => {
+                plan::detect(step, wanted, &self.sight, self.found.as_ref())
+            }
+            _ => step,
+        }
     }
 
     /// Selects its Pods, when it is a workload in trouble.
@@ -231,10 +241,13 @@ impl Tracked {
                 SyncStatus::PruneBlocked,
                 self.blocked.clone().unwrap_or_default(),
             ),
-            Step::Look | Step::Apply | Step::Prune | Step::Abandon(_) => match failure() {
-                Some(failure) => (SyncStatus::Failed, failure),
-                None => (SyncStatus::Progressing, self.waits.clone()),
-            },
+            Step::Differs(how) => (SyncStatus::Drifted, how.clone()),
+            Step::Look | Step::Apply | Step::Compare | Step::Prune | Step::Abandon(_) => {
+                match failure() {
+                    Some(failure) => (SyncStatus::Failed, failure),
+                    None => (SyncStatus::Progressing, self.waits.clone()),
+                }
+            }
         }
     }
 

@@ -37,6 +37,7 @@ impl State {
                 digest,
                 result,
             } => self.applied(&key, &kind, digest, result),
+            Outcome::Compared { key, result } => self.compared(&key, result),
             Outcome::Pruned { key, result } => self.pruned(&key, result),
             Outcome::Looked { id, keys, result } => {
                 let kind = self.watches.kind(&id).cloned();

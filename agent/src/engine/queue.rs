@@ -42,6 +42,8 @@ pub(crate) struct Queue {
     pub(crate) pruning: BTreeSet<(Reverse<Stage>, Key)>,
     /// To be removed when what depends on them is gone.
     pub(crate) held_prunes: BTreeSet<Key>,
+    /// To be compared with what an apply would make of them.
+    pub(crate) compares: BTreeSet<Key>,
     /// To be looked for, by kind and namespace.
     pub(crate) looks: BTreeMap<(KindId, String), BTreeSet<Key>>,
     /// To be decided about again at a time.
@@ -55,6 +57,7 @@ impl Queue {
         self.applies.remove(&(stage, key.clone()));
         self.prunes.remove(&(Reverse(stage), key.clone()));
         self.unwritten.remove(key);
+        self.compares.remove(key);
         if let Some(blocker) = self.blocked_by.remove(key)
             && let Some(keys) = self.blocked.get_mut(&blocker)
         {
@@ -131,6 +134,7 @@ impl Queue {
         self.dirty.is_empty()
             && self.applies.is_empty()
             && self.prunes.is_empty()
+            && self.compares.is_empty()
             && self.looks.is_empty()
     }
 }

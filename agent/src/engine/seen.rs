@@ -9,6 +9,7 @@ use kube::core::DynamicObject;
 use muster_proto::{DriftKind, ObjectKey};
 use tokio::time::Instant;
 
+use super::detecting::SOON;
 use super::object::Tracked;
 use super::queue::Key;
 use super::state::{Listing, State, clock};
@@ -170,6 +171,9 @@ impl State {
             }
         }
         tracked.sight = Sight::Present(now);
+        if tracked.found.is_some() {
+            tracked.compare_at = Some(Instant::now() + SOON);
+        }
         self.wonder(&key);
         self.notice(&key, kind, object);
         self.after_change(key);

@@ -162,6 +162,7 @@ impl State {
                     .get(*key)
                     .is_none_or(|object| object.entry.is_none())
             })
+            .filter(|(_, wanted)| !wanted.settings.detect_only)
             .map(|(key, wanted)| (key.clone(), planned(key, wanted, &placed.graph)))
             .collect();
         change.extend(

@@ -42,7 +42,10 @@ impl State {
             return true;
         }
         let step = tracked.step(need.key, &self.guards);
-        if matches!(step, Step::Apply | Step::Look | Step::Wait(_)) {
+        if matches!(
+            step,
+            Step::Apply | Step::Compare | Step::Look | Step::Wait(_)
+        ) {
             return false;
         }
         let (health, _) = live.health.at(clock());

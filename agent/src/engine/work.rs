@@ -15,6 +15,7 @@ use crate::health;
 use crate::inventory::Entry;
 use crate::live::Sight;
 use crate::live::watches::KindId;
+use crate::plan::Found;
 use crate::prune::{self, Pruned};
 
 /// A call on its way.
@@ -28,6 +29,11 @@ pub(crate) enum Outcome {
         kind: Arc<Kind>,
         digest: Digest,
         result: Result<Box<DynamicObject>, Failure>,
+    },
+    /// What an apply would change; none when the object is not there.
+    Compared {
+        key: Arc<ObjectKey>,
+        result: Result<Option<Found>, Failure>,
     },
     /// Removal of one object.
     Pruned {
@@ -64,6 +70,18 @@ pub(crate) fn apply(order: Order) -> Flight {
             kind: order.wanted.kind,
             digest: order.wanted.digest,
             result: result.map(Box::new),
+        }
+    })
+}
+
+/// Asks what applying one object would change.
+pub(crate) fn compare(order: Order) -> Flight {
+    Box::pin(async move {
+        let found = apply::compare_with(&order).await;
+        let wanted = order.wanted.digest;
+        Outcome::Compared {
+            key: order.key,
+            result: found.map(|fields| fields.map(|fields| Found { wanted, fields })),
         }
     })
 }

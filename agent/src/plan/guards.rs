@@ -77,6 +77,9 @@ pub(crate) fn guards<'a>(
                 digest: application.digest(),
             };
             match &application.content {
+                Content::Objects { settings, .. } if settings.detect_only => Some(Stay::Kept(
+                    "it left Git and stays: the application only detects (sync.detectOnly)".into(),
+                )),
                 Content::Objects { settings, .. } if settings.prune => {
                     let held = exceeds(&settings.prune_budget, gone, kept)
                         && !desired.approvals.contains(&approval);

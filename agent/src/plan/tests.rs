@@ -190,6 +190,31 @@ proptest! {
     }
 
     #[test]
+    fn the_same_inputs_in_any_order_give_the_same_plan(shape in shape(), world in world()) {
+        let state = desired(&shape, &Settings::default(), Removals::Released);
+        let mut turned = state.clone();
+        turned.applications.reverse();
+        let turned = Desired::new(1, turned.applications, Removals::Released, Vec::new());
+        prop_assert_eq!(plan_of(&state, &world), plan_of(&turned, &world));
+    }
+
+    #[test]
+    fn an_application_that_only_detects_changes_nothing(shape in shape(), world in world()) {
+        let settings = Settings { detect_only: true, ..Settings::default() };
+        let state = desired(&shape, &settings, Removals::Released);
+        let resolved = resolve(&state, &world);
+        for (key, step) in plan_of(&state, &world) {
+            let Some(wanted) = resolved.wanted.get(&key) else { continue };
+            let sight = world.sights.get(&key).unwrap_or(&Sight::Absent);
+            for fields in [None, Some(Vec::new()), Some(vec![".data".to_owned()])] {
+                let found = fields.map(|fields| Found { wanted: wanted.digest, fields });
+                let step = detect(step.clone(), wanted, sight, found.as_ref());
+                prop_assert!(!matches!(step, Step::Apply | Step::Repair(_) | Step::Prune | Step::Abandon(_)), "{key}: {step:?}");
+            }
+        }
+    }
+
+    #[test]
     fn after_a_perfect_apply_there_is_nothing_to_do(shape in shape(), world in world()) {
         let state = desired(&shape, &Settings::default(), Removals::Released);
         let mut world = world;

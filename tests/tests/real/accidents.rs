@@ -2,6 +2,7 @@
 //! happens here. Named after what happened to whom; the numbers are those of the projects' issues.
 
 mod false_drift;
+mod fighting;
 mod replacing;
 mod sharing;
 mod taking_over;

@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 use super::bed::{Bed, PATIENCE, application, bed, bed_in, config, start};
 
+mod detecting;
+mod dying;
+mod impersonating;
 mod ordering;
 
 #[tokio::test]
