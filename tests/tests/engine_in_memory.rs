@@ -3,6 +3,7 @@
 mod in_memory {
     mod drift;
     mod quiet;
+    mod taking_over;
     mod times;
     mod unwatchable;
 }

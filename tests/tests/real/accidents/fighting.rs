@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::bed::{PATIENCE, application, bed, config, manager};
 
-/// Self-heal and a controller that wrote the same field kept each other busy, hundreds of times a minute, and nobody
+/// argoproj/argo-cd#20172: self-heal and a controller that wrote the same field kept each other busy, hundreds of times a minute, and nobody
 /// was told who the other was. The first corrections are immediate; then they wait 2 s, twice as long each time up to
 /// 5 minutes, and the row says who it is.
 #[tokio::test]

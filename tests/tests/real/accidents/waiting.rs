@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{Api, Patch};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{Api, Patch, PostParams};
 use muster_proto::{Settings, SyncStatus};
 use serde_json::json;
 
@@ -36,6 +37,53 @@ async fn one_bad_object_kept_all_the_others_from_being_applied() -> Result<()> {
     }
     let row = bed.row("shop", |row| row.synced == 2).await?;
     assert_eq!(row.sync, SyncStatus::Failed);
+    Ok(())
+}
+
+/// argoproj/argo-cd#18442: a sync that failed once, because a permission came a little later, was never tried again, and
+/// self-heal did nothing for any object of the application any more. Here what failed is tried again by itself, and
+/// what was applied is repaired meanwhile.
+#[tokio::test]
+async fn one_failed_sync_ended_all_self_healing() -> Result<()> {
+    let bed = bed("accident-18442").await?;
+    let role = |resources: &[&str]| {
+        let rules = json!([{"apiGroups": [""], "resources": resources, "verbs": ["create", "patch", "get"]}]);
+        serde_json::from_value::<Role>(json!({"metadata": {"name": "deployer"}, "rules": rules}))
+    };
+    let binding = json!({"metadata": {"name": "deployer"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "deployer"},
+        "subjects": [{"kind": "ServiceAccount", "name": "deployer", "namespace": bed.namespace}]});
+    let (roles, bindings): (Api<Role>, Api<RoleBinding>) = (bed.api(), bed.api());
+    roles
+        .create(&PostParams::default(), &role(&["configmaps"])?)
+        .await?;
+    bindings
+        .create(&PostParams::default(), &serde_json::from_value(binding)?)
+        .await?;
+    let settings = Settings {
+        service_account: format!("{}/deployer", bed.namespace),
+        ..bed.settings()
+    };
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "late"}, "spec": {"ports": [{"port": 80}]}});
+    bed.accept(
+        1,
+        vec![application("shop", settings, &[config("a", "1"), service])?],
+    )
+    .await?;
+    bed.object("late", |row| row.message.contains("forbidden"))
+        .await?;
+    bed.holds("a", "1").await?;
+    bed.edit("a", "by hand").await?;
+    bed.holds("a", "1").await?;
+
+    roles
+        .replace(
+            "deployer",
+            &PostParams::default(),
+            &role(&["configmaps", "services"])?,
+        )
+        .await?;
+    bed.row("shop", |row| row.synced == 2).await?;
     Ok(())
 }
 
