@@ -16,6 +16,7 @@ use muster_proto::join_token::JoinToken;
 use muster_proto::tls::proxy::Proxies;
 
 use crate::backoff::Waits;
+use crate::clock::Clock;
 use crate::cluster_access::ClusterAccess;
 use crate::credentials::Place;
 use settings::{Given, Setting};
@@ -50,6 +51,8 @@ pub struct Options {
     pub proxies: Proxies,
     /// Before something is tried again.
     pub waits: Waits,
+    /// The time of day.
+    pub clock: Clock,
 }
 
 /// The join token, or why there is none.
@@ -204,6 +207,7 @@ impl Config {
                     .transpose()?,
                 proxies: proxies(&environment)?,
                 waits: Waits::default(),
+                clock: Clock::system(),
             },
             cluster: match (given("kubeconfig"), given("context")) {
                 // A current context is easily another than one thinks: a kubeconfig is only used when it was asked for.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use muster_proto::{
     ApplicationName, Approval, Content, Desired, DesiredApplication, Digest, Generation, Object,
-    Removals, Settings,
+    Pause, Removals, Settings,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,8 @@ struct Head {
     generation: Generation,
     removals: Removals,
     approvals: Vec<Approval>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pauses: Vec<Pause>,
     /// Of every application; names the applications that count.
     revisions: BTreeMap<ApplicationName, String>,
 }
@@ -85,6 +87,7 @@ pub(crate) fn items(desired: &Desired) -> Items {
         generation: desired.generation,
         removals: desired.removals.clone(),
         approvals: desired.approvals.clone(),
+        pauses: desired.pauses.clone(),
         revisions: desired
             .applications
             .iter()
@@ -156,7 +159,8 @@ pub(crate) fn read(items: &Items, digest: Digest) -> Result<Option<Desired>, Str
         };
         applications.push(Arc::new(application));
     }
-    let desired = Desired::new(head.generation, applications, head.removals, head.approvals);
+    let desired = Desired::new(head.generation, applications, head.removals, head.approvals)
+        .with_pauses(head.pauses);
     if desired.digest() != digest {
         return Err("the accepted state is not the one that was stored".into());
     }
@@ -204,6 +208,7 @@ mod tests {
         fn desired()(
             generation in 1u64..9,
             held in any::<bool>(),
+            paused in any::<bool>(),
             applications in prop::collection::btree_map(0u8..4, application(), 0..4),
         ) -> Desired {
             let applications = applications.into_iter().map(|(name, objects)| {
@@ -215,7 +220,15 @@ mod tests {
                 })
             });
             let removals = if held { Removals::Held("why".into()) } else { Removals::Released };
-            Desired::new(generation, applications.collect(), removals, Vec::new())
+            let pause = Pause {
+                application: "app-0".parse().unwrap(),
+                until: muster_proto::Timestamp(9),
+                since: muster_proto::Timestamp(1),
+                by: "anna".into(),
+                reason: String::new(),
+            };
+            let pauses = paused.then_some(pause).into_iter().collect();
+            Desired::new(generation, applications.collect(), removals, Vec::new()).with_pauses(pauses)
         }
     }
 

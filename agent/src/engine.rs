@@ -9,12 +9,15 @@ use std::sync::Arc;
 use muster_proto::{ClusterName, Desired, Digest, Generation, Rows};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::clock::Clock;
+
 mod detecting;
 mod kinds;
 mod launch;
 mod object;
 mod opening;
 mod outcomes;
+mod pauses;
 mod pods;
 mod queue;
 mod removals;
@@ -176,8 +179,17 @@ pub fn start(
     client: kube::Client,
     options: EngineOptions,
 ) -> (Engine, impl Future<Output = ()> + Send + 'static) {
+    start_at(client, options, Clock::system())
+}
+
+/// [`start`] with a clock of one's own: it judges when what people asked for is over.
+pub fn start_at(
+    client: kube::Client,
+    options: EngineOptions,
+    clock: Clock,
+) -> (Engine, impl Future<Output = ()> + Send + 'static) {
     let (engine, inbox, publish) = channel();
-    (engine, running::run(client, options, inbox, publish))
+    (engine, running::run(client, options, clock, inbox, publish))
 }
 
 /// The two ends: the handle, and what the task holds.

@@ -167,6 +167,7 @@ mod tests {
                 first: Duration::from_millis(1),
                 ..Waits::default()
             },
+            clock: crate::clock::Clock::system(),
         }
     }
 

@@ -20,6 +20,7 @@
 mod apply;
 pub mod backoff;
 mod body;
+pub mod clock;
 pub mod cluster_access;
 pub mod config;
 pub mod credentials;
@@ -87,7 +88,7 @@ pub async fn run_in(
     };
     loop {
         let instance = uuid::Uuid::new_v4().to_string();
-        let (engine, task) = engine::start(
+        let (engine, task) = engine::start_at(
             client.clone(),
             EngineOptions {
                 namespace: options.namespace.clone(),
@@ -95,6 +96,7 @@ pub async fn run_in(
                 cluster: credentials.cluster.clone(),
                 instance: instance.clone(),
             },
+            options.clock.clone(),
         );
         let mut task = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(task));
         let session = Session {

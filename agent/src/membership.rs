@@ -148,6 +148,7 @@ mod tests {
             enrolment: None,
             proxies: Proxies::default(),
             waits: Waits::default(),
+            clock: crate::clock::Clock::system(),
         }
     }
 

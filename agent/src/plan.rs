@@ -19,9 +19,11 @@ use crate::marks::{self, Applying};
 
 mod detect;
 mod guards;
+mod pauses;
 
 pub(crate) use detect::{Found, detect};
 pub(crate) use guards::{Guards, Stay, guards};
+pub(crate) use pauses::{Paused, under_pause};
 
 /// What to do with one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +64,30 @@ pub(crate) enum Step {
 
 /// Decides about one object.
 pub(crate) fn step(
+    key: &ObjectKey,
+    wanted: Option<&Wanted>,
+    entry: Option<&Entry>,
+    sight: &Sight,
+    guards: &Guards,
+) -> Step {
+    let step = unpaused(key, wanted, entry, sight, guards);
+    match guards.paused.any(owners(wanted, entry)) {
+        Some(why) => under_pause(step, why),
+        None => step,
+    }
+}
+
+/// Whose an object is, and was.
+pub(crate) fn owners<'a>(
+    wanted: Option<&'a Wanted>,
+    entry: Option<&'a Entry>,
+) -> impl Iterator<Item = &'a ApplicationName> {
+    let wanted = wanted.map(|wanted| &wanted.application);
+    let entry = entry.map(|entry| &entry.application);
+    wanted.into_iter().chain(entry)
+}
+
+fn unpaused(
     key: &ObjectKey,
     wanted: Option<&Wanted>,
     entry: Option<&Entry>,

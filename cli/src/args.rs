@@ -54,6 +54,10 @@ pub(crate) enum Command {
     Get(GetCommand),
     /// Who changed what behind Git's back
     Drift(DriftArgs),
+    /// Write nothing to an application's objects for a while, wherever it runs now; drift is shown, commits wait
+    Pause(PauseArgs),
+    /// End a pause before its time: what waits is done at once
+    Resume(ResumeArgs),
     /// Let a cluster join, or remove it
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -149,6 +153,57 @@ pub(crate) struct DriftArgs {
     pub(crate) app: String,
     #[command(flatten)]
     pub(crate) list: ListArgs,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct PauseArgs {
+    /// Name of the application
+    pub(crate) app: String,
+    #[command(flatten)]
+    pub(crate) on: OnArgs,
+    /// For how long, such as 30m, 2h, 1d; 7d at most [default: the hub's, one hour]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) length: Option<Duration>,
+    /// Why, for everyone who looks
+    #[arg(long, value_name = "TEXT", default_value_t, hide_default_value = true)]
+    pub(crate) reason: String,
+    /// How to print the answer
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Output,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct ResumeArgs {
+    /// Name of the application
+    pub(crate) app: String,
+    #[command(flatten)]
+    pub(crate) on: OnArgs,
+    /// How to print the answer
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Output,
+}
+
+/// On which of an application's clusters.
+#[derive(ClapArgs)]
+pub(crate) struct OnArgs {
+    /// Only on this cluster
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value_t,
+        hide_default_value = true,
+        conflicts_with = "selector"
+    )]
+    pub(crate) cluster: String,
+    /// Only on clusters with these labels: stage=production,region in (eu,us)
+    #[arg(
+        short = 'l',
+        long,
+        value_name = "SELECTOR",
+        default_value_t,
+        hide_default_value = true
+    )]
+    pub(crate) selector: String,
 }
 
 #[derive(Subcommand)]

@@ -4,7 +4,7 @@
 //! Out: text, JSON or YAML, errors of one line, and an [`ExitCode`].
 //!
 //! `args` says what can be asked, `config` finds the hub, `hub` speaks with it, `question` asks and `watch` asks
-//! again, `show` turns answers into text (pure), `join`, `tell` and `context` do the rest.
+//! again, `show` turns answers into text (pure), `join`, `pauses`, `tell` and `context` do the rest.
 
 mod answer;
 mod args;
@@ -13,6 +13,7 @@ mod context;
 mod failure;
 mod hub;
 mod join;
+mod pauses;
 pub mod program;
 mod question;
 mod show;
@@ -133,6 +134,14 @@ async fn dispatch(
         Command::Cluster(command) => {
             let hub = config::find_hub(environment, connection)?;
             tell::cluster(&hub, command, out, err).await
+        }
+        Command::Pause(args) => {
+            let hub = config::find_hub(environment, connection)?;
+            pauses::pause(&hub, args, out).await
+        }
+        Command::Resume(args) => {
+            let hub = config::find_hub(environment, connection)?;
+            pauses::resume(&hub, args, out).await
         }
         Command::Sync(command) => {
             let hub = config::find_hub(environment, connection)?;

@@ -134,7 +134,7 @@ pub(crate) fn unknown_cluster(failure: Failure) -> Failure {
     unknown(failure, "muster clusters")
 }
 
-fn unknown_app(failure: Failure) -> Failure {
+pub(crate) fn unknown_app(failure: Failure) -> Failure {
     unknown(failure, "muster apps")
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod applications;
 pub(crate) mod clusters;
 pub(crate) mod drift;
+pub(crate) mod pauses;
 mod rows;
 pub(crate) mod status;
 pub(crate) mod words;

@@ -291,6 +291,32 @@ impl FleetService for Service {
         }))
     }
 
+    async fn pause(
+        &self,
+        request: Request<v1::PauseRequest>,
+    ) -> Result<Response<v1::PauseResponse>, Status> {
+        let request = request.into_inner();
+        if request.application != "shop" {
+            return Err(unknown("application", &request.application));
+        }
+        self.hear(format!("{request:?}"));
+        Ok(Response::new(v1::PauseResponse {
+            clusters: vec!["eu-1".to_owned(), "us-2".to_owned()],
+            silent: vec!["us-2".to_owned()],
+            until_ms: 4_102_444_800_000,
+        }))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<v1::ResumeRequest>,
+    ) -> Result<Response<v1::ResumeResponse>, Status> {
+        self.hear(format!("{:?}", request.into_inner()));
+        Ok(Response::new(v1::ResumeResponse {
+            clusters: vec!["eu-1".to_owned()],
+        }))
+    }
+
     async fn sync_now(
         &self,
         _request: Request<v1::SyncNowRequest>,

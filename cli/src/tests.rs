@@ -415,3 +415,37 @@ async fn watching_one_cluster_asks_again_when_the_fleet_changes() {
     assert!(lines[1].contains("\"generation\":43"), "{}", lines[1]);
     run.abort();
 }
+
+#[tokio::test]
+async fn a_pause_says_until_when_and_where_it_does_not_hold_yet() {
+    let hub = Stub::start().await;
+    let environment = hub.environment();
+    let run = muster(
+        &environment,
+        "pause shop --for 2h -l region=eu --reason looking",
+    )
+    .await;
+    assert_eq!(run.code, ExitCode::Ok, "{}", run.err);
+    assert!(
+        run.out.starts_with(
+            "shop is paused until 2100-01-01T00:00:00Z, on eu-1, us-2.\nNot yet on us-2"
+        ),
+        "{}",
+        run.out
+    );
+    let told = hub.told.lock().unwrap().join("\n");
+    for part in [
+        "cluster_selector: \"region=eu\"",
+        "for_seconds: 7200",
+        "reason: \"looking\"",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    let run = muster(&environment, "pause shoop").await;
+    assert_eq!(run.code, ExitCode::Failed);
+    assert!(run.err.contains("`muster apps` lists all"), "{}", run.err);
+    let run = muster(&environment, "resume shop --cluster eu-1").await;
+    assert_eq!(run.out, "shop goes on, on eu-1.\n", "{}", run.err);
+    let run = muster(&environment, "pause shop --cluster eu-1 -l region=eu").await;
+    assert_eq!(run.code, ExitCode::Usage);
+}

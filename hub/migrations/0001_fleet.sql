@@ -69,6 +69,17 @@ CREATE TABLE approval (
     PRIMARY KEY (application, digest, cluster)
 );
 
+-- A person's word that nothing is written to an application's objects on a cluster.
+CREATE TABLE pause (
+    application TEXT   NOT NULL,
+    cluster     TEXT   NOT NULL,
+    until_ms    BIGINT NOT NULL,
+    since_ms    BIGINT NOT NULL,
+    paused_by   TEXT   NOT NULL,
+    reason      TEXT   NOT NULL,
+    PRIMARY KEY (application, cluster)
+);
+
 CREATE TABLE rollout (
     application TEXT   NOT NULL PRIMARY KEY,
     revision    TEXT   NOT NULL,

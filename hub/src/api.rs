@@ -6,6 +6,7 @@
 
 mod answers;
 mod json;
+mod pauses;
 mod service;
 mod token;
 

@@ -14,6 +14,7 @@ mod contents;
 mod deciding;
 mod idle;
 mod member;
+mod pauses;
 mod rows;
 mod sessions;
 mod showing;
@@ -36,6 +37,8 @@ use crate::clock::Clock;
 use crate::git::Git;
 use crate::store::Store;
 use crate::view::View;
+
+pub use pauses::{Paused, Where};
 
 /// The handle. Clones are cheap and all speak to the same task.
 #[derive(Clone)]
@@ -256,6 +259,20 @@ pub(crate) enum Request {
         ids: Vec<String>,
         answer: Answer<Result<Vec<String>, CommandFailed>>,
     },
+    Pause {
+        by: String,
+        application: ApplicationName,
+        on: Where,
+        length: Duration,
+        reason: String,
+        answer: Answer<Result<Paused, CommandFailed>>,
+    },
+    Resume {
+        by: String,
+        application: ApplicationName,
+        on: Where,
+        answer: Answer<Result<Vec<ClusterName>, CommandFailed>>,
+    },
     SyncNow {
         by: String,
         answer: Answer<Result<String, CommandFailed>>,
@@ -394,6 +411,51 @@ impl Fleet {
         let by = by.to_owned();
         self.command(|answer| Request::Approve { by, ids, answer })
             .await
+    }
+
+    /// Stops all writes to an application's objects on the clusters where it is now, for so long. A pause that stands
+    /// there already is replaced.
+    ///
+    /// # Errors
+    /// When the application is on none of them, or it can't be written.
+    pub async fn pause(
+        &self,
+        by: &str,
+        application: ApplicationName,
+        on: Where,
+        length: Duration,
+        reason: String,
+    ) -> Result<Paused, CommandFailed> {
+        let by = by.to_owned();
+        self.command(|answer| Request::Pause {
+            by,
+            application,
+            on,
+            length,
+            reason,
+            answer,
+        })
+        .await
+    }
+
+    /// Ends pauses before their time; answers with where.
+    ///
+    /// # Errors
+    /// When nothing is paused there, or it can't be written.
+    pub async fn resume(
+        &self,
+        by: &str,
+        application: ApplicationName,
+        on: Where,
+    ) -> Result<Vec<ClusterName>, CommandFailed> {
+        let by = by.to_owned();
+        self.command(|answer| Request::Resume {
+            by,
+            application,
+            on,
+            answer,
+        })
+        .await
     }
 
     /// Fetches the fleet repository at once. Answers with the newest commit when it is here.

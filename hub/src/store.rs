@@ -6,6 +6,7 @@
 mod approvals;
 mod clusters;
 mod decided;
+mod pauses;
 mod reports;
 
 pub use clusters::{Audit, Cluster, ClusterState, Redeemed, StoredCertificate};

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use muster_proto::{
-    ApplicationName, ApplicationStatus, ClusterName, Digest, Generation, HealthStatus, Rows,
+    ApplicationName, ApplicationStatus, ClusterName, Digest, Generation, HealthStatus, Pause, Rows,
     SyncStatus, Timestamp,
 };
 
@@ -136,6 +136,8 @@ pub struct ClusterView {
     pub certificate_expires: Timestamp,
     /// What should run there, ordered by application.
     pub placements: Arc<Vec<Placement>>,
+    /// What people paused here, by application.
+    pub pauses: Vec<Pause>,
     /// What its agent last said.
     pub rows: Arc<Rows>,
     /// When the agent last said something; the rows are known since then. 0 when it never did.
@@ -238,6 +240,12 @@ impl ClusterView {
             .binary_search_by(|placement| placement.application.as_str().cmp(application))
             .ok()?;
         Some(self.status_of(&self.placements[at]))
+    }
+
+    /// The pause of an application here.
+    pub fn pause(&self, application: &ApplicationName) -> Option<&Pause> {
+        let of = |pause: &&Pause| pause.application == *application;
+        self.pauses.iter().find(of)
     }
 
     fn status_of<'a>(&'a self, placement: &'a Placement) -> PlacementStatus<'a> {

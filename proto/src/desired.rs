@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ApplicationName, Digest, IgnoreRule, Object};
+use crate::{ApplicationName, Digest, IgnoreRule, Object, Pause};
 
 /// Counts the desired states of one cluster. Never decreases; 0 means none yet.
 pub type Generation = u64;
@@ -23,6 +23,8 @@ pub struct Desired {
     pub removals: Removals,
     /// What a person has approved for this cluster.
     pub approvals: Vec<Approval>,
+    /// Applications that are left as they are for now, by application, each once.
+    pub pauses: Vec<Pause>,
     digest: Digest,
 }
 
@@ -208,21 +210,47 @@ impl Desired {
     ) -> Self {
         applications.sort_by(|a, b| a.name.cmp(&b.name));
         approvals.sort();
-        let mut parts: Vec<Vec<u8>> = Vec::with_capacity(2 * applications.len() + 2);
-        parts.push(serde_json::to_vec(&removals).expect("text can be written"));
-        parts.push(serde_json::to_vec(&approvals).expect("text can be written"));
-        for application in &applications {
-            parts.push(application.name.as_str().into());
-            parts.push(application.digest.as_bytes().to_vec());
-        }
-        let digest = Digest::of(parts);
-        Self {
+        let mut desired = Self {
             generation,
             applications,
             removals,
             approvals,
-            digest,
+            pauses: Vec::new(),
+            digest: Digest::ZERO,
+        };
+        desired.digest = desired.digested();
+        desired
+    }
+
+    /// The same with these pauses instead.
+    #[must_use]
+    pub fn with_pauses(mut self, mut pauses: Vec<Pause>) -> Self {
+        pauses.sort();
+        self.pauses = pauses;
+        self.digest = self.digested();
+        self
+    }
+
+    fn digested(&self) -> Digest {
+        let Self {
+            applications,
+            removals,
+            approvals,
+            pauses,
+            ..
+        } = self;
+        let mut parts: Vec<Vec<u8>> = Vec::with_capacity(2 * applications.len() + 3);
+        parts.push(serde_json::to_vec(removals).expect("text can be written"));
+        parts.push(serde_json::to_vec(approvals).expect("text can be written"));
+        for application in applications {
+            parts.push(application.name.as_str().into());
+            parts.push(application.digest.as_bytes().to_vec());
         }
+        // What says nothing new is not written: a state from before there were pauses keeps its digest.
+        if !pauses.is_empty() {
+            parts.push(serde_json::to_vec(pauses).expect("text can be written"));
+        }
+        Digest::of(parts)
     }
 
     /// The state of a cluster nobody has decided about yet: generation 0, nothing to run, nothing to remove.
@@ -347,6 +375,26 @@ mod tests {
     fn holding_removals_is_part_of_the_content() {
         let held = Desired::new(1, Vec::new(), Removals::Held("why".into()), Vec::new());
         assert_ne!(held.digest(), desired(Vec::new()).digest());
+    }
+
+    #[test]
+    fn a_pause_is_part_of_the_content_and_no_pause_is_none() {
+        let pause = |until| Pause {
+            application: "a".parse().unwrap(),
+            until: crate::Timestamp(until),
+            since: crate::Timestamp(1),
+            by: "admin".into(),
+            reason: String::new(),
+        };
+        let state = desired(Vec::new());
+        let paused = state.clone().with_pauses(vec![pause(9)]);
+        assert_ne!(paused.digest(), state.digest());
+        assert_ne!(
+            paused.digest(),
+            state.clone().with_pauses(vec![pause(10)]).digest()
+        );
+        assert_eq!(paused.with_pauses(Vec::new()), state);
+        assert!(pause(9).holds(crate::Timestamp(8)) && !pause(9).holds(crate::Timestamp(9)));
     }
 
     #[test]

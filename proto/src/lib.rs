@@ -15,6 +15,7 @@ pub mod health;
 pub mod ignore;
 pub mod name;
 pub mod object;
+pub mod pause;
 pub mod report;
 pub mod status;
 
@@ -33,6 +34,7 @@ pub use digest::{Digest, DigestKey};
 pub use ignore::{IgnoreRule, ListItem};
 pub use name::{ApplicationName, ClusterName, InvalidName};
 pub use object::{InvalidObject, Object, ObjectKey};
+pub use pause::Pause;
 pub use report::{Report, Rows};
 pub use status::{
     ApplicationStatus, Drift, DriftKind, FieldChange, HealthStatus, ObjectStatus, SyncStatus,

@@ -19,6 +19,7 @@ mod real {
     mod manifest;
     mod members;
     mod merge_table;
+    mod pauses;
     mod pruning;
     mod scenario;
     mod secrets;

@@ -29,6 +29,9 @@ impl State {
     pub(super) async fn launch(&mut self) -> Result<(), LedgerError> {
         let now = Instant::now();
         self.queue.ring(now);
+        if self.pauses_at.is_some_and(|at| at <= now) {
+            self.look_at_pauses(now);
+        }
         while let Some(key) = self.queue.dirty.pop_first() {
             self.decide(key, now);
         }

@@ -202,6 +202,13 @@ impl Tracked {
             Sight::Unknown if sync == SyncStatus::Failed => (HealthStatus::Unknown, ""),
             Sight::Unknown => (HealthStatus::InProgress, ""),
         };
+        if let Step::Leave(kind) = &step
+            && let Some(why) = guards
+                .paused
+                .any(plan::owners(self.wanted.as_ref(), self.entry.as_ref()))
+        {
+            message = format!("{}, and not repaired: {why}", found(*kind));
+        }
         if message.is_empty() && health != HealthStatus::Current {
             let of_pod = self.pods.as_ref().and_then(|pods| pods.reason.as_deref());
             message = of_pod.unwrap_or(why).to_owned();

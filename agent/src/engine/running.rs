@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::state::State;
 use super::{EngineOptions, Publish, Refused, Request, Standing, Stop, opening};
+use crate::clock::Clock;
 use crate::ledger::LedgerError;
 use crate::ledger::taken::taken;
 use crate::live::watches::Event;
@@ -22,10 +23,11 @@ const LOOKS_AROUND: Duration = Duration::from_secs(10);
 pub(super) async fn run(
     client: Client,
     options: EngineOptions,
+    clock: Clock,
     mut inbox: mpsc::Receiver<Request>,
     publish: Publish,
 ) {
-    let why = match begin(&client, &options, &mut inbox, &publish).await {
+    let why = match begin(&client, &options, &clock, &mut inbox, &publish).await {
         Ok(Some((state, events))) => {
             let instance = options.instance.clone();
             let taken = taken(client.clone(), options.namespace.clone(), instance);
@@ -55,6 +57,7 @@ pub(super) async fn run(
 async fn begin(
     client: &Client,
     options: &EngineOptions,
+    clock: &Clock,
     inbox: &mut mpsc::Receiver<Request>,
     publish: &Publish,
 ) -> Result<Option<(State, mpsc::Receiver<Event>)>, String> {
@@ -62,7 +65,7 @@ async fn begin(
     loop {
         match opening::open(client, options).await {
             Ok(opening) => {
-                let (state, events) = State::new(client.clone(), opening).await;
+                let (state, events) = State::new(client.clone(), opening, clock.clone()).await;
                 publish.held.send_replace(state.desired.clone());
                 return Ok(Some((state, events)));
             }
@@ -191,6 +194,7 @@ impl State {
             discovery,
             unsaved,
             times,
+            self.pauses_at,
             self.queue.next_timer(),
         ];
         due.into_iter().flatten().min().unwrap_or(idle)

@@ -17,6 +17,7 @@ use super::opening::Opening;
 use super::queue::{Key, Queue};
 use super::work::Flight;
 use super::{Cluster, Held, Refused, opening};
+use crate::clock::Clock;
 use crate::desired::wanted::Wanted;
 use crate::desired::{self, Verdict, resolved};
 use crate::discovery::{Catalogue, Kind};
@@ -41,6 +42,10 @@ pub(crate) struct State {
     pub(super) catalogue: Catalogue,
     pub(super) resolved: resolved::Resolved,
     pub(super) guards: Guards,
+    /// The time of day.
+    pub(super) clock: Clock,
+    /// When the pauses are looked at again; none stands when there is none.
+    pub(super) pauses_at: Option<Instant>,
     pub(super) objects: BTreeMap<Key, Tracked>,
     pub(super) queue: Queue,
     /// Who must be gone before whom.
@@ -90,6 +95,7 @@ impl State {
     pub(super) async fn new(
         client: Client,
         opening: Opening,
+        clock: Clock,
     ) -> (Self, tokio::sync::mpsc::Receiver<Event>) {
         let (watches, events) = Watches::new(client.clone());
         let since = Arc::new(opening.since);
@@ -111,6 +117,8 @@ impl State {
             catalogue: Catalogue::default(),
             resolved: resolved::Resolved::default(),
             guards: Guards::default(),
+            clock,
+            pauses_at: None,
             objects,
             queue: Queue::default(),
             holds: Holds::default(),
@@ -261,12 +269,15 @@ impl State {
             .objects
             .iter()
             .filter_map(|(key, object)| Some((&**key, object.entry.as_ref()?)));
+        let paused = std::mem::take(&mut self.guards.paused);
         self.guards = plan::guards(
             &self.desired,
             &self.resolved,
             inventory,
             self.damaged.as_deref(),
         );
+        self.guards.paused = paused;
+        self.look_at_pauses(Instant::now());
         self.watch_what_is_used();
         self.queue.dirty.extend(self.objects.keys().cloned());
         let unplaced = self

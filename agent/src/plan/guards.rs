@@ -17,6 +17,8 @@ pub(crate) struct Guards {
     applications: BTreeMap<ApplicationName, Stay>,
     /// Objects of the inventory that an object without a place may turn out to be.
     pub(crate) may_become: BTreeSet<ObjectKey>,
+    /// Applications that nothing is written for.
+    pub(crate) paused: super::Paused,
 }
 
 /// Why objects that left Git stay.

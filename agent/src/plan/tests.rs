@@ -113,7 +113,8 @@ fn resolve(desired: &Desired, world: &World) -> Resolved {
 
 fn plan_of(desired: &Desired, world: &World) -> BTreeMap<ObjectKey, Step> {
     let resolved = resolve(desired, world);
-    let guards = guards(desired, &resolved, &world.entries, None);
+    let mut guards = guards(desired, &resolved, &world.entries, None);
+    guards.paused = Paused::at(&desired.pauses, muster_proto::Timestamp(0));
     let keys: std::collections::BTreeSet<&ObjectKey> = resolved
         .wanted
         .keys()
@@ -210,6 +211,29 @@ proptest! {
                 let found = fields.map(|fields| Found { wanted: wanted.digest, fields });
                 let step = detect(step.clone(), wanted, sight, found.as_ref());
                 prop_assert!(!matches!(step, Step::Apply | Step::Repair(_) | Step::Prune | Step::Abandon(_)), "{key}: {step:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pause_stops_every_write_for_its_application_and_none_for_others(shape in shape(), world in world()) {
+        let state = desired(&shape, &Settings::default(), Removals::Released);
+        let pause = muster_proto::Pause {
+            application: "app-1".parse().unwrap(),
+            until: muster_proto::Timestamp(1),
+            since: muster_proto::Timestamp(0),
+            by: "anna".into(),
+            reason: String::new(),
+        };
+        let before = plan_of(&state, &world);
+        let resolved = resolve(&state, &world);
+        for (key, step) in plan_of(&state.with_pauses(vec![pause.clone()]), &world) {
+            let wanted = resolved.wanted.get(&key);
+            let paused = owners(wanted, world.entries.get(&key)).any(|name| *name == pause.application);
+            if paused {
+                prop_assert!(!matches!(step, Step::Apply | Step::Repair(_) | Step::Prune), "{key}: {step:?}");
+            } else {
+                prop_assert_eq!(&step, &before[&key], "{}", key);
             }
         }
     }

@@ -3,6 +3,7 @@
 use muster_proto::wire::v1;
 
 use super::Look;
+use super::pauses;
 use super::rows::{PLACEMENT, objects, placement, problems};
 use super::words;
 use crate::text::{Cell, Text, Tone};
@@ -47,7 +48,8 @@ pub(super) fn row(application: &v1::ApplicationSummary, look: Look) -> Vec<Cell>
     if look.wide {
         cells.push(words::or_dash(&application.location).into());
     }
-    cells.push(application.message.as_str().into());
+    let paused = pauses::counted(application.clusters_paused, application.clusters);
+    cells.push(words::sentences([paused.as_str(), &application.message]).into());
     cells
 }
 
@@ -91,6 +93,7 @@ pub(crate) fn application(detail: &v1::ApplicationDetail, look: Look) -> Text {
         .iter()
         .filter_map(|row| Some((row.cluster.as_str(), row.object.as_ref()?)));
     page.paragraph(objects("CLUSTER", rows, look));
+    page.paragraph(pauses::pauses(&detail.pauses, look));
     page.paragraph(problems(&detail.problems, look));
     page
 }

@@ -3,6 +3,7 @@
 use muster_proto::wire::v1;
 
 use super::Look;
+use super::pauses;
 use super::rows::{PLACEMENT, objects, placement, problems};
 use super::words::{self, SILENT};
 use crate::text::{Cell, Text, Tone};
@@ -60,7 +61,12 @@ pub(super) fn row(cluster: &v1::ClusterSummary, look: Look) -> Vec<Cell> {
         "" => String::new(),
         why => format!("removals wait: {why}"),
     };
-    cells.push(words::sentences([cluster.message.as_str(), &held]).into());
+    let paused = match cluster.applications_paused {
+        0 => String::new(),
+        1 => "1 application is paused".to_owned(),
+        count => format!("{count} applications are paused"),
+    };
+    cells.push(words::sentences([cluster.message.as_str(), &held, &paused]).into());
     cells
 }
 
@@ -90,6 +96,7 @@ pub(crate) fn cluster(detail: &v1::ClusterDetail, look: Look) -> Text {
         .iter()
         .map(|row| (row.application.as_str(), row));
     page.paragraph(objects("APPLICATION", rows, look));
+    page.paragraph(pauses::pauses(&detail.pauses, look));
     page.paragraph(problems(&detail.problems, look));
     page
 }

@@ -81,6 +81,7 @@ pub(crate) fn well() -> v1::Fleet {
         applications_healthy: 2,
         message: String::new(),
         removals_held: String::new(),
+        applications_paused: 0,
     };
     let application = |name: &str| v1::ApplicationSummary {
         name: name.into(),
@@ -93,6 +94,7 @@ pub(crate) fn well() -> v1::Fleet {
         sync: "Synced".into(),
         health: "Current".into(),
         message: String::new(),
+        clusters_paused: 0,
     };
     v1::Fleet {
         source: Some(v1::Source {
@@ -108,6 +110,7 @@ pub(crate) fn well() -> v1::Fleet {
         applications: vec![application("monitoring"), application("shop")],
         problems: Vec::new(),
         waiting: Vec::new(),
+        pauses: Vec::new(),
     }
 }
 
@@ -176,6 +179,7 @@ fn placement(application: &str, cluster: &str, sync: &str) -> v1::Placement {
         known_since_ms: NOW - 3_000,
         current: true,
         status: Some(status(application, sync)),
+        paused_until_ms: 0,
     }
 }
 
@@ -224,6 +228,7 @@ pub(crate) fn cluster() -> v1::ClusterDetail {
         cluster_uid: "7d9c1f5e-8a52-4a0e-bb0e-0f2f2f1f9a11".into(),
         certificate_expires_ms: NOW + 27 * 24 * 60 * MINUTE,
         problems: Vec::new(),
+        pauses: Vec::new(),
     }
 }
 
@@ -249,6 +254,7 @@ pub(crate) fn application() -> v1::ApplicationDetail {
             cluster: "eu-1".into(),
             object: Some(drifted_object()),
         }],
+        pauses: Vec::new(),
     }
 }
 

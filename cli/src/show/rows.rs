@@ -2,8 +2,7 @@
 
 use muster_proto::wire::v1;
 
-use super::Look;
-use super::words;
+use super::{Look, pauses, words};
 use crate::text::{Cell, Text};
 
 /// Rows of one section of a page that fits a screen; the rest is counted.
@@ -15,6 +14,7 @@ pub(crate) const SCREENFUL: usize = 10;
 /// older desired state is still on its way to the newest.
 pub(crate) fn placement(placement: &v1::Placement, look: Look) -> Vec<Cell> {
     let heard = words::is_heard(&placement.connection);
+    let paused = pauses::in_words(placement.paused_until_ms, look);
     let Some(status) = placement.status.as_ref().filter(|_| heard) else {
         let message = if heard { "no report yet" } else { "" };
         return vec![
@@ -23,7 +23,7 @@ pub(crate) fn placement(placement: &v1::Placement, look: Look) -> Vec<Cell> {
             "-".into(),
             words::revision(&placement.desired_revision).into(),
             words::age(placement.known_since_ms, look.now).into(),
-            message.into(),
+            words::sentences([paused.as_str(), message]).into(),
         ];
     };
     let (sync, waits) = match placement.current {
@@ -38,7 +38,7 @@ pub(crate) fn placement(placement: &v1::Placement, look: Look) -> Vec<Cell> {
         words::part(status.synced, status.objects),
         words::revision(&status.revision).into(),
         words::age(status.since_ms, look.now).into(),
-        words::sentences([status.message.as_str(), waits]).into(),
+        words::sentences([paused.as_str(), &status.message, waits]).into(),
     ]
 }
 

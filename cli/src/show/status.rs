@@ -4,6 +4,7 @@ use muster_proto::wire::v1;
 
 use super::applications::application_columns;
 use super::clusters::cluster_columns;
+use super::pauses::pauses;
 use super::rows::{SCREENFUL, more, problems, waiting};
 use super::words::{self, CONNECTED, NEVER_JOINED, REMOVED, REMOVING, SILENT};
 use super::{Look, applications, clusters};
@@ -15,6 +16,7 @@ pub(crate) fn status(fleet: &v1::Fleet, look: Look) -> Text {
     page.paragraph(application_table(fleet, look));
     page.paragraph(cluster_table(fleet, look));
     page.paragraph(waiting(&fleet.waiting, look));
+    page.paragraph(pauses(&fleet.pauses, look));
     page.paragraph(problems(&fleet.problems, look));
     page
 }

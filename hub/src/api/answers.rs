@@ -6,6 +6,7 @@ use muster_decide::labels::Selector;
 use muster_proto::wire::v1;
 use muster_proto::{HealthStatus, ObjectStatus, SyncStatus};
 
+use super::pauses;
 use crate::view::{
     ApplicationView, ClusterView, Connection, PlacementStatus, Problem, View, Waiting, What,
 };
@@ -18,7 +19,7 @@ pub(super) fn fleet(view: &View, selector: &Selector) -> v1::Fleet {
             .iter()
             .filter(|cluster| selector.matches(&cluster.labels))
     };
-    let applications = if everything {
+    let mut applications: Vec<_> = if everything {
         view.applications
             .iter()
             .map(|application| application_summary(application))
@@ -26,6 +27,11 @@ pub(super) fn fleet(view: &View, selector: &Selector) -> v1::Fleet {
     } else {
         applications_on(view, selected())
     };
+    let paused = pauses::counts(selected().map(AsRef::as_ref));
+    for application in &mut applications {
+        let count = paused.get(application.name.as_str()).copied();
+        application.clusters_paused = count.unwrap_or_default();
+    }
     let concerned = |problem: &&Problem| match &problem.cluster {
         Some(name) => everything || selected().any(|cluster| cluster.name == *name),
         None => true,
@@ -49,6 +55,7 @@ pub(super) fn fleet(view: &View, selector: &Selector) -> v1::Fleet {
             })
             .map(waiting)
             .collect(),
+        pauses: pauses::standing(selected().map(AsRef::as_ref), None),
     }
 }
 
@@ -82,6 +89,7 @@ pub(super) fn cluster(view: &View, name: &str) -> Option<v1::ClusterDetail> {
         cluster_uid: cluster.uid.clone(),
         certificate_expires_ms: cluster.certificate_expires.0,
         problems: problems.map(self::problem).collect(),
+        pauses: pauses::standing(std::iter::once(cluster.as_ref()), None),
     })
 }
 
@@ -93,13 +101,23 @@ pub(super) fn application(view: &View, name: &str) -> Option<v1::ApplicationDeta
         .iter()
         .filter(|problem| problem.application.as_ref() == Some(&application.name));
     let objects = rows(view.clusters.iter()).filter(|(_, row)| row.application == application.name);
+    let clusters = || view.clusters.iter().map(AsRef::as_ref);
+    let paused = pauses::counts(clusters());
+    let summary = v1::ApplicationSummary {
+        clusters_paused: paused
+            .get(application.name.as_str())
+            .copied()
+            .unwrap_or_default(),
+        ..application_summary(application)
+    };
     Some(v1::ApplicationDetail {
-        summary: Some(application_summary(application)),
+        summary: Some(summary),
         placements: view.placements(name).map(placement).collect(),
         problems: problems.map(self::problem).collect(),
         objects: objects
             .map(|(cluster, row)| cluster_object(cluster, row))
             .collect(),
+        pauses: pauses::standing(clusters(), Some(&application.name)),
     })
 }
 
@@ -182,6 +200,7 @@ fn cluster_summary(cluster: &ClusterView) -> v1::ClusterSummary {
         applications_healthy: cluster.healthy,
         message: cluster.message.clone(),
         removals_held: cluster.removals_held.clone(),
+        applications_paused: count(cluster.pauses.len()),
     }
 }
 
@@ -197,6 +216,8 @@ fn application_summary(application: &ApplicationView) -> v1::ApplicationSummary 
         sync: application.sync.to_string(),
         health: application.health.to_string(),
         message: application.message.clone(),
+        // Filled in where the clusters are known.
+        clusters_paused: 0,
     }
 }
 
@@ -210,6 +231,10 @@ fn placement(status: PlacementStatus<'_>) -> v1::Placement {
         known_since_ms: status.known_since.0,
         current: status.current,
         status: status.status.map(Into::into),
+        paused_until_ms: status
+            .cluster
+            .pause(&status.placement.application)
+            .map_or(0, |pause| pause.until.0),
     }
 }
 

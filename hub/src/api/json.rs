@@ -11,7 +11,8 @@ use axum::{Extension, Json, Router};
 use muster_proto::wire::v1::fleet_service_server::FleetService as _;
 use muster_proto::wire::v1::{
     ApproveRequest, CreateJoinTokenRequest, GetApplicationRequest, GetClusterRequest,
-    GetFleetRequest, GetVersionRequest, ListDriftRequest, RemoveClusterRequest, SyncNowRequest,
+    GetFleetRequest, GetVersionRequest, ListDriftRequest, PauseRequest, RemoveClusterRequest,
+    ResumeRequest, SyncNowRequest,
 };
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Request, Status};
@@ -33,6 +34,8 @@ pub(super) fn routes(api: Api) -> Router {
         )
         .route("/api/v1/approvals", post(approve))
         .route("/api/v1/applications/{name}", get(application))
+        .route("/api/v1/applications/{name}/pause", post(pause))
+        .route("/api/v1/applications/{name}/resume", post(resume))
         .route("/api/v1/drift", get(drift))
         .route("/api/v1/join-tokens", post(create_join_token))
         .route("/api/v1/sync", post(sync_now))
@@ -124,6 +127,36 @@ async fn approve(
     let Json(request) =
         request.map_err(|error| Failure(Status::invalid_argument(error.body_text())))?;
     answer(api.approve(asked_by(person, request)).await)
+}
+
+async fn pause(
+    State(api): State<Api>,
+    person: Extension<Person>,
+    Path(application): Path<String>,
+    request: Result<Json<PauseRequest>, JsonRejection>,
+) -> Answer<impl Serialize> {
+    let Json(request) =
+        request.map_err(|error| Failure(Status::invalid_argument(error.body_text())))?;
+    let request = PauseRequest {
+        application,
+        ..request
+    };
+    answer(api.pause(asked_by(person, request)).await)
+}
+
+async fn resume(
+    State(api): State<Api>,
+    person: Extension<Person>,
+    Path(application): Path<String>,
+    request: Result<Json<ResumeRequest>, JsonRejection>,
+) -> Answer<impl Serialize> {
+    let Json(request) =
+        request.map_err(|error| Failure(Status::invalid_argument(error.body_text())))?;
+    let request = ResumeRequest {
+        application,
+        ..request
+    };
+    answer(api.resume(asked_by(person, request)).await)
 }
 
 async fn sync_now(State(api): State<Api>, person: Extension<Person>) -> Answer<impl Serialize> {

@@ -5,28 +5,30 @@ use std::time::Duration;
 
 use muster_decide::labels::Selector;
 use muster_decide::nearest::did_you_mean;
-use muster_proto::ClusterName;
 use muster_proto::join_token::JoinToken;
 use muster_proto::wire::v1::fleet_service_server::FleetService;
 use muster_proto::wire::v1::{
     ApplicationDetail, ApproveRequest, ApproveResponse, ClusterDetail, CreateJoinTokenRequest,
     DriftList, Fleet, GetApplicationRequest, GetClusterRequest, GetFleetRequest, GetVersionRequest,
-    JoinTokenResponse, ListDriftRequest, RemoveClusterRequest, RemoveClusterResponse,
-    SyncNowRequest, SyncNowResponse, Version,
+    JoinTokenResponse, ListDriftRequest, PauseRequest, PauseResponse, RemoveClusterRequest,
+    RemoveClusterResponse, ResumeRequest, ResumeResponse, SyncNowRequest, SyncNowResponse, Version,
 };
+use muster_proto::{ApplicationName, ClusterName, Generation};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::token::Person;
-use super::{Api, answers};
-use crate::fleet::{CommandFailed, Objects};
-use crate::view::View;
+use super::{Api, answers, pauses};
+use crate::fleet::{CommandFailed, Objects, Where};
+use crate::view::{ClusterView, Connection, View};
 
 type Answer<M> = Result<Response<M>, Status>;
 
 /// How long a join token is good unless told.
 const TOKEN_VALID: Duration = Duration::from_secs(3600);
+/// Connected agents take a new desired state well within this.
+const TAKES_HOLD: Duration = Duration::from_secs(5);
 /// The longest a join token may be good: it is a key under the door mat.
 const TOKEN_LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -151,6 +153,36 @@ impl FleetService for Api {
         Ok(Response::new(ApproveResponse { approved }))
     }
 
+    async fn pause(&self, request: Request<PauseRequest>) -> Answer<PauseResponse> {
+        let by = person(&request);
+        let asked = request.into_inner();
+        let (application, on) =
+            self.placed(&asked.application, &asked.cluster, &asked.cluster_selector)?;
+        let length = pauses::length(asked.for_seconds).map_err(Status::invalid_argument)?;
+        let reason = pauses::reason(&asked.reason).map_err(Status::invalid_argument)?;
+        let paused = self
+            .fleet
+            .pause(&by.0, application, on, length, reason)
+            .await?;
+        let lacking = self.lacking(&paused.clusters).await;
+        Ok(Response::new(PauseResponse {
+            clusters: paused.clusters.keys().map(ToString::to_string).collect(),
+            silent: lacking.iter().map(ToString::to_string).collect(),
+            until_ms: paused.until.0,
+        }))
+    }
+
+    async fn resume(&self, request: Request<ResumeRequest>) -> Answer<ResumeResponse> {
+        let by = person(&request);
+        let asked = request.into_inner();
+        let (application, on) =
+            self.placed(&asked.application, &asked.cluster, &asked.cluster_selector)?;
+        let resumed = self.fleet.resume(&by.0, application, on).await?;
+        Ok(Response::new(ResumeResponse {
+            clusters: resumed.iter().map(ToString::to_string).collect(),
+        }))
+    }
+
     async fn sync_now(&self, request: Request<SyncNowRequest>) -> Answer<SyncNowResponse> {
         let revision = self.fleet.sync_now(&person(&request).0).await?;
         Ok(Response::new(SyncNowResponse { revision }))
@@ -167,6 +199,59 @@ impl FleetService for Api {
 impl Api {
     fn view(&self) -> std::sync::Arc<View> {
         self.fleet.view().borrow().clone()
+    }
+
+    /// Where agents have not taken these generations, after giving those that are connected a moment: who pauses edits
+    /// next, and must not be repaired.
+    async fn lacking(&self, stamped: &BTreeMap<ClusterName, Generation>) -> Vec<ClusterName> {
+        let has = |view: &View, name: &ClusterName, generation: Generation| {
+            let cluster = view.cluster(name.as_str());
+            cluster.is_some_and(|cluster| cluster.accepted_generation >= generation)
+        };
+        let gone = |view: &View, name: &ClusterName| {
+            let cluster = view.cluster(name.as_str());
+            cluster.is_none_or(|cluster| cluster.connection != Connection::Connected)
+        };
+        let mut view = self.fleet.view();
+        let settled = view.wait_for(|view| {
+            let mut stamped = stamped.iter();
+            stamped.all(|(name, generation)| has(view, name, *generation) || gone(view, name))
+        });
+        // Those that took too long are named.
+        let _late = tokio::time::timeout(TAKES_HOLD, settled).await;
+        let view = self.view();
+        let lacking = stamped
+            .iter()
+            .filter(|(name, generation)| !has(&view, name, **generation));
+        lacking.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// An application on some clusters, as a command names them; both must be known, or the nearest is named.
+    fn placed(
+        &self,
+        application: &str,
+        cluster: &str,
+        cluster_selector: &str,
+    ) -> Result<(ApplicationName, Where), Status> {
+        let view = self.view();
+        let name: Option<ApplicationName> = application.parse().ok();
+        // Also one that left Git and whose objects are still there.
+        let known = |name: &ApplicationName| {
+            let has = |cluster: &ClusterView| {
+                cluster.pause(name).is_some() || cluster.rows.applications().contains_key(name)
+            };
+            view.application(name.as_str()).is_some()
+                || view.clusters.iter().any(|cluster| has(cluster))
+        };
+        let name = name.filter(known);
+        let name = name.ok_or_else(|| no_application(&view, application))?;
+        let cluster = match cluster {
+            "" => None,
+            cluster if view.cluster(cluster).is_none() => return Err(no_cluster(&view, cluster)),
+            cluster => Some(cluster_name(cluster)?),
+        };
+        let selector = selector(cluster_selector)?;
+        Ok((name, Where { cluster, selector }))
     }
 
     /// Of a command that named a cluster: the fleet knows whether there is one, the view what was meant.

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use muster_decide::Labels;
-use muster_proto::{ClusterName, Desired, HealthStatus, Removals, Rows, SyncStatus, Timestamp};
+use muster_proto::{
+    ApplicationName, ClusterName, Desired, HealthStatus, Pause, Removals, Rows, SyncStatus,
+    Timestamp,
+};
 use tokio::sync::{oneshot, watch};
 
 use super::idle::Idlers;
@@ -29,6 +32,8 @@ pub(super) struct Member {
     pub(super) placements: Arc<Vec<Placement>>,
     /// What was decided, before it is stamped.
     pub(super) decided: Option<Arc<Desired>>,
+    /// What people paused here, by application; also what is over and was not taken out yet.
+    pub(super) pauses: Vec<Pause>,
     /// What is published.
     pub(super) desired: watch::Sender<Arc<Desired>>,
     pub(super) live: Option<Live>,
@@ -60,6 +65,7 @@ impl Member {
             row,
             placements: Arc::default(),
             decided: None,
+            pauses: Vec::new(),
             desired: watch::Sender::new(Arc::new(Desired::none())),
             live: None,
             idlers: Idlers::default(),
@@ -77,6 +83,14 @@ impl Member {
         matches!(self.row.state, ClusterState::Invited | ClusterState::Member)
     }
 
+    /// An application should run here, or something of it is still there.
+    pub(super) fn has(&self, application: &ApplicationName) -> bool {
+        let placed = self
+            .placements
+            .binary_search_by(|placement| placement.application.cmp(application));
+        placed.is_ok() || self.rows.applications().contains_key(application)
+    }
+
     /// What it should hold, before it is stamped; `None` when nothing was decided.
     pub(super) fn target(&self) -> Option<Arc<Desired>> {
         match self.row.state {
@@ -87,15 +101,20 @@ impl Member {
             }
             ClusterState::Invited | ClusterState::Member => {
                 let decided = self.decided.clone()?;
-                if !self.row.store_was_older {
+                if !self.row.store_was_older && self.pauses.is_empty() {
                     return Some(decided);
                 }
-                Some(Arc::new(Desired::new(
+                let removals = match self.row.store_was_older {
+                    true => Removals::Held(STORE_WAS_OLDER.into()),
+                    false => decided.removals.clone(),
+                };
+                let target = Desired::new(
                     0,
                     decided.applications.clone(),
-                    Removals::Held(STORE_WAS_OLDER.into()),
+                    removals,
                     decided.approvals.clone(),
-                )))
+                );
+                Some(Arc::new(target.with_pauses(self.pauses.clone())))
             }
         }
     }
@@ -238,6 +257,10 @@ impl Member {
                 true => self.placements.clone(),
                 false => Arc::default(),
             },
+            pauses: match self.is_in() {
+                true => self.pauses.clone(),
+                false => Vec::new(),
+            },
             rows: self.rows.clone(),
             reported_at: self.reported_at,
         })
@@ -284,6 +307,7 @@ pub(super) fn declared_view(
         store_was_older: false,
         certificate_expires: Timestamp(0),
         placements,
+        pauses: Vec::new(),
         rows: Arc::default(),
         reported_at: Timestamp(0),
     }

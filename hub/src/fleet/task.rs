@@ -129,6 +129,11 @@ pub(super) async fn start(
         }
     }
     task.board.put_approved(task.approvals.clone());
+    for (name, pause) in task.store.pauses().await? {
+        if let Some(member) = task.members.get_mut(&name) {
+            member.pauses.push(pause);
+        }
+    }
     task.publish_stored(now);
     let tracked = task.git.tracked.borrow().clone();
     task.see_source(&tracked);
@@ -223,6 +228,26 @@ impl Task {
                 let approved = self.approve(by, &ids).await;
                 answer.send(approved).ok();
             }
+            Request::Pause {
+                by,
+                application,
+                on,
+                length,
+                reason,
+                answer,
+            } => {
+                let paused = self.pause(by, application, &on, length, reason).await;
+                answer.send(paused).ok();
+            }
+            Request::Resume {
+                by,
+                application,
+                on,
+                answer,
+            } => {
+                let resumed = self.resume(by, application, &on).await;
+                answer.send(resumed).ok();
+            }
             Request::SyncNow { by, answer } => self.sync_now(by, answer).await,
         }
     }
@@ -242,6 +267,7 @@ impl Task {
         self.certificates
             .retain(|_, certificate| certificate.not_after > now);
         self.write_reports();
+        self.end_pauses(now).await;
         if let Some(decided) = self.unwritten.take() {
             self.take_decision(decided).await;
         }

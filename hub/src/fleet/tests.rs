@@ -12,6 +12,7 @@ use crate::config::Repository;
 use crate::view::{ClusterView, Connection};
 
 mod approvals;
+mod pauses;
 
 const SECONDS: i64 = 1_000;
 

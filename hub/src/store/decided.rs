@@ -205,7 +205,10 @@ async fn write_changes(
     Ok(())
 }
 
-async fn write_stamp(transaction: &mut Transaction<'static, Sqlite>, stamp: &Stamp) -> Written {
+pub(super) async fn write_stamp(
+    transaction: &mut Transaction<'static, Sqlite>,
+    stamp: &Stamp,
+) -> Written {
     let held = match &stamp.removals {
         Removals::Released => None,
         Removals::Held(why) => Some(why),

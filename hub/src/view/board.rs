@@ -279,6 +279,7 @@ mod tests {
             certificate_expires: Timestamp(0),
             placements: Arc::new(placements.collect()),
             rows: Arc::new(Rows::new(1, rows, [])),
+            pauses: Vec::new(),
             reported_at: Timestamp(1),
         }
     }

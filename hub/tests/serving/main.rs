@@ -7,6 +7,7 @@ mod bed;
 mod enrolment;
 mod git_server;
 mod https;
+mod pauses;
 mod sessions;
 mod start;
 mod wire;

@@ -11,7 +11,7 @@ use super::v1;
 use super::{InvalidMessage, digest, digest_bytes};
 use crate::{
     Additions, Adoption, ApplicationName, Approval, Content, Desired, DesiredApplication, Digest,
-    HealthRule, Object, PruneBudget, Removals, Settings,
+    HealthRule, Object, Pause, PruneBudget, Removals, Settings, Timestamp,
 };
 
 /// Objects are gathered into frames of about this size: far below gRPC's 4 MiB, so that a newer state soon gets its
@@ -39,6 +39,7 @@ pub fn begin(desired: &Desired, held: impl Fn(&DesiredApplication) -> bool) -> v
                 digest: digest_bytes(approval.digest),
             })
             .collect(),
+        pauses: desired.pauses.iter().map(Into::into).collect(),
     }
 }
 
@@ -149,12 +150,39 @@ pub fn assemble(
     };
     let approvals = begin.approvals.iter().map(Approval::try_from);
     let approvals = approvals.collect::<Result<_, InvalidMessage>>()?;
-    Ok(Desired::new(
-        begin.generation,
-        applications,
-        removals,
-        approvals,
-    ))
+    let pauses = begin.pauses.iter().map(Pause::try_from);
+    let pauses = pauses.collect::<Result<_, InvalidMessage>>()?;
+    let desired = Desired::new(begin.generation, applications, removals, approvals);
+    Ok(desired.with_pauses(pauses))
+}
+
+impl From<&Pause> for v1::Pause {
+    fn from(pause: &Pause) -> Self {
+        Self {
+            application: pause.application.to_string(),
+            until_ms: pause.until.0,
+            since_ms: pause.since.0,
+            by: pause.by.clone(),
+            reason: pause.reason.clone(),
+        }
+    }
+}
+
+impl TryFrom<&v1::Pause> for Pause {
+    type Error = InvalidMessage;
+
+    fn try_from(message: &v1::Pause) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            application: message
+                .application
+                .parse()
+                .map_err(|error| InvalidMessage::new("pauses.application", error))?,
+            until: Timestamp(message.until_ms),
+            since: Timestamp(message.since_ms),
+            by: message.by.clone(),
+            reason: message.reason.clone(),
+        })
+    }
 }
 
 impl TryFrom<&v1::Approval> for Approval {
@@ -345,13 +373,22 @@ mod tests {
             generation in 1u64..100,
             applications in prop::collection::btree_map(0u8..5, prop::collection::btree_set(0u8..9, 0..5), 0..5),
             held in any::<bool>(),
+            paused in any::<bool>(),
         ) -> Desired {
             let removals = if held { Removals::Held("why".into()) } else { Removals::Released };
             let applications = applications
                 .into_iter()
                 .map(|(name, objects)| application(name, objects.into_iter().collect()))
                 .collect();
-            Desired::new(generation, applications, removals, Vec::new())
+            let pause = Pause {
+                application: "app-1".parse().unwrap(),
+                until: Timestamp(9),
+                since: Timestamp(1),
+                by: "anna".into(),
+                reason: "looking".into(),
+            };
+            let pauses = paused.then_some(pause).into_iter().collect();
+            Desired::new(generation, applications, removals, Vec::new()).with_pauses(pauses)
         }
     }
 

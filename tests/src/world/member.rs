@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use muster_agent::clock::Clock;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -18,6 +19,8 @@ pub struct Member {
     namespace: String,
     /// How the agent reaches the hub's agents listener, when not by the address in its token.
     pub hub: Option<SocketAddr>,
+    /// The agent's time of day, from its next start on.
+    pub clock: Clock,
     folder: TempDir,
     running: Option<Agent>,
 }
@@ -52,6 +55,7 @@ impl Member {
             cluster,
             namespace,
             hub: None,
+            clock: Clock::system(),
             folder,
             running: None,
         };
@@ -77,7 +81,8 @@ impl Member {
         if let Some(hub) = self.hub {
             arguments.extend(["--hub".to_owned(), hub.to_string()]);
         }
-        let config = muster_agent::config::Config::from_arguments(arguments)?;
+        let mut config = muster_agent::config::Config::from_arguments(arguments)?;
+        config.options.clock = self.clock.clone();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move {
             // A sender that is gone stops it too.
@@ -99,6 +104,7 @@ impl Member {
             cluster: self.cluster.clone(),
             namespace: self.namespace.clone(),
             hub: self.hub,
+            clock: self.clock.clone(),
             folder,
             running: None,
         })
