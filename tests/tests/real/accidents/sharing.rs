@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 use muster_proto::SyncStatus;
 use muster_tests::wait;
 use serde_json::json;
@@ -50,5 +50,69 @@ async fn an_application_that_was_deleted_took_along_what_another_one_used_too() 
     assert_eq!(found.metadata.uid, uid);
     assert!(found.metadata.deletion_timestamp.is_none());
     maps.get("second").await?;
+    Ok(())
+}
+
+/// fluxcd/flux2#3316: who renamed a Kustomization saw all its objects deleted and made again. An application with
+/// another name and the same objects is a hand-over: nothing is deleted.
+#[tokio::test]
+async fn everything_was_deleted_because_its_application_got_another_name() -> Result<()> {
+    let bed = bed("accident-3316").await?;
+    let named = |name: &str| {
+        let objects: Vec<_> = (0..15).map(|n| config(&format!("c{n}"), "1")).collect();
+        application(name, bed.settings(), &objects)
+    };
+    bed.accept(1, vec![named("old-name")?]).await?;
+    bed.synced("old-name").await?;
+    let uids = async || -> Result<Vec<Option<String>>> {
+        let label = ListParams::default().labels("muster.dev/application");
+        let list = bed.maps().list_metadata(&label).await?;
+        Ok(list.items.into_iter().map(|map| map.metadata.uid).collect())
+    };
+    let before = uids().await?;
+    bed.accept(2, vec![named("new-name")?]).await?;
+    bed.synced("new-name").await?;
+    assert_eq!(before.len(), 15);
+    assert_eq!(uids().await?, before);
+    Ok(())
+}
+
+/// fluxcd/flux2#3949: a Namespace in Git came to stand for the namespace of the tool itself. When it was taken out of
+/// Git again, the tool deleted its own namespace with everything in it.
+/// A namespace that holds what is not the application's stays, and its row says what that is.
+#[tokio::test]
+async fn the_tool_deleted_its_own_namespace() -> Result<()> {
+    let bed = bed("accident-3949").await?;
+    let own = format!("{}-ledger", bed.namespace);
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": own}});
+    bed.accept(
+        1,
+        vec![application(
+            "shop",
+            bed.settings(),
+            &[namespace, config("a", "1")],
+        )?],
+    )
+    .await?;
+    bed.synced("shop").await?;
+    bed.accept(
+        2,
+        vec![application("shop", bed.settings(), &[config("a", "2")])?],
+    )
+    .await?;
+    let row = bed
+        .object(&own, |row| row.sync == SyncStatus::PruneBlocked)
+        .await?;
+    assert!(row.message.contains("muster-ledger"), "{}", row.message);
+    bed.holds("a", "2").await?;
+    let namespaces: Api<Namespace> = Api::all(bed.client.clone());
+    assert!(
+        namespaces
+            .get(&own)
+            .await?
+            .metadata
+            .deletion_timestamp
+            .is_none()
+    );
     Ok(())
 }

@@ -151,6 +151,7 @@ async fn stages_go_one_after_the_other_when_the_one_before_is_ready() -> Result<
     Ok(())
 }
 
+/// argoproj/argo-cd#9296: an operator was deleted together with its resources, whose finalizers then nobody took off.
 #[tokio::test]
 async fn custom_resources_are_gone_before_the_operator_that_must_let_go_of_them() -> Result<()> {
     let bed = bed("order-operator").await?;
