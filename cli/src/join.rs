@@ -67,11 +67,11 @@ fn instructions(name: &str, token: &v1::JoinTokenResponse, now_ms: i64) -> Strin
     let until = words::moment(token.expires_ms);
     let token = &token.token;
     format!(
-        "{name} may join once, within {left} (until {until}). Run this where its API server can be reached:
+        r#"{name} may join once, within {left} (until {until}). Run this where its API server can be reached:
 
 (umask 077; echo '{token}' > {name}.join)
-muster-agent run --join-token-file {name}.join --data ./muster-{name} --kubeconfig ~/.kube/config
-"
+muster-agent run --join-token-file {name}.join --data ./muster-{name} --kubeconfig "${{KUBECONFIG:-$HOME/.kube/config}}"
+"#
     )
 }
 
@@ -119,11 +119,11 @@ mod tests {
             token: "muster-join-abc".into(),
             expires_ms: 1_795_435_600_000,
         };
-        insta::assert_snapshot!(instructions("eu-1", &token, 1_795_432_000_012), @r"
+        insta::assert_snapshot!(instructions("eu-1", &token, 1_795_432_000_012), @r#"
         eu-1 may join once, within 1h (until 2026-11-23T12:06:40Z). Run this where its API server can be reached:
 
         (umask 077; echo 'muster-join-abc' > eu-1.join)
-        muster-agent run --join-token-file eu-1.join --data ./muster-eu-1 --kubeconfig ~/.kube/config
-        ");
+        muster-agent run --join-token-file eu-1.join --data ./muster-eu-1 --kubeconfig "${KUBECONFIG:-$HOME/.kube/config}"
+        "#);
     }
 }

@@ -1,6 +1,6 @@
 //! The hub's configuration: the only place that reads flags, the environment and a file.
 //!
-//! In: command line, `MUSTER_*` variables, a YAML file. Out: a [`Config`] in which every value has been checked, before
+//! In: command line, `MUSTER_HUB_*` variables, a YAML file. Out: a [`Config`] in which every value has been checked, before
 //! a socket opens. Flag wins over environment, environment over file, file over default. Errors name the place to
 //! change and what to write there.
 

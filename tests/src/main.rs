@@ -1,6 +1,7 @@
 //! `testbed`: the programs of this workspace in one binary, for tests of several processes and for the demo.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitCode, Termination};
@@ -41,11 +42,14 @@ enum Command {
     /// Owns processes and folders for the process that started it, until stdin closes.
     #[command(hide = true)]
     Supervise,
-    /// Runs an empty Kubernetes API server until stdin closes; prints the path of its kubeconfig.
+    /// Runs an empty Kubernetes API server until it is interrupted or stdin closes; prints the path of its kubeconfig.
     Cluster {
         /// What the cluster is called.
         #[arg(default_value = "one")]
         name: String,
+        /// Also put the kubeconfig here, once the API server is ready.
+        #[arg(long)]
+        kubeconfig: Option<PathBuf>,
         /// Also run a scheduler and a node, so that Pods come to life.
         #[arg(long)]
         workloads: bool,
@@ -97,6 +101,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Supervise => supervisor::serve().map(|()| ExitCode::SUCCESS),
         Command::Cluster {
             name,
+            kubeconfig,
             workloads,
             memory,
         } => asynchronously(async move {
@@ -107,11 +112,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             if workloads {
                 cluster.run_workloads().await?;
             }
+            if let Some(wanted) = kubeconfig {
+                std::fs::copy(&cluster.kubeconfig, &wanted)
+                    .with_context(|| format!("can't write {}", wanted.display()))?;
+            }
             println!("{}", cluster.kubeconfig.display());
-            tokio::task::spawn_blocking(|| {
-                std::io::copy(&mut std::io::stdin(), &mut std::io::sink())
-            })
-            .await??;
+            wait_for_the_end().await?;
             cluster.shutdown();
             Ok(())
         }),
@@ -123,6 +129,21 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }),
         Command::Demo(arguments) => asynchronously(demo::run(arguments)),
     }
+}
+
+/// Until Ctrl-C; for a program that asked, until it closes stdin. A terminal's stdin is left alone: in the background
+/// nobody may read it.
+async fn wait_for_the_end() -> anyhow::Result<()> {
+    if std::io::stdin().is_terminal() {
+        return Ok(tokio::signal::ctrl_c().await?);
+    }
+    let closed =
+        tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+    tokio::select! {
+        closed = closed => { closed??; }
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    Ok(())
 }
 
 async fn serve_git(folder: PathBuf, listen: SocketAddr) -> anyhow::Result<()> {

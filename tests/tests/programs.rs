@@ -167,7 +167,7 @@ async fn a_command_line_that_makes_no_sense_is_2_and_one_error() -> Result<()> {
         (
             &hub,
             vec!["serve"],
-            "muster-hub: --data is missing: give it as a flag, as MUSTER_DATA or in the --config file",
+            "muster-hub: --data is missing: give it as a flag, as MUSTER_HUB_DATA or in the --config file",
         ),
         (
             &hub,

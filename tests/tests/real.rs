@@ -21,6 +21,7 @@ mod real {
     mod merge_table;
     mod pauses;
     mod pruning;
+    mod readme;
     mod scenario;
     mod secrets;
     mod supervision;

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Arg, ArgMatches, Command};
 use muster_decide::nearest::did_you_mean;
 
-/// One setting: `--name`, `MUSTER_NAME` and `name:` in the file.
+/// One setting: `--name`, `MUSTER_HUB_NAME` and `name:` in the file.
 pub(super) struct Setting {
     pub(super) name: &'static str,
     /// What stands for its value in the help text.
@@ -30,7 +30,7 @@ struct Given {
 
 impl Setting {
     fn variable(&self) -> String {
-        format!("MUSTER_{}", self.name.to_uppercase().replace('-', "_"))
+        format!("MUSTER_HUB_{}", self.name.to_uppercase().replace('-', "_"))
     }
 }
 
@@ -39,7 +39,7 @@ pub(super) fn flags(command: Command, settings: &'static [Setting]) -> Command {
     let config = Arg::new("config")
         .long("config")
         .value_name("FILE")
-        .help("YAML file with any of these settings by the same names [env: MUSTER_CONFIG]");
+        .help("YAML file with any of these settings by the same names [env: MUSTER_HUB_CONFIG]");
     settings
         .iter()
         .fold(command.arg(config), |command, setting| {
@@ -70,7 +70,7 @@ pub(super) fn merge(
     let file = flags
         .get_one::<String>("config")
         .cloned()
-        .or_else(|| environment("MUSTER_CONFIG"));
+        .or_else(|| environment("MUSTER_HUB_CONFIG"));
     let mut file = match file {
         Some(path) => read_file(settings, Path::new(&path))?,
         None => BTreeMap::new(),
@@ -167,7 +167,7 @@ impl Settings {
             None => {
                 let variable = name.to_uppercase().replace('-', "_");
                 bail!(
-                    "--{name} is missing: give it as a flag, as MUSTER_{variable} or in the --config file"
+                    "--{name} is missing: give it as a flag, as MUSTER_HUB_{variable} or in the --config file"
                 )
             }
         }

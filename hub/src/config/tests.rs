@@ -67,9 +67,9 @@ fn a_flag_wins_over_the_environment_the_environment_over_the_file_the_file_over_
         file.path().display()
     );
     let environment = [
-        ("MUSTER_BRANCH", "from-env"),
-        ("MUSTER_PATH", "from-env"),
-        ("MUSTER_POLL", ""),
+        ("MUSTER_HUB_BRANCH", "from-env"),
+        ("MUSTER_HUB_PATH", "from-env"),
+        ("MUSTER_HUB_POLL", ""),
     ];
     let config = read(&flags, &environment).unwrap();
     assert_eq!(config.repository.branch, "from-flag");
@@ -84,14 +84,14 @@ fn the_file_may_come_from_the_environment() {
     let file = file("data: /d\nrepo: https://git.example/fleet\n");
     let path = file.path().display().to_string();
     assert_eq!(
-        read("", &[("MUSTER_CONFIG", &path)]).unwrap().data,
+        read("", &[("MUSTER_HUB_CONFIG", &path)]).unwrap().data,
         PathBuf::from("/d")
     );
 }
 
 #[test]
 fn what_is_missing_is_named_with_the_three_ways_to_give_it() {
-    insta::assert_snapshot!(problem("--data /d"), @"--repo is missing: give it as a flag, as MUSTER_REPO or in the --config file");
+    insta::assert_snapshot!(problem("--data /d"), @"--repo is missing: give it as a flag, as MUSTER_HUB_REPO or in the --config file");
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn a_file_that_is_not_there_is_named() {
 
 #[test]
 fn a_wrong_variable_is_named() {
-    let error = read(LEAST, &[("MUSTER_API_LISTEN", "7445")]).unwrap_err();
-    insta::assert_snapshot!(error, @r#"MUSTER_API_LISTEN: "7445" is no address to listen on: write IP:PORT, or :PORT for every address"#);
+    let error = read(LEAST, &[("MUSTER_HUB_API_LISTEN", "7445")]).unwrap_err();
+    insta::assert_snapshot!(error, @r#"MUSTER_HUB_API_LISTEN: "7445" is no address to listen on: write IP:PORT, or :PORT for every address"#);
 }
 
 #[test]
@@ -224,4 +224,46 @@ fn a_token_is_never_meant_for_plain_http() {
         "--data /d --repo http://git.example/fleet --repo-token-file {token}"
     ));
     insta::assert_snapshot!(told, @"--repo is http://git.example/fleet, and the token of --repo-token-file would go there in clear text: write an https:// URL, or leave the token out");
+}
+
+#[test]
+fn the_reference_and_the_help_name_every_setting_with_its_default_and_no_other() {
+    let reference = include_str!("../../../docs/reference/hub.md");
+    let rows = reference
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `--"));
+    let documented: Vec<(&str, &str, &str)> = rows
+        .map(|row| {
+            let mut cells = row.split('|').map(str::trim);
+            let (name, value) = cells.next().unwrap().split_once(' ').unwrap();
+            let default = cells.next().unwrap().trim_matches('`');
+            (name, value.trim_end_matches('`'), default)
+        })
+        .collect();
+    let config = ("config", "FILE", "");
+    let known = SETTINGS.iter().map(|setting| {
+        let default = setting.default.unwrap_or_default();
+        (setting.name, setting.value, default)
+    });
+    let known: Vec<_> = std::iter::once(config).chain(known).collect();
+    assert_eq!(documented, known);
+
+    let mut command = command();
+    let serve = command.find_subcommand_mut("serve").unwrap();
+    let help = serve.render_long_help().to_string();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (name, value, default) in documented {
+        let variable = format!(
+            "[env: MUSTER_HUB_{}]",
+            name.to_uppercase().replace('-', "_")
+        );
+        let (_, told) = help.split_once(&format!("--{name} <{value}>")).unwrap();
+        let (told, _) = told.split_once("[env: ").unwrap();
+        assert!(help.contains(&variable), "{variable} in {help}");
+        let shown = format!("[default: {default}]");
+        assert!(
+            default.is_empty() || told.contains(&shown),
+            "{name}: {told}"
+        );
+    }
 }

@@ -147,8 +147,8 @@ fn the_program_serves_until_it_is_told_to_stop() {
             "--api-listen",
             "127.0.0.1:0",
         ])
-        .env("MUSTER_DATA", data.path())
-        .env("MUSTER_LOG_FORMAT", "json")
+        .env("MUSTER_HUB_DATA", data.path())
+        .env("MUSTER_HUB_LOG_FORMAT", "json")
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -191,6 +191,6 @@ fn the_program_says_its_version_and_what_is_wrong() {
     assert_eq!(wrong.status.code(), Some(2));
     assert_eq!(
         String::from_utf8(wrong.stderr).unwrap(),
-        "muster-hub: --repo is missing: give it as a flag, as MUSTER_REPO or in the --config file\n"
+        "muster-hub: --repo is missing: give it as a flag, as MUSTER_HUB_REPO or in the --config file\n"
     );
 }
