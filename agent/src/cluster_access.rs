@@ -68,7 +68,7 @@ impl ClusterAccess {
     /// # Errors
     /// When the credentials it names can't be read.
     pub async fn client(self) -> anyhow::Result<kube::Client> {
-        let config = match self {
+        let mut config = match self {
             Self::InCluster {
                 server,
                 service_account,
@@ -105,6 +105,11 @@ impl ClusterAccess {
                 config
             }
         };
+        let name = format!("muster-agent/{}", env!("CARGO_PKG_VERSION"));
+        config.headers.push((
+            http::header::USER_AGENT,
+            http::HeaderValue::try_from(name).context("a version is plain text")?,
+        ));
         kube::Client::try_from(config).context("no client for the API server can be made")
     }
 }

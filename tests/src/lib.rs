@@ -8,6 +8,7 @@ pub mod conformance;
 pub mod crash;
 pub mod demo;
 pub mod git;
+pub mod measure;
 pub mod memory;
 pub mod programs;
 pub mod proxy;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use muster_tests::git::server::GitServer;
-use muster_tests::{cluster, demo, memory, supervisor};
+use muster_tests::{cluster, demo, measure, memory, supervisor};
 
 #[derive(Parser)]
 #[command(name = "testbed", about = "Muster's test bed")]
@@ -61,6 +61,8 @@ enum Command {
     Distil,
     /// Plays what Muster does on a fleet of its own: see README.md.
     Demo(demo::Arguments),
+    /// Measures, beside what is promised: see docs/measuring.md.
+    Measure(measure::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -128,6 +130,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(())
         }),
         Command::Demo(arguments) => asynchronously(demo::run(arguments)),
+        Command::Measure(arguments) => asynchronously(measure::run(arguments)),
     }
 }
 

@@ -15,6 +15,7 @@ pub use programs::{kubectl, pinned_version};
 use super::{Cluster, Kind};
 use anyhow::{Result, ensure};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::OnceCell;
 
@@ -40,8 +41,21 @@ pub async fn shared(name: &str) -> Result<Cluster> {
 /// # Errors
 /// When the programs cannot be had, one of them ends, it is not ready in time, or it is not the pinned version.
 pub async fn start(name: &str) -> Result<Cluster> {
+    of(ControlPlane::start(name, false).await?, name).await
+}
+
+/// [`start`], and the file in which the API server writes down every call of an administrator.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_audited(name: &str) -> Result<(Cluster, PathBuf)> {
+    let control_plane = ControlPlane::start(name, true).await?;
+    let log = control_plane.audit_log();
+    Ok((of(control_plane, name).await?, log))
+}
+
+async fn of(control_plane: ControlPlane, name: &str) -> Result<Cluster> {
     muster_proto::tls::install_crypto();
-    let control_plane = ControlPlane::start(name).await?;
     let kubeconfig = control_plane.kubeconfig.clone();
     let cluster = Cluster::new(name, kubeconfig, Kind::Real(Arc::new(control_plane))).await?;
     let version = cluster.client()?.apiserver_version().await?.git_version;

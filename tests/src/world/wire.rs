@@ -14,6 +14,7 @@ pub struct Wire {
     /// What to dial instead of the target.
     pub address: SocketAddr,
     silent: watch::Sender<bool>,
+    cut: watch::Sender<()>,
     task: JoinHandle<()>,
 }
 
@@ -26,18 +27,29 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (silent, hears) = watch::channel(false);
+        let (cut, ends) = watch::channel(());
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((near, _)) = listener.accept().await {
                 // A target that is not there closes the connection, as it would without us.
                 if let Ok(far) = TcpStream::connect(target).await {
-                    connections.spawn(pass(near, far, hears.clone()));
+                    let mut ends = ends.clone();
+                    // Cuts before it was there are not its own.
+                    ends.mark_unchanged();
+                    let passes = pass(near, far, hears.clone());
+                    connections.spawn(async move {
+                        tokio::select! {
+                            () = passes => {}
+                            _ = ends.changed() => {}
+                        }
+                    });
                 }
             }
         });
         Ok(Self {
             address,
             silent,
+            cut,
             task,
         })
     }
@@ -45,6 +57,11 @@ impl Wire {
     /// From now on nothing passes, or everything again: what was sent meanwhile, too.
     pub fn set_silent(&self, silent: bool) {
         self.silent.send_replace(silent);
+    }
+
+    /// Ends every connection there is; new ones are taken.
+    pub fn cut(&self) {
+        self.cut.send_replace(());
     }
 }
 

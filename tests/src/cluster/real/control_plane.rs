@@ -22,6 +22,19 @@ const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,dep
 statefulset-controller,daemonset-controller,job-controller,serviceaccount-controller,serviceaccount-token-controller,\
 root-ca-certificate-publisher-controller,clusterrole-aggregation-controller";
 
+const AUDIT_LOG: &str = "audit.log";
+
+/// Who called what, without bodies; Kubernetes' own components are left out.
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Metadata
+    userGroups: [\"system:masters\"]
+  - level: None
+";
+
 /// The processes of one cluster. Dropping it ends them and removes its folder, in this order.
 pub struct ControlPlane {
     /// The administrator's kubeconfig.
@@ -34,12 +47,13 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    pub(super) async fn start(name: &str) -> Result<Self> {
+    /// With `audited`, the API server writes down every call of an administrator: see [`Self::audit_log`].
+    pub(super) async fn start(name: &str, audited: bool) -> Result<Self> {
         /// One at a time: side by side they are ready later than one after the other.
         static TURN: Mutex<()> = Mutex::const_new(());
         let _turn = TURN.lock().await;
         for _ in 0..3 {
-            if let Some(control_plane) = Self::try_start(name).await? {
+            if let Some(control_plane) = Self::try_start(name, audited).await? {
                 return Ok(control_plane);
             }
         }
@@ -47,7 +61,7 @@ impl ControlPlane {
     }
 
     /// `None` when the port that was free a moment ago is not any more.
-    async fn try_start(name: &str) -> Result<Option<Self>> {
+    async fn try_start(name: &str, audited: bool) -> Result<Option<Self>> {
         let folder = Folder::new(&format!("cluster-{name}"))?;
         let files = &folder.path;
         let authority = Authority::new(files)?;
@@ -64,7 +78,7 @@ impl ControlPlane {
             authority.kubeconfig("scheduler.kubeconfig", &server, user, None)?;
 
         let etcd = start_etcd(files).await?;
-        let apiserver = start_apiserver(files, port).await?;
+        let apiserver = start_apiserver(files, port, audited).await?;
         let client = client(&kubeconfig).await?;
         let ready = wait::until(&format!("cluster {name} is ready"), READY, async || {
             if let Err(died) = etcd.ensure_alive().and_then(|()| apiserver.ensure_alive()) {
@@ -116,6 +130,11 @@ impl ControlPlane {
         }))
     }
 
+    /// Where the calls of administrators are written down, a JSON document a line, before they are answered.
+    pub(super) fn audit_log(&self) -> PathBuf {
+        self.folder.path.join(AUDIT_LOG)
+    }
+
     /// Starts a scheduler and a node, once.
     pub(in crate::cluster) async fn run_workloads(&self) -> Result<()> {
         let start = || {
@@ -151,9 +170,9 @@ async fn start_etcd(files: &Path) -> Result<Process> {
     )
 }
 
-async fn start_apiserver(files: &Path, port: u16) -> Result<Process> {
+async fn start_apiserver(files: &Path, port: u16, audited: bool) -> Result<Process> {
     let file = |flag: &str, name: &str| format!("--{flag}={}", files.join(name).display());
-    let args = [
+    let mut args = vec![
         format!(
             "--etcd-servers=unix://{}",
             files.join("etcd.sock").display()
@@ -174,6 +193,16 @@ async fn start_apiserver(files: &Path, port: u16) -> Result<Process> {
         "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition".to_owned(),
         "--allow-privileged=true".to_owned(),
     ];
+    if audited {
+        std::fs::write(files.join("audit-policy.yaml"), AUDIT_POLICY)?;
+        args.extend([
+            file("audit-policy-file", "audit-policy.yaml"),
+            file("audit-log-path", AUDIT_LOG),
+            "--audit-log-mode=blocking".to_owned(),
+            // In MB: one file for all, however long it is looked at.
+            "--audit-log-maxsize=100000".to_owned(),
+        ]);
+    }
     Process::spawn(
         programs::find("kube-apiserver").await?,
         args,

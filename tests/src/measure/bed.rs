@@ -1,0 +1,245 @@
+//! What a benchmark runs on: one audited API server, a repository over HTTP, and hub and agent as processes of their
+//! own, with a wire between them that can be cut.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use muster_cli::Environment;
+use serde_json::Value;
+
+use super::audit::Audit;
+use crate::cluster::{Cluster, real};
+use crate::git::Repository;
+use crate::git::server::GitServer;
+use crate::supervisor::{Folder, Process, testbed};
+use crate::wait;
+use crate::world::wire::Wire;
+use crate::world::{Answer, ask};
+
+/// How long one phase may take: ten thousand objects on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// The cluster's name in the fleet.
+const CLUSTER: &str = "one";
+
+pub(super) struct Bed {
+    pub(super) cluster: Cluster,
+    pub(super) audit: Audit,
+    pub(super) repository: Repository,
+    pub(super) hub: Process,
+    pub(super) agent: Process,
+    /// Between agent and hub.
+    pub(super) wire: Wire,
+    git: GitServer,
+    api: SocketAddr,
+    agents: SocketAddr,
+    enrolment: SocketAddr,
+    folder: Folder,
+}
+
+impl Bed {
+    /// Starts everything, with `files` in the first commit, and waits until the agent is connected.
+    pub(super) async fn start(files: &[(String, String)]) -> Result<Self> {
+        let (cluster, audit) = real::start_audited(CLUSTER).await?;
+        let folder = Folder::new("measure")?;
+        let repository = Repository::with(&borrowed(files))?;
+        let git = GitServer::start(repository.root().to_owned(), None).await?;
+        let [api, agents, enrolment] = [free_port()?, free_port()?, free_port()?];
+        let wire = Wire::to(agents).await?;
+        let hub = start_hub(&folder, &git, [api, agents, enrolment], wire.address)?;
+        let environment = environment(api, &folder);
+        let token = wait::until("the hub answers", PATIENCE, async || {
+            hub.ensure_alive()?;
+            let answer = ask(&environment, &["cluster", "join", CLUSTER, "-o", "json"])
+                .await?
+                .json()?;
+            let token = answer["token"]
+                .as_str()
+                .context("an answer without a token")?;
+            Ok(token.to_owned())
+        })
+        .await?;
+        std::fs::write(folder.path.join("join-token"), token)?;
+        let agent = start_agent(&folder, &cluster)?;
+        let bed = Self {
+            cluster,
+            audit: Audit::new(audit),
+            repository,
+            hub,
+            agent,
+            wire,
+            git,
+            api,
+            agents,
+            enrolment,
+            folder,
+        };
+        bed.connected().await?;
+        Ok(bed)
+    }
+
+    pub(super) async fn restart_hub(&mut self) -> Result<()> {
+        self.hub.stop().await?;
+        let listen = [self.api, self.agents, self.enrolment];
+        self.hub = start_hub(&self.folder, &self.git, listen, self.wire.address)?;
+        wait::until("the hub is back", PATIENCE, async || {
+            self.hub.ensure_alive()?;
+            self.muster(&["status", "-o", "json"]).await?.json()
+        })
+        .await?;
+        self.connected().await
+    }
+
+    pub(super) async fn restart_agent(&mut self) -> Result<()> {
+        self.agent.stop().await?;
+        self.agent = start_agent(&self.folder, &self.cluster)?;
+        self.connected().await
+    }
+
+    pub(super) async fn muster(&self, arguments: &[&str]) -> Result<Answer> {
+        ask(&environment(self.api, &self.folder), arguments).await
+    }
+
+    /// Commits, and tells the hub as a forge would. Returns the revision.
+    pub(super) async fn push(&self, message: &str, files: &[(String, String)]) -> Result<String> {
+        let revision = self.repository.commit(message, &borrowed(files))?;
+        self.tell().await?;
+        Ok(revision)
+    }
+
+    /// Commits a removal, and tells the hub.
+    pub(super) async fn push_removal(&self, message: &str, paths: &[&str]) -> Result<String> {
+        let revision = self.repository.remove(message, paths)?;
+        self.tell().await?;
+        Ok(revision)
+    }
+
+    async fn tell(&self) -> Result<()> {
+        let ca = std::fs::read(self.folder.path.join("hub/ca/ca.pem"))?;
+        let ca = reqwest::Certificate::from_pem(&ca)?;
+        let client = reqwest::Client::builder().tls_certs_only([ca]).build()?;
+        let url = format!("https://localhost:{}/webhook", self.api.port());
+        client.post(url).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// Waits until the agent is connected and holds the newest desired state.
+    pub(super) async fn connected(&self) -> Result<()> {
+        wait::until("the agent is connected", PATIENCE, async || {
+            self.agent.ensure_alive()?;
+            let cluster = self
+                .muster(&["get", "cluster", CLUSTER, "-o", "json"])
+                .await?
+                .json()?;
+            let row = &cluster["summary"];
+            ensure!(row["connection"] == "connected", "{row:#}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the hub has looked at a commit.
+    pub(super) async fn seen(&self, revision: &str) -> Result<()> {
+        wait::until("the hub has seen the commit", PATIENCE, async || {
+            let fleet = self.muster(&["status", "-o", "json"]).await?.json()?;
+            ensure!(
+                fleet["source"]["revision"] == revision,
+                "{:#}",
+                fleet["source"]
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the application is synced and healthy at the content of the newest commit.
+    pub(super) async fn synced(&self, application: &str) -> Result<Value> {
+        wait::until(&format!("{application} is synced"), PATIENCE, async || {
+            self.agent.ensure_alive()?;
+            let detail = self
+                .muster(&["get", "app", application, "-o", "json"])
+                .await?
+                .json()?;
+            let placement = &detail["placements"][0];
+            let status = &placement["status"];
+            ensure!(
+                placement["current"] == true
+                    && status["sync"] == "Synced"
+                    && status["health"] == "Current",
+                "{placement:#}"
+            );
+            Ok(detail)
+        })
+        .await
+    }
+
+    /// Waits until the fleet knows nothing of the application any more: its objects are gone.
+    pub(super) async fn gone(&self, application: &str) -> Result<()> {
+        wait::until(&format!("{application} is gone"), PATIENCE, async || {
+            let apps = self.muster(&["apps", "-o", "json"]).await?.json()?;
+            let text = apps.to_string();
+            ensure!(
+                !text.contains(&format!("\"{application}\"")),
+                "it is still there"
+            );
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn start_hub(
+    folder: &Folder,
+    git: &GitServer,
+    [api, agents, enrolment]: [SocketAddr; 3],
+    advertised: SocketAddr,
+) -> Result<Process> {
+    let arguments = [
+        "hub".to_owned(),
+        "serve".to_owned(),
+        format!("--data={}", folder.path.join("hub").display()),
+        format!("--repo={}", git.url("fleet.git")),
+        format!("--api-listen={api}"),
+        format!("--agents-listen={agents}"),
+        format!("--enrolment-listen={enrolment}"),
+        format!("--advertise-agents={advertised}"),
+        format!("--advertise-enrolment={enrolment}"),
+    ];
+    Process::spawn(&testbed()?, arguments, &[], &folder.path.join("hub.log"))
+}
+
+fn start_agent(folder: &Folder, cluster: &Cluster) -> Result<Process> {
+    let arguments = [
+        "agent".to_owned(),
+        "run".to_owned(),
+        format!(
+            "--join-token-file={}",
+            folder.path.join("join-token").display()
+        ),
+        format!("--data={}", folder.path.join("agent").display()),
+        format!("--kubeconfig={}", cluster.kubeconfig.display()),
+    ];
+    Process::spawn(&testbed()?, arguments, &[], &folder.path.join("agent.log"))
+}
+
+fn environment(api: SocketAddr, folder: &Folder) -> Environment {
+    let hub: PathBuf = folder.path.join("hub");
+    Environment {
+        server: Some(api.to_string()),
+        ca_file: Some(hub.join("ca/ca.pem")),
+        token_file: Some(hub.join("admin-token")),
+        ..Environment::default()
+    }
+}
+
+fn free_port() -> Result<SocketAddr> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
+
+fn borrowed(files: &[(String, String)]) -> Vec<(&str, &str)> {
+    files
+        .iter()
+        .map(|(path, text)| (path.as_str(), text.as_str()))
+        .collect()
+}

@@ -1,0 +1,29 @@
+//! What a process costs, as Linux tells it.
+
+use anyhow::{Context, Result};
+
+/// Memory of a process, in MiB.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    /// Resident now.
+    pub(super) resident: f64,
+    /// The most that ever was.
+    pub(super) peak: f64,
+}
+
+pub(super) fn memory(pid: u32) -> Result<Memory> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .with_context(|| format!("process {pid} is not there"))?;
+    let mebibytes = |field: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kibibytes = line.and_then(|rest| rest.split_whitespace().next());
+        let kibibytes: f64 = kibibytes
+            .with_context(|| format!("no {field} of process {pid}"))?
+            .parse()?;
+        anyhow::Ok(kibibytes / 1024.0)
+    };
+    Ok(Memory {
+        resident: mebibytes("VmRSS:")?,
+        peak: mebibytes("VmHWM:")?,
+    })
+}
