@@ -8,7 +8,9 @@ mod bare;
 mod bed;
 mod engine;
 mod figure;
+mod flux;
 mod load;
+mod peer;
 mod process;
 
 use std::path::PathBuf;
@@ -43,6 +45,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         );
     }
     let figures = match arguments.what {
+        What::Engine(what) if what.peer.is_some() => peer::measure().await?,
         What::Engine(what) => engine::measure(&what).await?,
     };
     print!("\n{}", figure::table(&figures));

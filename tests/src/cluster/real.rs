@@ -10,7 +10,7 @@ mod programs;
 mod workloads;
 
 pub use control_plane::ControlPlane;
-pub use programs::{kubectl, pinned_version};
+pub use programs::{kubectl, pinned_version, program};
 
 use super::{Cluster, Kind};
 use anyhow::{Result, ensure};

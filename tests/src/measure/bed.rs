@@ -41,7 +41,16 @@ pub(super) struct Bed {
 impl Bed {
     /// Starts everything, with `files` in the first commit, and waits until the agent is connected.
     pub(super) async fn start(files: &[(String, String)]) -> Result<Self> {
-        let (cluster, audit) = real::start_audited(CLUSTER).await?;
+        let (cluster, log) = real::start_audited(CLUSTER).await?;
+        Self::on(cluster, Audit::new(log), files).await
+    }
+
+    /// The same on a cluster that is there.
+    pub(super) async fn on(
+        cluster: Cluster,
+        audit: Audit,
+        files: &[(String, String)],
+    ) -> Result<Self> {
         let folder = Folder::new("measure")?;
         let repository = Repository::with(&borrowed(files))?;
         let git = GitServer::start(repository.root().to_owned(), None).await?;
@@ -64,7 +73,7 @@ impl Bed {
         let agent = start_agent(&folder, &cluster)?;
         let bed = Self {
             cluster,
-            audit: Audit::new(audit),
+            audit,
             repository,
             hub,
             agent,
@@ -77,6 +86,12 @@ impl Bed {
         };
         bed.connected().await?;
         Ok(bed)
+    }
+
+    /// Ends hub and agent; what was applied stays.
+    pub(super) async fn stop(self) -> Result<()> {
+        self.agent.stop().await?;
+        self.hub.stop().await.map(drop)
     }
 
     pub(super) async fn restart_hub(&mut self) -> Result<()> {
@@ -170,6 +185,40 @@ impl Bed {
                 "{placement:#}"
             );
             Ok(detail)
+        })
+        .await
+    }
+
+    /// Waits until the hub has looked at the commit and all of so many applications are synced and healthy at it.
+    pub(super) async fn all_synced(&self, revision: &str, applications: usize) -> Result<()> {
+        wait::until("all applications are synced", PATIENCE, async || {
+            let fleet = self.muster(&["status", "-o", "json"]).await?.json()?;
+            ensure!(
+                fleet["source"]["revision"] == revision,
+                "{:#}",
+                fleet["source"]
+            );
+            let cluster = self
+                .muster(&["get", "cluster", CLUSTER, "-o", "json"])
+                .await?
+                .json()?;
+            let good = cluster["placements"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|placement| {
+                    let status = &placement["status"];
+                    placement["current"] == true
+                        && status["sync"] == "Synced"
+                        && status["health"] == "Current"
+                });
+            let good = good.count();
+            ensure!(
+                good == applications,
+                "{good} of {applications}: {:#}",
+                cluster["summary"]
+            );
+            Ok(())
         })
         .await
     }

@@ -36,6 +36,16 @@ pub(super) struct Arguments {
     /// How often the first sync is measured.
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     rounds: usize,
+    /// Run beside another product instead: the same commits through both.
+    #[arg(long, value_name = "NAME")]
+    pub(super) peer: Option<Peer>,
+}
+
+/// Whom we compare with.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum Peer {
+    /// Flux's source-controller and kustomize-controller, at their defaults and tuned; built at the first use.
+    Flux,
 }
 
 /// All figures at each number of objects.

@@ -27,3 +27,18 @@ pub(super) fn memory(pid: u32) -> Result<Memory> {
         peak: mebibytes("VmHWM:")?,
     })
 }
+
+/// Seconds of processor time that a process used so far.
+pub(super) fn processor(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("process {pid} is not there"))?;
+    // After the name, which may hold anything: user and system time are fields 14 and 15 of all, in ticks.
+    let (_, fields) = stat.rsplit_once(')').context("a line without a name")?;
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().context("a time that is no number"))
+        .sum::<Result<u64>>()?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}

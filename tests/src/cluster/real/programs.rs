@@ -30,19 +30,31 @@ pub async fn kubectl() -> Result<&'static Path> {
     find("kubectl").await
 }
 
+/// Where a program is that no cluster needs: a peer's. Built when it is not there, which takes minutes.
+///
+/// # Errors
+/// When it is not known or cannot be built.
+pub async fn program(name: &str) -> Result<PathBuf> {
+    let mut built = build(&[name]).await?;
+    built
+        .remove(name)
+        .with_context(|| format!("{FOLDER}/build says nothing of {name}"))
+}
+
 /// Where a program is. The first call in a process may build, which takes minutes and says so on stderr.
 pub(super) async fn find(name: &str) -> Result<&'static Path> {
     static PROGRAMS: OnceCell<BTreeMap<String, PathBuf>> = OnceCell::const_new();
-    let programs = PROGRAMS.get_or_try_init(build).await?;
+    let programs = PROGRAMS.get_or_try_init(|| build(&[])).await?;
     programs
         .get(name)
         .map(PathBuf::as_path)
         .with_context(|| format!("{FOLDER}/build knows no {name}"))
 }
 
-async fn build() -> Result<BTreeMap<String, PathBuf>> {
+async fn build(names: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     // Not `output()`, which would take its words away.
     let building = Command::new(format!("{FOLDER}/build"))
+        .args(names)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -1,0 +1,355 @@
+//! `cargo measure engine --peer flux`: the same commits through hub and agent and through Flux, in turn, on one API
+//! server; both are told at once that there is a commit.
+//!
+//! Flux's first sync begins with the commit fetched and its Kustomizations being made, ours with the push: where the
+//! two can't begin alike, Flux has the shorter way.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use futures::TryStreamExt as _;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
+use kube::runtime::watcher::{self, Event, watcher};
+use serde_json::json;
+
+use super::audit::Audit;
+use super::bed::Bed;
+use super::figure::{Figure, Promise};
+use super::flux::{self, Flux};
+use super::load::{Load, name};
+use super::process;
+use crate::cluster::{Cluster, real};
+use crate::git::Repository;
+use crate::git::server::GitServer;
+use crate::wait;
+
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Calls and processor time that come late still count for the commit before them.
+const LATE: Duration = Duration::from_secs(5);
+
+/// Applications of so many objects.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    applications: usize,
+    objects: usize,
+}
+
+const WORK: [Work; 2] = [
+    Work {
+        applications: 100,
+        objects: 10,
+    },
+    Work {
+        applications: 1,
+        objects: 1_000,
+    },
+];
+
+impl Work {
+    fn load(self) -> Load {
+        Load {
+            count: self.applications * self.objects,
+        }
+    }
+
+    fn folders(self) -> Vec<String> {
+        (0..self.applications)
+            .map(|nth| format!("app-{nth:03}"))
+            .collect()
+    }
+
+    /// The manifests, in a folder an application.
+    fn files(self) -> Vec<(String, String)> {
+        let (load, folders) = (self.load(), self.folders());
+        (0..load.count)
+            .map(|index| load.file(&folders[index / self.objects], index, "1"))
+            .collect()
+    }
+}
+
+/// What one side took.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    /// Seconds until every application was ready.
+    first_sync: f64,
+    /// Seconds from the push to the object in the cluster.
+    to_object: f64,
+    /// Seconds from the push until every application was ready at the commit.
+    to_last: f64,
+    /// API calls of the one-object commit, watches aside.
+    calls: f64,
+    /// Processor seconds of the one-object commit.
+    processor: f64,
+    /// Resident MiB of all its processes after it.
+    memory: f64,
+}
+
+/// Both sides at both kinds of work, and how they compare.
+pub(super) async fn measure() -> Result<Vec<Figure>> {
+    muster_proto::tls::install_crypto();
+    println!("This takes about 5 minutes, and some 5 more the first time, when Flux is built.");
+    let (cluster, log) = real::start_audited("one").await?;
+    let audit = || Audit::new(log.clone());
+    let mut figures = Vec::new();
+    for work in WORK {
+        let label = format!("{} x {}", work.applications, work.objects);
+        let ours = ours(&cluster, audit(), work).await?;
+        println!("{label}: muster {ours:?}");
+        let flux = theirs(&cluster, &audit(), work, false).await?;
+        println!("{label}: Flux {flux:?}");
+        let tuned = theirs(&cluster, &audit(), work, true).await?;
+        println!("{label}: Flux, tuned {tuned:?}");
+        figures.extend(compare(&label, ours, flux, tuned));
+    }
+    Ok(figures)
+}
+
+fn compare(label: &str, ours: Taken, flux: Taken, tuned: Taken) -> Vec<Figure> {
+    type Row = (
+        &'static str,
+        &'static str,
+        fn(&Taken) -> f64,
+        Promise,
+        Promise,
+    );
+    let ahead = Promise::AtLeast(1.0);
+    let rows: [Row; 6] = [
+        (
+            "first sync",
+            "s",
+            |it| it.first_sync,
+            Promise::None,
+            Promise::AtLeast(10.0),
+        ),
+        (
+            "one-object commit to the object",
+            "s",
+            |it| it.to_object,
+            Promise::AtMost(1.0),
+            ahead,
+        ),
+        (
+            "one-object commit to the last application",
+            "s",
+            |it| it.to_last,
+            Promise::None,
+            Promise::AtLeast(20.0),
+        ),
+        (
+            "one-object commit, API calls",
+            "calls",
+            |it| it.calls,
+            Promise::None,
+            ahead,
+        ),
+        (
+            "one-object commit, processor time",
+            "s",
+            |it| it.processor,
+            Promise::None,
+            ahead,
+        ),
+        (
+            "memory, hub included",
+            "MiB",
+            |it| it.memory,
+            Promise::None,
+            Promise::AtLeast(4.0),
+        ),
+    ];
+    let mut figures = Vec::new();
+    for (what, unit, of, promise, against) in rows {
+        let figure = |who: &str, figure, unit, promise| {
+            Figure::new(format!("{label}: {what}{who}"), figure, unit, promise)
+        };
+        figures.push(figure("", of(&ours), unit, promise));
+        figures.push(figure(" (Flux)", of(&flux), unit, Promise::None));
+        figures.push(figure(" (Flux tuned)", of(&tuned), unit, Promise::None));
+        figures.push(figure(
+            ", Flux's by ours",
+            of(&flux) / of(&ours),
+            "x",
+            against,
+        ));
+        figures.push(figure(
+            ", tuned Flux's by ours",
+            of(&tuned) / of(&ours),
+            "x",
+            ahead,
+        ));
+    }
+    figures
+}
+
+async fn ours(cluster: &Cluster, audit: Audit, work: Work) -> Result<Taken> {
+    let namespace = "by-muster";
+    let anchor = Load { count: 1 }.files("anchor");
+    let bed = Bed::on(cluster.clone(), audit, &anchor).await?;
+    bed.synced("anchor").await?;
+    make_namespace(cluster, namespace).await?;
+    let mut files = work.files();
+    files.extend(work.folders().iter().map(|folder| {
+        let document = json!({
+            "apiVersion": "muster.dev/v1alpha1",
+            "kind": "Application",
+            "metadata": {"name": folder},
+            "spec": {"namespace": namespace},
+        });
+        (format!("{folder}/muster.yaml"), document.to_string())
+    }));
+
+    let began = Instant::now();
+    let revision = bed.push("Deploy", &files).await?;
+    bed.all_synced(&revision, work.applications + 1).await?;
+    let first_sync = began.elapsed().as_secs_f64();
+
+    let pids = [bed.hub.pid, bed.agent.pid];
+    let (mark, before) = (bed.audit.mark()?, processor(&pids)?);
+    let began = Instant::now();
+    let revision = bed
+        .push(
+            "Change one",
+            &[work.load().file(&work.folders()[0], 0, "2")],
+        )
+        .await?;
+    let seen = async { changed(cluster, namespace, began).await };
+    let last = async {
+        bed.all_synced(&revision, work.applications + 1).await?;
+        anyhow::Ok(began.elapsed().as_secs_f64())
+    };
+    let (to_object, to_last) = tokio::try_join!(seen, last)?;
+    pass(LATE).await;
+    let calls = bed.audit.since(mark, "muster-agent")?;
+    let taken = Taken {
+        first_sync,
+        to_object,
+        to_last: to_last.max(to_object),
+        calls: calls.iter().filter(|call| call.verb != "watch").count() as f64,
+        processor: processor(&pids)? - before,
+        memory: resident(&pids)?,
+    };
+    bed.stop().await?;
+    remove_namespaces(cluster, &[namespace, "anchor", "muster-system"]).await?;
+    Ok(taken)
+}
+
+async fn theirs(cluster: &Cluster, audit: &Audit, work: Work, tuned: bool) -> Result<Taken> {
+    let namespace = "by-flux";
+    make_namespace(cluster, namespace).await?;
+    let files = work.files();
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(path, text)| (path.as_str(), text.as_str()))
+        .collect();
+    let repository = Repository::with(&files)?;
+    let git = GitServer::start(repository.root().to_owned(), None).await?;
+    let flux = Flux::start(cluster, &git.url("fleet.git"), tuned).await?;
+    let revision = repository.head()?;
+    flux.fetched(&revision).await?;
+
+    let began = Instant::now();
+    let folders = work.folders();
+    let made = flux.deploy(&folders, namespace);
+    let applied = flux.applied(work.applications, &revision);
+    tokio::try_join!(made, applied)?;
+    let first_sync = began.elapsed().as_secs_f64();
+
+    let pids = [flux.processes[0].pid, flux.processes[1].pid];
+    let (mark, before) = (audit.mark()?, processor(&pids)?);
+    let (path, text) = work.load().file(&work.folders()[0], 0, "2");
+    let began = Instant::now();
+    let revision = repository.commit("Change one", &[(&path, &text)])?;
+    flux.tell().await?;
+    let seen = async { changed(cluster, namespace, began).await };
+    let last = async {
+        flux.applied(work.applications, &revision).await?;
+        anyhow::Ok(began.elapsed().as_secs_f64())
+    };
+    let (to_object, to_last) = tokio::try_join!(seen, last)?;
+    pass(LATE).await;
+    let mut calls = 0;
+    for program in flux::PROGRAMS {
+        let made = audit.since(mark, program)?;
+        calls += made.iter().filter(|call| call.verb != "watch").count();
+    }
+    ensure!(
+        calls > 0,
+        "the API server knows Flux under other names than {:?}",
+        flux::PROGRAMS
+    );
+    let taken = Taken {
+        first_sync,
+        to_object,
+        to_last,
+        calls: calls as f64,
+        processor: processor(&pids)? - before,
+        memory: resident(&pids)?,
+    };
+    flux.stop().await?;
+    remove_namespaces(cluster, &[namespace]).await?;
+    Ok(taken)
+}
+
+/// Seconds since `began` until the first object holds the second version, watched by a client of our own.
+async fn changed(cluster: &Cluster, namespace: &str, began: Instant) -> Result<f64> {
+    let api: Api<ConfigMap> = Api::namespaced(cluster.client()?, namespace);
+    let mut objects = std::pin::pin!(watcher(api, watcher::Config::default()));
+    while let Some(event) = objects.try_next().await? {
+        if let Event::Apply(object) | Event::InitApply(object) = event
+            && object.name_any() == name(0)
+            && object
+                .data
+                .is_some_and(|data| data.get("version").is_some_and(|it| it == "2"))
+        {
+            return Ok(began.elapsed().as_secs_f64());
+        }
+    }
+    anyhow::bail!("the watch ended")
+}
+
+fn processor(pids: &[u32]) -> Result<f64> {
+    pids.iter().map(|pid| process::processor(*pid)).sum()
+}
+
+fn resident(pids: &[u32]) -> Result<f64> {
+    pids.iter()
+        .map(|pid| Ok(process::memory(*pid)?.resident))
+        .sum()
+}
+
+async fn make_namespace(cluster: &Cluster, name: &str) -> Result<()> {
+    let namespace = Namespace {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    };
+    let api: Api<Namespace> = Api::all(cluster.client()?);
+    api.create(&PostParams::default(), &namespace)
+        .await
+        .map(drop)
+        .context(name.to_owned())
+}
+
+async fn remove_namespaces(cluster: &Cluster, names: &[&str]) -> Result<()> {
+    let api: Api<Namespace> = Api::all(cluster.client()?);
+    for name in names {
+        api.delete(name, &DeleteParams::default()).await?;
+    }
+    wait::until("the namespaces are gone", PATIENCE, async || {
+        for name in names {
+            ensure!(api.get_opt(name).await?.is_none(), "{name} is still there");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Lets time pass for what comes late.
+async fn pass(time: Duration) {
+    let mut clock = tokio::time::interval_at(tokio::time::Instant::now() + time, time);
+    clock.tick().await;
+}
