@@ -13,9 +13,11 @@ use muster_proto::Timestamp;
 use muster_proto::object::canonical;
 use serde_json::Value;
 
+mod added;
 mod paths;
 mod values;
 
+pub(crate) use added::added;
 pub(crate) use paths::Path;
 use paths::leaves;
 pub(crate) use values::changes;

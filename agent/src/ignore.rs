@@ -86,7 +86,12 @@ impl Left {
     /// A stored field set of ours without all that is left to others.
     pub(crate) fn apart(&self, stored: &str, ignore: Option<&Ignore>) -> String {
         let stored = serde_json::from_str(stored).unwrap_or_else(|_| json!({}));
-        text(&apart(&stored, ignore, &self.others))
+        text(&self.of_set(&stored, ignore))
+    }
+
+    /// A field set without all that is left to others.
+    pub(crate) fn of_set(&self, set: &Value, ignore: Option<&Ignore>) -> Value {
+        apart(set, ignore, &self.others)
     }
 }
 

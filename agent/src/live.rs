@@ -6,12 +6,12 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
-use muster_proto::{Digest, HealthStatus};
+use muster_proto::{Additions, Digest, HealthStatus};
 
 use crate::body::APPLICATION_LABEL;
 use crate::desired::wanted::Wanted;
 use crate::discovery::Kind;
-use crate::drift;
+use crate::drift::{self, Changed};
 use crate::health::{self, Health, Rule};
 use crate::ignore::{self, Left};
 use crate::marks::{self, Applying};
@@ -40,6 +40,8 @@ pub(crate) struct LiveObject {
     pub(crate) left: Option<Box<Left>>,
     /// Others hold fields that are to be ours.
     pub(crate) take_over: bool,
+    /// People added fields to it, and its application wants to know.
+    pub(crate) added: bool,
     /// It is being deleted.
     pub(crate) terminating: bool,
     /// Does it work?
@@ -99,6 +101,7 @@ pub(crate) fn look(object: &DynamicObject, kind: &Kind, rule: Option<&Rule>) -> 
         applying: Applying::found(metadata),
         left: None,
         take_over: false,
+        added: false,
         terminating: metadata.deletion_timestamp.is_some(),
         pods: match health.status {
             HealthStatus::InProgress | HealthStatus::Failed => {
@@ -117,6 +120,22 @@ impl LiveObject {
         let whose = takeover::Whose::of(wanted, self.ours.is_some());
         let version = &wanted.kind.resource.api_version;
         self.take_over = takeover::taken_over(managed, version, whose).is_some();
+        let noted = wanted.settings.additions != Additions::Ignore && self.ours.is_some();
+        self.added = noted && !self.additions(wanted, managed).paths.is_empty();
+    }
+
+    /// What people added to it.
+    pub(crate) fn additions(&self, wanted: &Wanted, managed: &[ManagedFieldsEntry]) -> Changed {
+        let version = &wanted.kind.resource.api_version;
+        let whose = takeover::Whose::of(wanted, true);
+        drift::added(managed, version, |set| {
+            // What a repair would not take away is no addition.
+            let part = whose.part(set);
+            match &self.left {
+                Some(left) => left.of_set(&part, wanted.ignore.as_deref()),
+                None => part,
+            }
+        })
     }
 }
 

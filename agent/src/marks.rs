@@ -67,23 +67,36 @@ impl Applying {
     }
 }
 
+/// Marks that forbid to remove an object, and the value that does.
+const KEEPS: [(&str, &str); 6] = [
+    (PRUNE, "disabled"),
+    (APPLY, "disabled"),
+    ("helm.sh/resource-policy", "keep"),
+    ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
+    ("cli-utils.sigs.k8s.io/on-remove", "keep"),
+    ("client.lifecycle.config.k8s.io/deletion", "detach"),
+];
+/// Argo CD's list of options.
+const ARGO: &str = "argocd.argoproj.io/sync-options";
+
+/// All marks: people put them on objects by hand, and nobody takes them off but who put them there.
+pub(crate) fn all() -> impl Iterator<Item = &'static str> {
+    KEEPS.into_iter().map(|(mark, _)| mark).chain([ARGO])
+}
+
+/// Is an annotation or a label of this name a mark?
+pub(crate) fn is_mark(name: &str) -> bool {
+    all().any(|mark| mark == name)
+}
+
 /// The mark that forbids to remove an object, as written.
 pub(crate) fn keep(metadata: &ObjectMeta) -> Option<String> {
-    const MARKS: [(&str, &str); 6] = [
-        (PRUNE, "disabled"),
-        (APPLY, "disabled"),
-        ("helm.sh/resource-policy", "keep"),
-        ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
-        ("cli-utils.sigs.k8s.io/on-remove", "keep"),
-        ("client.lifecycle.config.k8s.io/deletion", "detach"),
-    ];
-    for (mark, value) in MARKS {
+    for (mark, value) in KEEPS {
         let found = annotation(metadata, mark).or_else(|| value_of(&metadata.labels, mark));
         if found == Some(value) {
             return Some(format!("{mark}: {value}"));
         }
     }
-    const ARGO: &str = "argocd.argoproj.io/sync-options";
     let options = annotation(metadata, ARGO)?;
     let forbids = |option: &str| matches!(option.trim(), "Prune=false" | "Delete=false");
     options

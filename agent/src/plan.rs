@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use muster_proto::{
-    Adoption, ApplicationName, Approval, Content, Desired, DriftKind, ObjectKey, PruneBudget,
-    Removals,
+    Additions, Adoption, ApplicationName, Approval, Content, Desired, DriftKind, ObjectKey,
+    PruneBudget, Removals,
 };
 
 use crate::desired::resolved::Resolved;
@@ -141,6 +141,11 @@ fn want(wanted: &Wanted, entry: Option<&Entry>, sight: &Sight) -> Step {
         Some(_) if changed => Step::Apply,
         Some(entry) if entry.application != wanted.application => Step::Apply,
         Some(entry) if !same || !holds(wanted, entry, object) => repair(DriftKind::Changed),
+        Some(_) if object.added => match wanted.settings.additions {
+            Additions::Repair => repair(DriftKind::Added),
+            Additions::Report => Step::Leave(DriftKind::Added),
+            Additions::Ignore => Step::InSync,
+        },
         Some(_) => Step::InSync,
         None => Step::Apply,
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::desired::wanted::Wanted;
 use crate::drift::{self, MANAGER};
 use crate::fields;
+use crate::marks;
 
 /// Where `kubectl apply` keeps what it applied.
 pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -102,14 +103,34 @@ impl<'a> Whose<'a> {
         }
     }
 
-    /// What is taken of a set, and what stays.
+    /// What would be taken of a set.
+    pub(crate) fn part(&self, set: &Value) -> Value {
+        self.split(set).0
+    }
+
+    /// What is taken of a set, and what stays: marks are put on by hand, and stay until they are taken off by hand.
     fn split(&self, set: &Value) -> (Value, Value) {
-        let replicas = fields::Path::pointer("/spec/replicas");
-        if self.replicas || !replicas.is_in(set, &Value::Null) {
-            return (set.clone(), json!({}));
+        let marks = marks::all().flat_map(|mark| {
+            ["annotations", "labels"].map(|map| {
+                let pointer = format!("/metadata/{map}/{}", mark.replace('/', "~1"));
+                let field = json!({"f:metadata": {format!("f:{map}"): {format!("f:{mark}"): {}}}});
+                (pointer, field)
+            })
+        });
+        let replicas = (
+            "/spec/replicas".to_owned(),
+            json!({"f:spec": {"f:replicas": {}}}),
+        );
+        let replicas = (!self.replicas).then_some(replicas);
+        let (mut taken, mut left) = (set.clone(), json!({}));
+        for (pointer, field) in marks.chain(replicas) {
+            let path = fields::Path::pointer(&pointer);
+            if path.is_in(&taken, &Value::Null) {
+                taken = path.without(&taken, &Value::Null);
+                left = fields::union(&left, &field);
+            }
         }
-        let taken = replicas.without(set, &Value::Null);
-        (taken, json!({"f:spec": {"f:replicas": {}}}))
+        (taken, left)
     }
 }
 

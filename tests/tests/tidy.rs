@@ -203,7 +203,7 @@ fn decide_may_not_depend_on_a_runtime_nor_on_the_wire() {
         "[dependencies]\nmuster-proto = { workspace = true, features = [\"wire\"] }\ntokio-util.workspace = true\n",
         &[
             "a crate depends only on those it may: hub/decide/Cargo.toml:2: decide takes muster-proto's values, \
-             none of its features",
+             and not its wire",
             "a crate depends only on those it may: hub/decide/Cargo.toml:3: decide is pure and may not depend on \
              tokio-util",
         ],

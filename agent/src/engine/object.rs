@@ -146,6 +146,9 @@ impl Tracked {
         } else {
             Duration::from_secs(2 << doublings).min(Duration::from_secs(300))
         };
+        // What priority and fairness asks of a client that it turns away.
+        let least = Duration::from_secs(u64::from(failure.code == 429));
+        let wait = wait.max(least);
         self.failure = Some(failure);
         let at = now + wait;
         self.not_before = Some(at);
@@ -233,6 +236,10 @@ impl Tracked {
             Step::Blocked(why) | Step::Unapproved(why) => (SyncStatus::PruneBlocked, why.clone()),
             Step::Stays(why) | Step::Exempt(why) => (SyncStatus::Kept, why.clone()),
             Step::Wait(why) => (SyncStatus::Progressing, why.clone()),
+            Step::Leave(DriftKind::Added) => (
+                SyncStatus::Drifted,
+                format!("{}, and reported only", found(DriftKind::Added)),
+            ),
             Step::Leave(kind) => (
                 SyncStatus::Drifted,
                 format!("{}, and not repaired: self-heal is off", found(*kind)),

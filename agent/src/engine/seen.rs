@@ -203,7 +203,11 @@ impl State {
             .and_then(|wanted| wanted.ignore.as_deref());
         let left = tracked.sight.object().and_then(|now| now.left.as_ref());
         let apart = left.map(|left| left.apart(stored, ignore));
-        let changed = drift::compare(apart.as_deref().unwrap_or(stored), object.managed_fields());
+        let managed = object.managed_fields();
+        let changed = match (how, tracked.sight.object(), &tracked.wanted) {
+            (DriftKind::Added, Some(now), Some(wanted)) => now.additions(wanted, managed),
+            _ => drift::compare(apart.as_deref().unwrap_or(stored), managed),
+        };
         let known = tracked
             .standing_drift()
             .is_some_and(|standing| standing.kind == how && standing.fields == changed.fields());

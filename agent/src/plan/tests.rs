@@ -86,6 +86,7 @@ fn live() -> LiveObject {
         foreign: None,
         left: None,
         take_over: false,
+        added: false,
         keep: None,
         applying: Applying::Always,
         terminating: false,
@@ -281,6 +282,19 @@ fn drift_is_repaired_or_left_as_the_application_says() {
         }),
         Step::Repair(DriftKind::Missing)
     );
+    let added = || LiveObject {
+        added: true,
+        ..live()
+    };
+    assert_eq!(
+        one(|_, world| see(world, added())),
+        Step::Repair(DriftKind::Added)
+    );
+    let reported = |settings: &mut Settings, world: &mut World| {
+        settings.additions = Additions::Report;
+        see(world, added());
+    };
+    assert_eq!(one(reported), Step::Leave(DriftKind::Added));
     let off = |settings: &mut Settings, world: &mut World| {
         settings.self_heal = false;
         see(world, changed());

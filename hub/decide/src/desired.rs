@@ -9,9 +9,9 @@ mod losses;
 #[cfg(test)]
 mod tests;
 mod variants;
-mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use muster_proto::{
@@ -27,9 +27,11 @@ use crate::render::Cache;
 use crate::snapshot::Snapshot;
 use claims::Claims;
 use variants::Variants;
-use wishes::{Wished, Wishes};
 
 pub use losses::Waiting;
+
+/// What each cluster is to run, before two applications can be in each other's way.
+type Wishes = BTreeMap<ClusterName, BTreeMap<ApplicationName, Placement>>;
 
 /// The enrolled clusters with the labels of their join tokens.
 pub type Members = BTreeMap<ClusterName, Labels>;
@@ -136,17 +138,76 @@ pub fn decide(
     }
     let documents = cluster_documents(&fleet, last_good);
     let labels = placement::clusters(members, &documents);
-    // Why removals wait: for all clusters, and for some.
-    let unread = fleet.problems.first().map(|problem| format!("{problem}"));
-    let wished = wishes::wish(snapshot, &fleet, last_good, &labels, key, cache);
-    let Wished {
-        mut wishes,
-        variants,
-        mut locations,
-        mut held,
-        mut problems,
-    } = wished;
-    problems.extend(fleet.problems);
+    let mut problems = fleet.problems.clone();
+    // Why removals wait, for all clusters and for some.
+    let unread = problems.first().map(|problem| format!("{problem}"));
+    let mut held: BTreeMap<ClusterName, String> = BTreeMap::new();
+
+    // Every application's wish for each cluster, before two of them can be in each other's way.
+    let mut locations: BTreeMap<ApplicationName, Location> = BTreeMap::new();
+    let mut wishes = Wishes::new();
+    let mut variants = Variants::default();
+    let mut known_places: Vec<(Vec<_>, Rc<_>)> = Vec::new();
+    for (name, application) in &fleet.applications {
+        locations.insert(name.clone(), application.location.clone());
+        let last = last_good.applications.get(name).map(|last| &**last);
+        let selectors: Vec<_> = application
+            .targets
+            .iter()
+            .map(|one| &one.clusters)
+            .collect();
+        // Many applications have the same targets.
+        let same = known_places.iter().find(|(known, _)| *known == selectors);
+        let placed = match same {
+            Some((_, placed)) => Rc::clone(placed),
+            None => {
+                let placed = Rc::new(placement::place(selectors.iter().copied(), &labels));
+                known_places.push((selectors, Rc::clone(&placed)));
+                placed
+            }
+        };
+        variants.render(snapshot, &fleet, application, &placed, last, key, cache);
+        if let Some((location, message)) = &application.unsupported {
+            problems.push(Problem {
+                application: Some(name.clone()),
+                cluster: None,
+                location: Some(location.clone()),
+                message: message.clone(),
+            });
+        }
+        for (cluster, target) in &*placed {
+            let (wish, failed) = variants.wish(application, *target, cluster, last);
+            if let Some(wish) = wish {
+                let wishes = wishes.entry(cluster.clone()).or_default();
+                wishes.insert(name.clone(), wish);
+            }
+            if failed {
+                held.entry(cluster.clone())
+                    .or_insert_with(|| format!("application {name} does not render"));
+            }
+        }
+        // Placed there before, and broken now: an object of it may have moved.
+        if variants.failed(application) {
+            for cluster in last.iter().flat_map(|last| last.placements.keys()) {
+                held.entry(cluster.clone())
+                    .or_insert_with(|| format!("application {name} does not render"));
+            }
+        }
+        // Nor does it leave a cluster before it renders: that, too, is a removal, and the next decision must still
+        // know that it was there.
+        if variants.failed(application) {
+            keep(name, last, &labels, &mut wishes);
+        }
+    }
+    for (name, last) in &last_good.applications {
+        let is_hidden = !fleet.applications.contains_key(name)
+            && fleet.may_hide(Kind::Application, name.as_str());
+        if is_hidden {
+            locations.insert(name.clone(), last.location.clone());
+            keep(name, Some(last), &labels, &mut wishes);
+        }
+    }
+    problems.extend(variants.problems());
     let waiting = match emptied {
         true => Vec::new(),
         false => losses::guard(last_good, &labels, &mut wishes, approved),
@@ -225,6 +286,22 @@ fn cluster_documents(fleet: &Fleet, last_good: &LastGood) -> BTreeMap<ClusterNam
         }
     }
     documents
+}
+
+/// Leaves an application where and as it was, on clusters for which nothing better is wished.
+fn keep(
+    name: &ApplicationName,
+    last: Option<&LastApplication>,
+    clusters: &BTreeMap<ClusterName, Arc<Labels>>,
+    wishes: &mut Wishes,
+) {
+    let placements = last.iter().flat_map(|last| &last.placements);
+    for (cluster, placement) in placements.filter(|(cluster, _)| clusters.contains_key(*cluster)) {
+        let wishes = wishes.entry(cluster.clone()).or_default();
+        wishes
+            .entry(name.clone())
+            .or_insert_with(|| placement.clone());
+    }
 }
 
 /// The next last good state; what did not change is shared with the one before.

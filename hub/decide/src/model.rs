@@ -342,7 +342,6 @@ spec:
             "rollout: careful",
             "helm: {}",
             "variables: {}",
-            "sync: {additions: repair}",
             "sync: {retry: {limit: 1}}",
             "sync: {timeout: 1m}",
             "targets:\n  - helm: {}",
@@ -361,7 +360,6 @@ spec:
         muster.yaml:6: spec.rollout is not supported yet: the application keeps what it had
         muster.yaml:6: spec.helm is not supported yet: the application keeps what it had
         muster.yaml:6: spec.variables is not supported yet: the application keeps what it had
-        muster.yaml:6: spec.sync.additions is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.retry is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.timeout is not supported yet: the application keeps what it had
         muster.yaml:7: spec.targets[0].helm is not supported yet: the application keeps what it had

@@ -70,10 +70,10 @@ pub(super) fn manifests(tree: &Tree) -> Vec<String> {
                     findings.push(format!("{path}:{line}: {why} and may not depend on {name}"));
                 }
             }
-            if folder == "hub/decide" && name == "muster-proto" && declaration.contains("features")
+            if folder == "hub/decide" && name == "muster-proto" && declaration.contains("\"wire\"")
             {
                 findings.push(format!(
-                    "{path}:{line}: decide takes muster-proto's values, none of its features"
+                    "{path}:{line}: decide takes muster-proto's values, and not its wire"
                 ));
             }
         }

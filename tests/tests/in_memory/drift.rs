@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use anyhow::Context as _;
-use muster_proto::{Drift, FieldChange, ObjectKey, Timestamp};
+use muster_proto::{Additions, Drift, FieldChange, ObjectKey, Timestamp};
 
 use crate::*;
 
@@ -129,5 +129,77 @@ async fn values_of_a_secret_are_in_no_drift() -> Result<()> {
             live: masked,
         }]
     );
+    Ok(())
+}
+
+/// One application of one ConfigMap, which does with additions as it says.
+fn shop(generation: u64, additions: Additions) -> Result<Desired> {
+    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"value": "old"}});
+    let object = Arc::new(Object::new(&body, &DigestKey::new([5; 32]))?);
+    let settings = Settings {
+        namespace: "shop".into(),
+        additions,
+        ..Settings::default()
+    };
+    let shop = DesiredApplication::new("shop".parse()?, "abc".into(), settings, vec![object]);
+    let shop = vec![Arc::new(shop)];
+    Ok(Desired::new(
+        generation,
+        shop,
+        Removals::Released,
+        Vec::new(),
+    ))
+}
+
+#[tokio::test]
+async fn what_a_person_adds_is_taken_away_reported_or_left_as_the_application_says() -> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    engine.accept(shop(1, Additions::Repair)?).await?;
+    synced(&engine, 1).await?;
+    let maps: Api<ConfigMap> = Api::namespaced(server.client(), "shop");
+    let add = async |manager: &str, key: &str| {
+        let addition = json!({"data": {key: "added"}});
+        maps.patch("c", &by(manager), &Patch::Merge(&addition))
+            .await?;
+        anyhow::Ok(())
+    };
+    // What no person wrote stays.
+    add("some-controller", "of-a-controller").await?;
+    add("kubectl-edit", "by-hand").await?;
+    let drift = drift_of(&engine, "c", |drift| drift.repaired_at.is_some()).await?;
+    assert_eq!(
+        (drift.kind, drift.manager.as_str()),
+        (muster_proto::DriftKind::Added, "kubectl-edit")
+    );
+    assert_eq!(
+        drift.changes,
+        [FieldChange {
+            path: ".data.by-hand".into(),
+            desired: None,
+            live: Some("\"added\"".into()),
+        }]
+    );
+    let keys = async || {
+        let data = maps.get("c").await?.data.unwrap_or_default();
+        anyhow::Ok(data.into_keys().collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(keys().await?, "of-a-controller value");
+
+    engine.accept(shop(2, Additions::Report)?).await?;
+    synced(&engine, 2).await?;
+    let (objects, _) = count(&server);
+    add("kubectl-patch", "shown").await?;
+    objects.store(0, Ordering::SeqCst);
+    let drift = drift_of(&engine, "c", |drift| drift.count == 2).await?;
+    assert_eq!(drift.fields, [".data.shown"]);
+    assert_eq!(drift.repaired_at, None);
+    assert_eq!(keys().await?, "of-a-controller shown value");
+    assert_eq!(objects.load(Ordering::SeqCst), 0);
+
+    engine.accept(shop(3, Additions::Ignore)?).await?;
+    add("kubectl-edit", "left-alone").await?;
+    synced(&engine, 3).await?;
+    assert_eq!(keys().await?, "left-alone of-a-controller shown value");
     Ok(())
 }

@@ -70,3 +70,30 @@ async fn the_same_state_again_and_a_restart_take_no_call_for_any_object() -> Res
     assert!(lists.count() <= 1, "{calls:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn an_api_server_that_turns_calls_away_is_left_alone_for_a_second() -> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    engine.accept(desired(1, 1, 0)?).await?;
+    synced(&engine, 1).await?;
+    let tries: Arc<Mutex<Vec<std::time::Instant>>> = Arc::default();
+    let heard = tries.clone();
+    server.set_fault(Some(Arc::new(move |call: &Call| {
+        let mut tries = heard.lock().expect("nobody panics with it");
+        let busy = call.verb == "apply" && tries.len() < 2;
+        if call.verb == "apply" {
+            tries.push(std::time::Instant::now());
+        }
+        busy.then_some(Fault::Status(429))
+    })));
+    engine.accept(desired(2, 1, 1)?).await?;
+    synced(&engine, 2).await?;
+    let tries = tries.lock().expect("nobody panics with it").clone();
+    assert_eq!(tries.len(), 3);
+    for pair in tries.windows(2) {
+        let pause = pair[1] - pair[0];
+        assert!(pause >= Duration::from_secs(1), "{pause:?}");
+    }
+    Ok(())
+}

@@ -13,7 +13,6 @@ pub(super) fn first(spec: &ApplicationSpec, document: &Document) -> Option<(Loca
         (spec.rollout.is_some(), "rollout"),
         (spec.helm.is_some(), "helm"),
         (spec.variables.is_some(), "variables"),
-        (spec.sync.additions.is_some(), "sync.additions"),
         (spec.sync.retry.is_some(), "sync.retry"),
         (spec.sync.timeout.is_some(), "sync.timeout"),
     ];
