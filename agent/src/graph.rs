@@ -156,18 +156,15 @@ impl Graph {
         found.map(|(stage, _)| *stage)
     }
 
-    /// The first thing that an object must still wait for; `is_met` says what is not waited for any more.
-    pub(crate) fn first_unmet(
+    /// The first object of the stages before this one that must still be waited for; `is_met` says what is not waited
+    /// for any more.
+    pub(crate) fn first_unmet_before(
         &self,
         application: &ApplicationName,
-        key: &ObjectKey,
+        stage: i32,
         is_met: impl Fn(&Need<'_>) -> bool,
     ) -> Option<Need<'_>> {
-        if let Some(need) = self.needs(key).find(|need| !is_met(need)) {
-            return Some(need);
-        }
-        let own = self.stage(application, key)?;
-        let earlier = self.stages[application].range(..own);
+        let earlier = self.stages.get(application)?.range(..stage);
         let mut earlier = earlier.flat_map(|(_, keys)| keys).map(|key| Need {
             key,
             until: Until::Ready,

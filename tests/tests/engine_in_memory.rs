@@ -2,6 +2,7 @@
 
 mod in_memory {
     mod drift;
+    mod ordering;
     mod pauses;
     mod quiet;
     mod taking_over;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::queue::{Blocker, Key};
 use super::state::{State, clock, planned};
+use super::waiting::Stages;
 use super::work::{self};
 use crate::apply::Order;
 use crate::graph;
@@ -246,6 +247,7 @@ impl State {
     }
 
     fn start_applies(&mut self) {
+        let mut stages = Stages::new();
         while self.flying.len() < CONCURRENCY {
             // What is not in the inventory yet is never applied.
             let written = |(_, key): &&(u8, Key)| {
@@ -257,7 +259,7 @@ impl State {
                 return;
             };
             self.queue.applies.remove(&(stage, key.clone()));
-            let waits = self.waits_for(&key);
+            let waits = self.waits_for(&key, &mut stages);
             let make_namespace = !self
                 .resolved
                 .wanted

@@ -1,6 +1,6 @@
 //! What an object waits for before it is applied: what it depends on, and the applications its own depends on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_proto::{ApplicationName, HealthStatus, ObjectKey, SyncStatus};
 
@@ -11,10 +11,17 @@ use crate::graph::removal::{self, Hold};
 use crate::graph::{Need, Until};
 use crate::plan::Step;
 
+/// What the objects of a stage of an application wait for, as long as nothing changes.
+pub(super) type Stages = BTreeMap<(ApplicationName, i32), Option<(Blocker, String)>>;
+
 impl State {
     /// What must be waited for before this object is applied, and that in words. What Git changed waits for all of it;
     /// what was right before is repaired as soon as what it needs is there at all.
-    pub(super) fn waits_for(&self, key: &ObjectKey) -> Option<(Blocker, String)> {
+    pub(super) fn waits_for(
+        &self,
+        key: &ObjectKey,
+        stages: &mut Stages,
+    ) -> Option<(Blocker, String)> {
         let object = self.objects.get(key)?;
         let wanted = object.wanted.as_ref()?;
         let repair = object.standing_drift().is_some();
@@ -26,9 +33,27 @@ impl State {
             }
         }
         let graph = &self.resolved.graph;
-        let need = graph.first_unmet(&wanted.application, key, |need| self.is_met(need, repair))?;
-        let why = self.why_unmet(&need);
-        Some((Blocker::Object(need.key.clone()), why))
+        let is_met = |need: &Need<'_>| self.is_met(need, repair);
+        if let Some(need) = graph.needs(key).find(|need| !is_met(need)) {
+            return Some(self.blocker(&need));
+        }
+        let stage = graph.stage(&wanted.application, key)?;
+        if repair {
+            let need = graph.first_unmet_before(&wanted.application, stage, is_met)?;
+            return Some(self.blocker(&need));
+        }
+        // Asked once for all objects of a stage: there may be thousands, waiting for thousands.
+        let place = (wanted.application.clone(), stage);
+        let unmet = stages.entry(place).or_insert_with(|| {
+            let need = graph.first_unmet_before(&wanted.application, stage, is_met)?;
+            Some(self.blocker(&need))
+        });
+        unmet.clone()
+    }
+
+    fn blocker(&self, need: &Need<'_>) -> (Blocker, String) {
+        let why = self.why_unmet(need);
+        (Blocker::Object(need.key.clone()), why)
     }
 
     fn is_met(&self, need: &Need<'_>, repair: bool) -> bool {

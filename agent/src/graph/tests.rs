@@ -94,9 +94,12 @@ fn order(graph: &Graph, given: &[Given]) -> Vec<String> {
     let mut order = Vec::new();
     loop {
         let next = given.iter().find(|given| {
-            let free = graph.first_unmet(&given.application, &given.key, |need| {
-                done.contains(need.key)
-            });
+            let is_met = |need: &Need<'_>| done.contains(need.key);
+            let stage = graph.stage(&given.application, &given.key);
+            let free = graph
+                .needs(&given.key)
+                .find(|need| !is_met(need))
+                .or_else(|| graph.first_unmet_before(&given.application, stage?, is_met));
             !done.contains(&given.key) && !graph.troubles.contains_key(&given.key) && free.is_none()
         });
         let Some(next) = next else { return order };
