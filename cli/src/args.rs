@@ -151,6 +151,9 @@ pub(crate) struct DriftArgs {
     /// Only this application
     #[arg(long, value_name = "NAME", default_value_t, hide_default_value = true)]
     pub(crate) app: String,
+    /// Only what stands, and what was repaired within this time, such as 30m, 24h, 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) since: Option<Duration>,
     #[command(flatten)]
     pub(crate) list: ListArgs,
 }

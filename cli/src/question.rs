@@ -1,9 +1,11 @@
 //! Questions to the hub: a command line in, one call, an [`Answer`] out.
 
+use std::time::Duration;
+
 use muster_proto::wire::v1;
 use tonic::Code;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, now};
 use crate::args::{Command, GetCommand, ListArgs, ViewArgs};
 use crate::failure::Failure;
 use crate::hub::{Session, call};
@@ -27,6 +29,8 @@ pub(crate) enum Question {
         selector: String,
         /// Of which application; empty: all.
         app: String,
+        /// How far back; none: all that is known.
+        since: Option<Duration>,
     },
 }
 
@@ -45,8 +49,12 @@ pub(crate) fn of(command: Command) -> (Question, ViewArgs, bool) {
         Command::Get(GetCommand::Cluster(args)) => (Question::Cluster(args.name), args.view, false),
         Command::Get(GetCommand::App(args)) => (Question::App(args.name), args.view, false),
         Command::Drift(args) => {
-            let (selector, app) = (args.list.selector, args.app);
-            (Question::Drift { selector, app }, args.list.view, false)
+            let question = Question::Drift {
+                selector: args.list.selector,
+                app: args.app,
+                since: args.since,
+            };
+            (question, args.list.view, false)
         }
         _ => unreachable!("this command asks nothing"),
     }
@@ -72,10 +80,16 @@ pub(crate) async fn ask(session: &mut Session, question: &Question) -> Result<An
             let detail = session.answer(answer).map_err(unknown_app)?;
             Ok(Answer::App(detail))
         }
-        Question::Drift { selector, app } => {
+        Question::Drift {
+            selector,
+            app,
+            since,
+        } => {
+            let ago = |length: Duration| i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
             let request = call(v1::ListDriftRequest {
                 cluster_selector: selector.clone(),
                 application: app.clone(),
+                since_ms: since.map_or(0, |since| now().0.saturating_sub(ago(since))),
             });
             let answer = session.client.list_drift(request).await;
             let list = session.answer(answer).map_err(unknown_app)?;

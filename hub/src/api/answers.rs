@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_decide::labels::Selector;
 use muster_proto::wire::v1;
-use muster_proto::{HealthStatus, ObjectStatus, SyncStatus};
+use muster_proto::{Drift, HealthStatus, ObjectStatus, SyncStatus, Timestamp};
 
 use super::pauses;
 use crate::view::{
@@ -121,14 +121,22 @@ pub(super) fn application(view: &View, name: &str) -> Option<v1::ApplicationDeta
     })
 }
 
-/// Objects that drifted, on the selected clusters; of one application unless `application` is empty.
-pub(super) fn drift(view: &View, selector: &Selector, application: &str) -> v1::DriftList {
+/// Objects that drifted, on the selected clusters; of one application unless `application` is empty. What stands is told
+/// whenever it began, what was repaired only when that was not before `since`.
+pub(super) fn drift(
+    view: &View,
+    selector: &Selector,
+    application: &str,
+    since: Timestamp,
+) -> v1::DriftList {
     let selected = view
         .clusters
         .iter()
         .filter(|cluster| selector.matches(&cluster.labels));
     let drifted = rows(selected).filter(|(_, row)| {
-        (row.last_drift.is_some() || row.sync == SyncStatus::Drifted)
+        let stands = row.sync == SyncStatus::Drifted;
+        let told = |drift: &Drift| is_told(drift, since);
+        (stands || row.last_drift.as_ref().is_some_and(told))
             && (application.is_empty() || row.application.as_str() == application)
     });
     v1::DriftList {
@@ -136,6 +144,10 @@ pub(super) fn drift(view: &View, selector: &Selector, application: &str) -> v1::
             .map(|(cluster, row)| cluster_object(cluster, row))
             .collect(),
     }
+}
+
+fn is_told(drift: &Drift, since: Timestamp) -> bool {
+    drift.repaired_at.is_none_or(|at| at >= since)
 }
 
 fn rows<'a, C: std::ops::Deref<Target = ClusterView> + 'a>(
@@ -307,4 +319,37 @@ fn counted_over(
 
 fn count(number: usize) -> u32 {
     number.try_into().unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::DriftKind;
+
+    use super::*;
+
+    fn drift(at: i64, repaired_at: Option<i64>) -> Drift {
+        Drift {
+            kind: DriftKind::Changed,
+            fields: vec![".data.k".into()],
+            changes: Vec::new(),
+            manager: "kubectl-edit".into(),
+            at: Timestamp(at),
+            repaired_at: repaired_at.map(Timestamp),
+            count: 1,
+        }
+    }
+
+    #[test]
+    fn what_stands_is_told_however_old_and_what_was_repaired_when_it_is_new_enough() {
+        let since = Timestamp(100);
+        for (at, repaired_at, told) in [
+            (1, None, true),
+            (1, Some(99), false),
+            (1, Some(100), true),
+            (150, Some(151), true),
+        ] {
+            assert_eq!(is_told(&drift(at, repaired_at), since), told, "{at}");
+        }
+        assert!(is_told(&drift(1, Some(2)), Timestamp(0)));
+    }
 }

@@ -55,6 +55,7 @@ async fn nowhere() -> Failure {
 struct Which {
     selector: String,
     application: String,
+    since_ms: i64,
 }
 
 #[derive(Deserialize)]
@@ -88,10 +89,12 @@ async fn drift(State(api): State<Api>, which: Query<Which>) -> Answer<impl Seria
     let Which {
         selector,
         application,
+        since_ms,
     } = which.0;
     let request = ListDriftRequest {
         cluster_selector: selector,
         application,
+        since_ms,
     };
     answer(api.list_drift(Request::new(request)).await)
 }

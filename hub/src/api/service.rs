@@ -13,7 +13,7 @@ use muster_proto::wire::v1::{
     JoinTokenResponse, ListDriftRequest, PauseRequest, PauseResponse, RemoveClusterRequest,
     RemoveClusterResponse, ResumeRequest, ResumeResponse, SyncNowRequest, SyncNowResponse, Version,
 };
-use muster_proto::{ApplicationName, ClusterName, Generation};
+use muster_proto::{ApplicationName, ClusterName, Generation, Timestamp};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -73,13 +73,19 @@ impl FleetService for Api {
         let ListDriftRequest {
             cluster_selector,
             application,
+            since_ms,
         } = request.get_ref();
         let selector = selector(cluster_selector)?;
         let view = self.view();
         if !application.is_empty() && view.application(application).is_none() {
             return Err(no_application(&view, application));
         }
-        Ok(Response::new(answers::drift(&view, &selector, application)))
+        Ok(Response::new(answers::drift(
+            &view,
+            &selector,
+            application,
+            Timestamp(*since_ms),
+        )))
     }
 
     async fn create_join_token(
