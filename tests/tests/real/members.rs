@@ -82,16 +82,20 @@ async fn an_expired_join_token_lets_nobody_in_and_says_how_to_get_another() -> R
     let token = scenario.world.invite("late", &[]).await?;
     scenario.world.pass(Duration::from_secs(3600));
     is_refused(&scenario, &token, "has expired").await?;
-    let cluster = scenario
-        .world
-        .muster(&["get", "cluster", "late", "-o", "json"])
-        .await?
-        .json()?;
-    ensure!(
-        cluster["summary"]["connection"] == "never-joined",
-        "{cluster:#}"
-    );
-    Ok(())
+    // What people see follows a moment after what the hub answers.
+    wait::until("late is shown as invited", SOON, async || {
+        let cluster = scenario
+            .world
+            .muster(&["get", "cluster", "late", "-o", "json"])
+            .await?
+            .json()?;
+        ensure!(
+            cluster["summary"]["connection"] == "never-joined",
+            "{cluster:#}"
+        );
+        Ok(())
+    })
+    .await
 }
 
 /// An agent that comes with `token` as `late` ends with what a person should do.
