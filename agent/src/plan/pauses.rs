@@ -101,6 +101,9 @@ mod tests {
             Some("paused until 2026-11-23T12:06:40Z by anna (looking)")
         );
         assert_eq!(paused.any([&name("web")]), None);
-        assert_eq!(Paused::at(&[pause.clone()], pause.until), Paused::default());
+        assert_eq!(
+            Paused::at(std::slice::from_ref(&pause), pause.until),
+            Paused::default()
+        );
     }
 }

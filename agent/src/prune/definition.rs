@@ -30,12 +30,8 @@ pub(super) async fn objects(client: &Client, name: &str) -> Result<Vec<String>, 
         };
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource);
         let few = ListParams::default().limit(NAMED as u32 + 1);
-        return match api.list_metadata(&few).await {
-            Ok(page) => Ok(page.items.iter().map(shown).collect()),
-            // Not served any more: it has never been established, or goes already.
-            Err(Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-            Err(error) => Err(error),
-        };
+        let page = api.list_metadata(&few).await?;
+        return Ok(page.items.iter().map(shown).collect());
     }
     Ok(Vec::new())
 }

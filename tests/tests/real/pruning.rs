@@ -149,7 +149,11 @@ async fn a_definition_stays_while_somebody_else_has_objects_of_its_kind() -> Res
         &ApiResource::from_gvk_with_plural(&cart, "carts"),
     );
     let theirs = DynamicObject::new("theirs", &ApiResource::from_gvk(&cart));
-    carts.create(&PostParams::default(), &theirs).await?;
+    // A definition is established a moment before every part of the API server serves it.
+    wait::until("somebody else makes one", PATIENCE, async || {
+        Ok(carts.create(&PostParams::default(), &theirs).await?)
+    })
+    .await?;
     bed.accept(2, Vec::new()).await?;
     let row = row_of(&bed, &name, |row| row.sync == SyncStatus::PruneBlocked).await?;
     let expected = format!("{}/theirs", bed.namespace);
