@@ -161,8 +161,8 @@ impl Ledger {
                 let secret = shard_secret(&name, bytes);
                 match secrets.create(&PostParams::default(), &secret).await {
                     Ok(_) => Ok(()),
-                    // Named by its content: it is there already.
-                    Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+                    // Named by its content: it is there already. Another 409 (a quota that moved, say) wrote nothing.
+                    Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
                     Err(error) => Err(error),
                 }
             })

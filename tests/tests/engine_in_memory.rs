@@ -177,3 +177,31 @@ async fn a_hand_edit_is_undone_within_a_second_and_later_when_the_history_was_lo
     }
     Ok(())
 }
+
+/// A simulated history found it: any 409 was taken for a part of the ledger that is there already.
+#[tokio::test]
+async fn a_part_of_the_ledger_that_was_refused_is_not_taken_for_written() -> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    engine.accept(desired(1, 3, 0)?).await?;
+    synced(&engine, 1).await?;
+    let refused = AtomicUsize::new(0);
+    server.set_fault(Some(Arc::new(move |call: &Call| {
+        let ledger = call.path.contains("/muster-system/secrets");
+        let next = ["patch", "create"].get(refused.load(Ordering::SeqCst));
+        (ledger && next == Some(&call.verb)).then(|| {
+            refused.fetch_add(1, Ordering::SeqCst);
+            Fault::Status(409)
+        })
+    })));
+    wait::until("the state is accepted", PATIENCE, async || {
+        engine.accept(desired(2, 3, 1)?).await?;
+        Ok(())
+    })
+    .await?;
+    synced(&engine, 2).await?;
+    engine.stop(engine::Stop::Because("restarted".into())).await;
+    let engine = start(&server, "second").await?;
+    assert_eq!(engine.held().borrow().generation, 2);
+    Ok(())
+}

@@ -104,7 +104,7 @@ async fn send(order: &Order, body: &[u8]) -> Result<DynamicObject, Failure> {
     }
 }
 
-/// The body fit for what is there; fields of others are taken over on the way.
+/// The body fit for what is there; of an object that is not ours yet, fields of others are taken over on the way.
 async fn fit(order: &Order, sent: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let (wanted, key) = (&order.wanted, &*order.key);
     let Some(live) = super::get_whole(&order.writer.client, &wanted.kind, key).await? else {
@@ -126,9 +126,13 @@ async fn fit(order: &Order, sent: Vec<u8>) -> Result<Vec<u8>, Failure> {
             });
         }
     }
+    // What is ours already gets its values first: with a field that somebody changed back in our entry, and no apply
+    // after it, our entry would look as it should while the value is not ours.
     let metadata = live.get("metadata").cloned().unwrap_or_default();
-    if let Ok(metadata) = serde_json::from_value(metadata) {
-        take_over(order, &metadata, Whose::of(wanted, !order.strange)).await?;
+    if order.strange
+        && let Ok(metadata) = serde_json::from_value(metadata)
+    {
+        take_over(order, &metadata, Whose::of(wanted, false)).await?;
     }
     Ok(sent)
 }

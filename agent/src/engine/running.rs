@@ -81,6 +81,7 @@ async fn begin(
         tokio::pin!(again);
         loop {
             tokio::select! {
+                biased;
                 () = &mut again => break,
                 request = inbox.recv() => match request {
                     None => return Ok(None),
@@ -135,7 +136,9 @@ async fn work(
                 .send_replace(Standing::Working(state.cluster.clone()));
         }
         let wake = state.next_wake(rows_at, speaks);
+        // In this order, so that the same events give the same calls.
         tokio::select! {
+            biased;
             request = inbox.recv() => match request? {
                 Request::Accept(offered, answer) => match state.accept(*offered).await {
                     Ok(answered) => {

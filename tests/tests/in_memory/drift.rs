@@ -30,6 +30,30 @@ fn by(manager: &str) -> PatchParams {
     }
 }
 
+/// A simulated history found it: the edit of a person had been put into our own managedFields entry, the answer was
+/// lost, and from then on the wrong value looked as if we had applied it.
+#[tokio::test]
+async fn an_edit_is_undone_though_the_answer_to_taking_it_over_is_lost() -> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    engine.accept(desired(1, 3, 0)?).await?;
+    synced(&engine, 1).await?;
+    server.set_fault(Some(Arc::new(|call: &Call| {
+        let of_the_agent = call.path.contains("/configmaps/") && call.manager == "muster";
+        (of_the_agent && call.verb == "patch").then_some(Fault::Unanswered)
+    })));
+    let maps: Api<ConfigMap> = Api::namespaced(server.client(), "shop");
+    let edit = json!({"data": {"value": "by hand"}});
+    maps.patch("c1", &by("kubectl-edit"), &Patch::Merge(&edit))
+        .await?;
+    wait::until("the edit is undone", PATIENCE, async || {
+        let data = maps.get("c1").await?.data.unwrap_or_default();
+        ensure!(data["value"] == "old", "{data:?}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_drift_tells_both_values_the_manager_and_when_and_costs_one_look() -> Result<()> {
     let server = Server::new(Options::default());
