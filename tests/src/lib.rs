@@ -12,6 +12,7 @@ pub mod measure;
 pub mod memory;
 pub mod programs;
 pub mod proxy;
+pub mod simulation;
 pub mod supervisor;
 pub mod tidy;
 pub mod wait;

@@ -1,0 +1,194 @@
+//! Hands in the cluster: what people and other controllers do there, and a look at what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use kube::Client;
+use muster_proto::Desired;
+use serde_json::{Value, json};
+
+use super::NAMESPACE;
+use super::chance::Chance;
+use super::hub::OBJECTS;
+
+const PERSON: &str = "kubectl-edit";
+const CONTROLLER: &str = "some-controller";
+const LABEL: &str = "muster.dev/application";
+
+/// Whether a call is ours, not the agent's.
+pub(super) fn is_hand(manager: &str) -> bool {
+    [PERSON, CONTROLLER].contains(&manager)
+}
+
+/// The hands, and what they left behind.
+pub(super) struct Hands {
+    client: Client,
+    /// Uids of objects that hold a field of another controller.
+    marked: BTreeSet<String>,
+}
+
+impl Hands {
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            marked: BTreeSet::new(),
+        }
+    }
+
+    /// An object of others that looks like ours: the label was copied.
+    pub(super) async fn make_stranger(&self) -> Result<()> {
+        let namespace = json!({"metadata": {"name": NAMESPACE}});
+        self.call("POST", "/api/v1/namespaces", CONTROLLER, &namespace)
+            .await?;
+        let stranger = json!({"metadata": {"name": "stranger", "labels": {LABEL: "front"}}});
+        self.call("POST", &folder("configmaps"), CONTROLLER, &stranger)
+            .await?;
+        Ok(())
+    }
+
+    /// Somebody does something; what.
+    pub(super) async fn edit(&mut self, chance: &mut Chance) -> Result<String> {
+        let number = chance.below(OBJECTS);
+        let place = place(number);
+        let deed = chance.below(8);
+        let Some(object) = self.call("GET", &place, PERSON, &Value::Null).await? else {
+            return Ok(format!("o{number} is not there to be changed"));
+        };
+        let data = match number + 1 == OBJECTS {
+            true => json!({"value": "Ynk="}),
+            false => json!({"value": "by hand"}),
+        };
+        let (what, method, by, body) = match deed {
+            0..3 => ("value", "PATCH", PERSON, json!({"data": data})),
+            3 => {
+                let none = json!({"data": {"value": null}});
+                ("value removed", "PATCH", PERSON, none)
+            }
+            4..6 => {
+                let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+                self.marked.insert(uid.to_owned());
+                let field = json!({"metadata": {"annotations": {"example.com/other": "kept"}}});
+                ("a field of others", "PATCH", CONTROLLER, field)
+            }
+            6 => {
+                let label = json!({"metadata": {"labels": {LABEL: null}}});
+                ("label removed", "PATCH", PERSON, label)
+            }
+            _ => ("deleted", "DELETE", PERSON, json!({})),
+        };
+        self.call(method, &place, by, &body).await?;
+        Ok(format!("o{number}: {what}"))
+    }
+
+    /// What others have stays as they left it.
+    pub(super) async fn check(&self) -> Result<()> {
+        let stranger = format!("{}/stranger", folder("configmaps"));
+        let stranger = self.call("GET", &stranger, PERSON, &Value::Null).await?;
+        stranger.context("invariant 11: an object of others was deleted")?;
+        for object in self.all().await?.into_values() {
+            let metadata = &object["metadata"];
+            let uid = metadata["uid"].as_str().unwrap_or_default();
+            ensure!(
+                !self.marked.contains(uid)
+                    || metadata["annotations"]["example.com/other"] == "kept",
+                "invariant 11: a field of others is gone from {metadata}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether the cluster is as this state says: all of it, and nothing of ours beside it.
+    pub(super) async fn holds(&self, desired: &Desired) -> Result<()> {
+        let mut wanted = BTreeMap::new();
+        for application in &desired.applications {
+            for object in application.objects() {
+                let body: Value = serde_json::from_slice(&object.body)?;
+                wanted.insert(
+                    object.key.name.clone(),
+                    (application.name.to_string(), text_of(&body)),
+                );
+            }
+        }
+        let released = desired.removals == muster_proto::Removals::Released;
+        let mut found = BTreeMap::new();
+        for (name, object) in self.all().await? {
+            let label = object["metadata"]["labels"][LABEL].as_str();
+            let application = label.unwrap_or_default().to_owned();
+            // What waits for its removal is there, and not looked at.
+            if name != "stranger" && (released || wanted.contains_key(&name)) {
+                found.insert(name, (application, text_of(&object)));
+            }
+        }
+        ensure!(found == wanted, "there is {found:?}, wanted {wanted:?}");
+        Ok(())
+    }
+
+    async fn all(&self) -> Result<BTreeMap<String, Value>> {
+        let mut all = BTreeMap::new();
+        for plural in ["configmaps", "secrets"] {
+            let path = folder(plural);
+            let list = self.call("GET", &path, PERSON, &Value::Null).await?;
+            let list = list.unwrap_or_default();
+            for item in list["items"].as_array().into_iter().flatten() {
+                let name = item["metadata"]["name"].as_str().unwrap_or_default();
+                all.insert(name.to_owned(), item.clone());
+            }
+        }
+        Ok(all)
+    }
+
+    /// The answer; `None` when there is no such object.
+    async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        by: &str,
+        body: &Value,
+    ) -> Result<Option<Value>> {
+        let bytes = if body.is_null() {
+            Vec::new()
+        } else {
+            serde_json::to_vec(body)?
+        };
+        let media = if method == "PATCH" {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("{path}?fieldManager={by}"))
+            .header(http::header::CONTENT_TYPE, media)
+            .body(bytes)?;
+        match self.client.request::<Value>(request).await {
+            Ok(value) => Ok(Some(value)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn folder(plural: &str) -> String {
+    format!("/api/v1/namespaces/{NAMESPACE}/{plural}")
+}
+
+fn place(number: u64) -> String {
+    let plural = if number + 1 == OBJECTS {
+        "secrets"
+    } else {
+        "configmaps"
+    };
+    format!("{}/o{number}", folder(plural))
+}
+
+/// The value, in plain where Git has it so and in Base64 where the API server has it so.
+fn text_of(object: &Value) -> String {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    let secret = object.get("stringData").is_some();
+    let field = if secret { "stringData" } else { "data" };
+    let value = object[field]["value"].as_str().unwrap_or_default();
+    match secret {
+        true => BASE64_STANDARD.encode(value),
+        false => value.to_owned(),
+    }
+}
