@@ -37,11 +37,11 @@ pub(crate) fn is_well(fleet: &v1::Fleet) -> bool {
 fn cluster_is_well(cluster: &v1::ClusterSummary) -> bool {
     let as_told = cluster.sync == "Synced" && cluster.health == "Current";
     let speaks = cluster.connection == CONNECTED;
-    let nothing_told = cluster.applications == 0;
+    let nothing_to_tell = cluster.applications == 0 && !speaks;
     match cluster.connection.as_str() {
         REMOVING | REMOVED => true,
         SILENT => false,
-        _ => cluster.removals_held.is_empty() && (nothing_told || (speaks && as_told)),
+        _ => cluster.removals_held.is_empty() && (nothing_to_tell || (speaks && as_told)),
     }
 }
 

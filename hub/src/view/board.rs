@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_decide::Location;
-use muster_proto::{ApplicationName, Approval, ClusterName, HealthStatus, SyncStatus, Timestamp};
+use muster_proto::{
+    ApplicationName, ApplicationStatus, Approval, ClusterName, HealthStatus, SyncStatus, Timestamp,
+};
 
 use super::tally::{Tallies, standing};
 use super::waiting::AtClusters;
@@ -201,29 +203,43 @@ fn roll_up(cluster: &mut ClusterView) {
         health = health.max(standing.health);
         synced += u32::from(standing.synced);
         healthy += u32::from(standing.healthy);
-        let says = status
-            .status
-            .filter(|row| !silent && !row.message.is_empty());
-        if let Some(row) = says {
-            let badness = (standing.sync, standing.health);
-            if worst.as_ref().is_none_or(|(known, _)| *known < badness) {
-                worst = Some((badness, format!("{}: {}", row.application, row.message)));
-            }
+        if let Some(row) = status.status {
+            worst = worst.max(said(row, standing.sync, standing.health));
         }
+    }
+    // What runs here no more is told of until the last of it is gone.
+    let leaving = cluster.rows.applications().values();
+    for row in leaving.filter(|row| cluster.placement(row.application.as_str()).is_none()) {
+        let leaves = row.sync.max(SyncStatus::Progressing);
+        sync = sync.max(leaves);
+        worst = worst.max(said(row, leaves, row.health));
+    }
+    if cluster.accepted_generation != cluster.generation {
+        sync = sync.max(SyncStatus::Progressing);
     }
     if silent {
         (sync, health) = (SyncStatus::Unknown, HealthStatus::Unknown);
     }
-    if cluster.message.is_empty() {
-        cluster.message = worst.map(|(_, message)| message).unwrap_or_default();
+    if cluster.message.is_empty() && !silent {
+        cluster.message = worst.map(|(.., message)| message).unwrap_or_default();
     }
     (cluster.sync, cluster.health) = (sync, health);
     (cluster.synced, cluster.healthy) = (synced, healthy);
 }
 
+/// A row's message with its badness, by which the worst is found.
+fn said(
+    row: &ApplicationStatus,
+    sync: SyncStatus,
+    health: HealthStatus,
+) -> Option<(SyncStatus, HealthStatus, String)> {
+    let message = format!("{}: {}", row.application, row.message);
+    (!row.message.is_empty()).then_some((sync, health, message))
+}
+
 #[cfg(test)]
 mod tests {
-    use muster_proto::{ApplicationStatus, Digest, Rows};
+    use muster_proto::{Digest, Rows};
 
     use super::*;
     use crate::view::Placement;
@@ -342,6 +358,30 @@ mod tests {
             .map(|problem| (problem.message.as_str(), problem.since.0))
             .collect();
         assert_eq!(shown, [("b", 5), ("c", 9)]);
+    }
+
+    #[test]
+    fn a_cluster_is_not_well_before_it_took_the_newest_state_and_lost_what_left() {
+        let mut board = board();
+        // Digit 5 is all well, for both applications; connected (seed % 3 is 1).
+        let seed = 5 + 5 * 7;
+        assert_eq!(seed % 3, 1);
+        let is = cluster(0, seed);
+        let name = is.name.clone();
+        let sync = |board: &mut Board, is: &ClusterView| {
+            board.put_cluster(&name, Some(is.clone()));
+            board.view(&View::default()).cluster("c0").unwrap().sync
+        };
+        assert_eq!(sync(&mut board, &is), SyncStatus::Synced);
+
+        let mut told = is.clone();
+        told.generation += 1;
+        assert_eq!(sync(&mut board, &told), SyncStatus::Progressing);
+
+        // app-0 is placed here no more, and the agent still tells of it.
+        let mut leaving = is.clone();
+        leaving.placements = Arc::new(leaving.placements[1..].to_vec());
+        assert_eq!(sync(&mut board, &leaving), SyncStatus::Progressing);
     }
 
     #[test]
