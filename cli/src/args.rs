@@ -220,7 +220,7 @@ pub(crate) enum ClusterCommand {
 #[derive(ClapArgs)]
 pub(crate) struct JoinArgs {
     /// Who the cluster will be
-    pub(crate) name: String,
+    pub(crate) name: muster_proto::ClusterName,
     /// Label of the cluster; may be repeated. What Git says about it wins
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,

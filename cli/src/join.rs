@@ -23,10 +23,7 @@ pub(crate) async fn join(
     out: &mut (dyn Write + Send),
     err: &mut (dyn Write + Send),
 ) -> Result<ExitCode, Failure> {
-    let name: muster_proto::ClusterName = args
-        .name
-        .parse()
-        .map_err(|error| Failure::Usage(format!("{error}")))?;
+    let name = args.name;
     let request = v1::CreateJoinTokenRequest {
         cluster: name.to_string(),
         labels: args.labels.into_iter().collect(),

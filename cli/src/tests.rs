@@ -181,7 +181,6 @@ async fn every_failure_is_one_line_that_says_what_to_do() {
             "cluster remove us1 --keep-objects",
             ExitCode::Failed,
         ),
-        (environment.clone(), "cluster join EU_1", ExitCode::Usage),
         (
             Environment {
                 server: None,
@@ -209,7 +208,6 @@ async fn every_failure_is_one_line_that_says_what_to_do() {
     muster: there is no application "shpo" (`muster apps` lists all)
     muster: no selector: "nonsense"
     muster: there is no cluster "us1" (`muster clusters` lists all)
-    muster: cluster name "EU_1" must be 1 to 63 lower-case letters, digits and '-', starting and ending with a letter or digit
     muster: `muster context add` needs --server HOST:PORT; on the hub's machine: `muster context add local --data DIR`
     "#);
 }
@@ -222,6 +220,7 @@ async fn what_makes_no_sense_is_wrong_usage() {
         "cluster remove eu-1",
         "cluster remove eu-1 --keep-objects --delete-objects",
         "status --check --watch",
+        "cluster join EU_1",
         "cluster join eu-1 --label region",
         "cluster join eu-1 --valid soon",
         "completion powershell",

@@ -386,12 +386,14 @@ impl World {
     }
 }
 
+/// What the agent holds, and the two states before that were seen.
+type Held = (watch::Receiver<Arc<Desired>>, [Arc<Desired>; 2]);
+
 /// Hears every call to the API server: writes it down, lets it fail, and judges deletions.
 struct Judge {
     log: Arc<Log>,
     faults: Mutex<Option<Rule>>,
-    /// What the agent holds, and the two states before that were seen.
-    held: Mutex<Option<(watch::Receiver<Arc<Desired>>, [Arc<Desired>; 2])>>,
+    held: Mutex<Option<Held>>,
     wrong: Mutex<Option<String>>,
 }
 
