@@ -264,7 +264,7 @@ impl Fleet {
         &self.agents[name]
     }
 
-    /// Waits until `muster status --check` finds nothing amiss at the newest commit.
+    /// Waits until every agent is connected and `muster status --check` finds nothing amiss at the newest commit.
     ///
     /// # Errors
     /// With what it said last, and the ends of all logs.
@@ -276,6 +276,12 @@ impl Fleet {
                 status["source"]["adoptedRevision"] == head.as_str(),
                 "{status:#}"
             );
+            // A cluster that never joined is nothing amiss, and here one that did not join yet.
+            let connected = |name: &String| {
+                let mut clusters = status["clusters"].as_array().into_iter().flatten();
+                clusters.any(|it| it["name"] == name.as_str() && it["connection"] == "connected")
+            };
+            ensure!(self.agents.keys().all(connected), "{status:#}");
             let check = self.muster(&["status", "--check"]).await?;
             ensure!(check.code == Some(0), "{}{}", check.out, check.err);
             Ok(())

@@ -181,6 +181,16 @@ async fn desired(grant: &mut Grant, is: impl Fn(&Desired) -> bool) -> Arc<Desire
     waited.expect("it is published").unwrap().clone()
 }
 
+/// Takes the state, as an agent that has stored it.
+async fn accept(grant: &Grant, desired: &Desired) {
+    let accepted = Accepted {
+        generation: desired.generation,
+        desired_digest: Some(desired.digest()),
+        refused: None,
+    };
+    grant.session.accepted(accepted).await;
+}
+
 fn synced(desired: &Desired) -> Rows {
     let rows = desired
         .applications
@@ -220,6 +230,7 @@ async fn a_commit_reaches_its_cluster_and_a_restart_stamps_nothing_even_without_
     let mut grant = hub.fleet.connect(hello("a", None)).await.unwrap();
     let first = desired(&mut grant, |desired| desired.generation > 0).await;
     assert_eq!(first.applications[0].name.as_str(), "web");
+    accept(&grant, &first).await;
     assert!(grant.session.report(synced(&first).full_report()).await);
     hub.shows_cluster("its status", |cluster| {
         (cluster.sync, cluster.synced) == (SyncStatus::Synced, 1)
@@ -333,6 +344,7 @@ async fn a_silent_cluster_is_unknown_since_its_last_sign_of_life() {
     hub.join("eu-1").await;
     let mut grant = hub.fleet.connect(hello("a", None)).await.unwrap();
     let wanted = desired(&mut grant, |desired| desired.generation > 0).await;
+    accept(&grant, &wanted).await;
     grant.session.report(synced(&wanted).full_report()).await;
     let heard = Timestamp(bed.now.load(Ordering::Relaxed));
     hub.shows_cluster("green", |cluster| cluster.sync == SyncStatus::Synced)
