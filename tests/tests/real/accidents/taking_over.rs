@@ -143,6 +143,17 @@ async fn an_apply_took_the_pods_away_that_an_autoscaler_had_added() -> Result<()
     assert_eq!(replicas(&bed, "was-kubectl").await?, 2);
 
     scale(&bed, "web", "kube-controller-manager", 50).await?;
+    // Events of a kind come in order: who made this one anew has seen the autoscaler's write, too.
+    let other = deployments.get("was-kubectl").await?.metadata.uid;
+    deployments
+        .delete("was-kubectl", &kube::api::DeleteParams::default())
+        .await?;
+    wait::until("the other one is back", PATIENCE, async || {
+        let found = deployments.get("was-kubectl").await?.metadata.uid;
+        ensure!(found != other);
+        Ok(())
+    })
+    .await?;
     let mut changed = sized("web", Some(3));
     changed["metadata"]["labels"] = json!({"new": "label"});
     bed.accept(
