@@ -221,7 +221,9 @@ fn roll_up(cluster: &mut ClusterView) {
         (sync, health) = (SyncStatus::Unknown, HealthStatus::Unknown);
     }
     if cluster.message.is_empty() && !silent {
-        cluster.message = worst.map(|(.., message)| message).unwrap_or_default();
+        cluster.message = worst
+            .map(|(.., application, message)| format!("{application}: {message}"))
+            .unwrap_or_default();
     }
     (cluster.sync, cluster.health) = (sync, health);
     (cluster.synced, cluster.healthy) = (synced, healthy);
@@ -232,9 +234,8 @@ fn said(
     row: &ApplicationStatus,
     sync: SyncStatus,
     health: HealthStatus,
-) -> Option<(SyncStatus, HealthStatus, String)> {
-    let message = format!("{}: {}", row.application, row.message);
-    (!row.message.is_empty()).then_some((sync, health, message))
+) -> Option<(SyncStatus, HealthStatus, &ApplicationName, &str)> {
+    (!row.message.is_empty()).then_some((sync, health, &row.application, row.message.as_str()))
 }
 
 #[cfg(test)]
