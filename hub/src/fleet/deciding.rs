@@ -16,7 +16,7 @@ use super::member::declared_view;
 use super::showing::hub_problem;
 use super::task::{Deciding, Task};
 use crate::git::Tracked;
-use crate::store::{Commit, Stamp};
+use crate::store::Commit;
 use crate::view::{Placement, Problem, Waiting, What};
 
 /// Everything that deciding needs, by value.
@@ -232,15 +232,7 @@ impl Task {
             };
             let before = member.decided.replace(for_cluster.desired.clone());
             let target = member.target().expect("it was just decided");
-            if let Some(row) = member.stamp(&target) {
-                stamps.push(Stamp {
-                    cluster: name.clone(),
-                    generation: row.generation,
-                    digest: target.digest(),
-                    removals: row.removals,
-                    store_was_older: row.store_was_older,
-                });
-            }
+            stamps.extend(member.stamp(&target));
             // Not before it is stored: a session that begins meanwhile must not publish it.
             member.decided = before;
         }
@@ -277,13 +269,7 @@ impl Task {
         for approval in &decided.spent {
             approvals.remove(approval);
         }
-        for stamp in stamps {
-            let member = self.members.get_mut(&stamp.cluster);
-            let row = &mut member.expect("stamps are for members").row;
-            row.generation = stamp.generation;
-            row.desired_digest = Some(stamp.digest);
-            row.removals = stamp.removals;
-        }
+        self.take_stamps(stamps);
         self.publish_decided(*decided, now);
     }
 

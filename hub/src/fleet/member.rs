@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::idle::Idlers;
 use super::{Closed, SessionId};
-use crate::store::{Cluster, ClusterState, StoredReport};
+use crate::store::{Cluster, ClusterState, Stamp, StoredReport};
 use crate::view::{ClusterView, Connection, Placement, Problem};
 
 /// A cluster is shown as unknown so long after its last sign of life.
@@ -119,16 +119,14 @@ impl Member {
         }
     }
 
-    /// The row to store when the target is not what was stamped last; `None` when it is.
-    pub(super) fn stamp(&self, target: &Desired) -> Option<Cluster> {
-        if self.row.desired_digest == Some(target.digest()) {
-            return None;
-        }
-        let mut row = self.row.clone();
-        row.generation += 1;
-        row.desired_digest = Some(target.digest());
-        row.removals = target.removals.clone();
-        Some(row)
+    /// The stamp to store when the target is not what was stamped last; `None` when it is.
+    pub(super) fn stamp(&self, target: &Desired) -> Option<Stamp> {
+        (self.row.desired_digest != Some(target.digest())).then(|| Stamp {
+            cluster: self.row.name.clone(),
+            generation: self.row.generation + 1,
+            digest: target.digest(),
+            removals: target.removals.clone(),
+        })
     }
 
     /// Publishes what the stored row says; its digest must be the target's.

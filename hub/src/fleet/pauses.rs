@@ -12,7 +12,7 @@ use muster_proto::{ApplicationName, ClusterName, Generation, Pause, Timestamp};
 use super::CommandFailed;
 use super::member::Member;
 use super::task::Task;
-use crate::store::{Audit, Stamp, StoreError};
+use crate::store::{Audit, StoreError};
 
 /// Longest list of clusters that is spelled out.
 const NAMED: usize = 10;
@@ -175,26 +175,10 @@ impl Task {
             let target = member.target();
             // Not before it is stored.
             member.pauses = before;
-            if let Some((target, row)) =
-                target.and_then(|target| Some((target.clone(), member.stamp(&target)?)))
-            {
-                stamps.push(Stamp {
-                    cluster: name.clone(),
-                    generation: row.generation,
-                    digest: target.digest(),
-                    removals: row.removals,
-                    store_was_older: row.store_was_older,
-                });
-            }
+            stamps.extend(target.and_then(|target| member.stamp(&target)));
         }
         self.store.put_pauses(put, ended, &stamps, audit).await?;
-        for stamp in stamps {
-            let member = self.members.get_mut(&stamp.cluster);
-            let row = &mut member.expect("stamps are of members").row;
-            row.generation = stamp.generation;
-            row.desired_digest = Some(stamp.digest);
-            row.removals = stamp.removals;
-        }
+        self.take_stamps(stamps);
         for (name, pauses) in pauses {
             let member = self.members.get_mut(&name).expect("pauses are of members");
             member.pauses = pauses;

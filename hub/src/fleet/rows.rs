@@ -4,7 +4,7 @@ use muster_proto::{ClusterName, Timestamp};
 
 use super::member::Member;
 use super::task::Task;
-use crate::store::{Audit, Cluster, StoreError, StoredCertificate};
+use crate::store::{Audit, Cluster, Stamp, StoreError, StoredCertificate};
 
 impl Task {
     /// Stores a cluster's row, with a new generation when what it should hold is another than was stamped; then
@@ -22,8 +22,10 @@ impl Task {
             .or_insert_with(|| Member::new(row.clone()));
         let before = std::mem::replace(&mut member.row, row);
         let target = member.target();
-        let stamped = target.as_ref().and_then(|target| member.stamp(target));
-        let row = stamped.unwrap_or_else(|| member.row.clone());
+        let mut row = member.row.clone();
+        if let Some(stamp) = target.as_ref().and_then(|target| member.stamp(target)) {
+            row.take(stamp);
+        }
         // Nobody may see it before it is stored.
         member.row = before;
         if let Err(error) = self.store.put_cluster(&row, false, audit).await {
@@ -40,6 +42,14 @@ impl Task {
         }
         self.dirty.insert(name);
         Ok(())
+    }
+
+    /// Takes stamps of members that are stored already.
+    pub(super) fn take_stamps(&mut self, stamps: Vec<Stamp>) {
+        for stamp in stamps {
+            let member = self.members.get_mut(&stamp.cluster);
+            member.expect("stamps are of members").row.take(stamp);
+        }
     }
 
     /// Takes a row that is stored already.

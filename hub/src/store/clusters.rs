@@ -6,7 +6,7 @@ use muster_proto::{ClusterName, Digest, Generation, Removals, Timestamp};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::{Result, Store};
+use super::{Result, Stamp, Store};
 
 /// One cluster as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,15 @@ pub struct Cluster {
     pub kubernetes_version: String,
     /// Last sign of life.
     pub last_seen: Timestamp,
+}
+
+impl Cluster {
+    /// Takes a stamp of this cluster.
+    pub fn take(&mut self, stamp: Stamp) {
+        self.generation = stamp.generation;
+        self.desired_digest = Some(stamp.digest);
+        self.removals = stamp.removals;
+    }
 }
 
 /// The life of a cluster.

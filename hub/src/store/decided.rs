@@ -18,8 +18,6 @@ pub struct Stamp {
     pub digest: Digest,
     /// Of the desired state.
     pub removals: Removals,
-    /// The agent was ahead of this store.
-    pub store_was_older: bool,
 }
 
 /// For the history: which commit it was.
@@ -215,14 +213,13 @@ pub(super) async fn write_stamp(
     };
     // The condition is the last guard of the first rule: a generation never decreases.
     sqlx::query(
-        "UPDATE cluster SET generation = $2, desired_digest = $3, removals_held = $4, store_was_older = $5
+        "UPDATE cluster SET generation = $2, desired_digest = $3, removals_held = $4
          WHERE name = $1 AND generation < $2",
     )
     .bind(stamp.cluster.as_str())
     .bind(stamp.generation.cast_signed())
     .bind(stamp.digest.as_bytes().as_slice())
     .bind(held)
-    .bind(stamp.store_was_older)
     .execute(&mut **transaction)
     .await?;
     Ok(())

@@ -222,7 +222,6 @@ async fn what_was_decided_comes_back_and_a_generation_never_decreases() {
         generation,
         digest: Digest::of([[generation as u8]]),
         removals,
-        store_was_older: false,
     };
     let commit = Commit {
         at: Timestamp(5),
