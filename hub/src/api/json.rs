@@ -24,6 +24,7 @@ use super::token::Person;
 pub(super) struct Failure(pub(super) Status);
 
 type Answer<M> = Result<Json<M>, Failure>;
+type Body<M> = Result<Json<M>, JsonRejection>;
 
 pub(super) fn routes(api: Api) -> Router {
     Router::new()
@@ -102,10 +103,9 @@ async fn drift(State(api): State<Api>, which: Query<Which>) -> Answer<impl Seria
 async fn create_join_token(
     State(api): State<Api>,
     person: Extension<Person>,
-    request: Result<Json<CreateJoinTokenRequest>, JsonRejection>,
+    request: Body<CreateJoinTokenRequest>,
 ) -> Answer<impl Serialize> {
-    let Json(request) =
-        request.map_err(|error| Failure(Status::invalid_argument(error.body_text())))?;
+    let request = body(request)?;
     answer(api.create_join_token(asked_by(person, request)).await)
 }
 
@@ -125,10 +125,9 @@ async fn remove_cluster(
 async fn approve(
     State(api): State<Api>,
     person: Extension<Person>,
-    request: Result<Json<ApproveRequest>, JsonRejection>,
+    request: Body<ApproveRequest>,
 ) -> Answer<impl Serialize> {
-    let Json(request) =
-        request.map_err(|error| Failure(Status::invalid_argument(error.body_text())))?;
+    let request = body(request)?;
     answer(api.approve(asked_by(person, request)).await)
 }
 
@@ -136,13 +135,11 @@ async fn pause(
     State(api): State<Api>,
     person: Extension<Person>,
     Path(application): Path<String>,
-    request: Result<Json<PauseRequest>, JsonRejection>,
+    request: Body<PauseRequest>,
 ) -> Answer<impl Serialize> {
-    let Json(request) =
-        request.map_err(|error| Failure(Status::invalid_argument(error.body_text())))?;
     let request = PauseRequest {
         application,
-        ..request
+        ..body(request)?
     };
     answer(api.pause(asked_by(person, request)).await)
 }
@@ -151,13 +148,11 @@ async fn resume(
     State(api): State<Api>,
     person: Extension<Person>,
     Path(application): Path<String>,
-    request: Result<Json<ResumeRequest>, JsonRejection>,
+    request: Body<ResumeRequest>,
 ) -> Answer<impl Serialize> {
-    let Json(request) =
-        request.map_err(|error| Failure(Status::invalid_argument(error.body_text())))?;
     let request = ResumeRequest {
         application,
-        ..request
+        ..body(request)?
     };
     answer(api.resume(asked_by(person, request)).await)
 }
@@ -168,6 +163,13 @@ async fn sync_now(State(api): State<Api>, person: Extension<Person>) -> Answer<i
 
 async fn version(State(api): State<Api>) -> Answer<impl Serialize> {
     answer(api.get_version(Request::new(GetVersionRequest {})).await)
+}
+
+fn body<M>(request: Body<M>) -> Result<M, Failure> {
+    match request {
+        Ok(Json(message)) => Ok(message),
+        Err(error) => Err(Failure(Status::invalid_argument(error.body_text()))),
+    }
 }
 
 fn asked_by<M>(Extension(person): Extension<Person>, message: M) -> Request<M> {
