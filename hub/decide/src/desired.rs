@@ -11,7 +11,6 @@ mod tests;
 mod variants;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use muster_proto::{
@@ -20,8 +19,8 @@ use muster_proto::{
 
 use crate::Labels;
 use crate::last_good::{LastApplication, LastGood, Placement};
-use crate::model::{self, Cluster, Fleet, Kind};
-use crate::placement;
+use crate::model::{Cluster, Kind};
+use crate::placement::Placed;
 use crate::problem::{Location, Problem};
 use crate::render::Cache;
 use crate::snapshot::Snapshot;
@@ -109,19 +108,20 @@ fn emptied(revision: &str) -> Digest {
     Digest::of(["emptied", revision])
 }
 
-/// Decides what every cluster should run at this commit. `approved` is what people have given their word for.
+/// Decides what every cluster should run at this commit, whose documents are `placed`. `approved` is what people have
+/// given their word for.
 ///
 /// # Errors
 /// [`Refused`] when the commit has no application and the last good state has some, unless that was approved.
 pub fn decide(
     snapshot: &Snapshot,
-    members: &Members,
+    placed: &Placed,
     last_good: &LastGood,
     approved: &BTreeSet<Approval>,
     key: &DigestKey,
     cache: &mut Cache,
 ) -> Result<Decision, Refused> {
-    let fleet = model::read(snapshot);
+    let fleet = &placed.fleet;
     let emptied = !fleet.has_applications() && !last_good.applications.is_empty();
     if emptied {
         let refused = Refused {
@@ -136,8 +136,7 @@ pub fn decide(
             return Err(refused);
         }
     }
-    let documents = cluster_documents(&fleet, last_good);
-    let labels = placement::clusters(members, &documents);
+    let labels = &placed.labels;
     let mut problems = fleet.problems.clone();
     // Why removals wait, for all clusters and for some.
     let unread = problems.first().map(|problem| format!("{problem}"));
@@ -147,26 +146,11 @@ pub fn decide(
     let mut locations: BTreeMap<ApplicationName, Location> = BTreeMap::new();
     let mut wishes = Wishes::new();
     let mut variants = Variants::default();
-    let mut known_places: Vec<(Vec<_>, Rc<_>)> = Vec::new();
     for (name, application) in &fleet.applications {
         locations.insert(name.clone(), application.location.clone());
         let last = last_good.applications.get(name).map(|last| &**last);
-        let selectors: Vec<_> = application
-            .targets
-            .iter()
-            .map(|one| &one.clusters)
-            .collect();
-        // Many applications have the same targets.
-        let same = known_places.iter().find(|(known, _)| *known == selectors);
-        let placed = match same {
-            Some((_, placed)) => Rc::clone(placed),
-            None => {
-                let placed = Rc::new(placement::place(selectors.iter().copied(), &labels));
-                known_places.push((selectors, Rc::clone(&placed)));
-                placed
-            }
-        };
-        variants.render(snapshot, &fleet, application, &placed, last, key, cache);
+        let places = placed.places(name);
+        variants.render(snapshot, placed, application, last, key, cache);
         if let Some((location, message)) = &application.unsupported {
             problems.push(Problem {
                 application: Some(name.clone()),
@@ -175,7 +159,7 @@ pub fn decide(
                 message: message.clone(),
             });
         }
-        for (cluster, target) in &*placed {
+        for (cluster, target) in places {
             let (wish, failed) = variants.wish(application, *target, cluster, last);
             if let Some(wish) = wish {
                 let wishes = wishes.entry(cluster.clone()).or_default();
@@ -196,7 +180,7 @@ pub fn decide(
         // Nor does it leave a cluster before it renders: that, too, is a removal, and the next decision must still
         // know that it was there.
         if variants.failed(application) {
-            keep(name, last, &labels, &mut wishes);
+            keep(name, last, labels, &mut wishes);
         }
     }
     for (name, last) in &last_good.applications {
@@ -204,13 +188,13 @@ pub fn decide(
             && fleet.may_hide(Kind::Application, name.as_str());
         if is_hidden {
             locations.insert(name.clone(), last.location.clone());
-            keep(name, Some(last), &labels, &mut wishes);
+            keep(name, Some(last), labels, &mut wishes);
         }
     }
     problems.extend(variants.problems());
     let waiting = match emptied {
         true => Vec::new(),
-        false => losses::guard(last_good, &labels, &mut wishes, approved),
+        false => losses::guard(last_good, labels, &mut wishes, approved),
     };
     for waiting in &waiting {
         let name = &waiting.approval.application;
@@ -226,16 +210,16 @@ pub fn decide(
     let mut placements: BTreeMap<ApplicationName, BTreeMap<ClusterName, Placement>> =
         BTreeMap::new();
     for (cluster, labels) in labels {
-        let wished = wishes.remove(&cluster).unwrap_or_default();
+        let wished = wishes.remove(cluster).unwrap_or_default();
         let (settled, newcomer) = match contested {
-            true => claims.settle(wished, placed_before(&cluster, last_good)),
+            true => claims.settle(wished, placed_before(cluster, last_good)),
             false => (wished, None),
         };
         if let Some(newcomer) = newcomer {
             held.entry(cluster.clone())
                 .or_insert_with(|| format!("application {newcomer} is held"));
         }
-        let removals = match unread.as_ref().or(held.get(&cluster)) {
+        let removals = match unread.as_ref().or(held.get(cluster)) {
             None => Removals::Released,
             Some(why) => Removals::Held(why.clone()),
         };
@@ -244,11 +228,11 @@ pub fn decide(
             of_application.insert(cluster.clone(), placement.clone());
         }
         let decision = ClusterDecision {
-            labels,
+            labels: labels.clone(),
             placements: settled.into_values().collect(),
             removals,
         };
-        clusters.insert(cluster, decision);
+        clusters.insert(cluster.clone(), decision);
     }
     problems.extend(claims.into_problems());
     problems.sort();
@@ -256,7 +240,13 @@ pub fn decide(
     cache.end_of_commit();
     Ok(Decision {
         clusters,
-        last_good: remember(&locations, placements, &waiting, documents, last_good),
+        last_good: remember(
+            &locations,
+            placements,
+            &waiting,
+            &placed.documents,
+            last_good,
+        ),
         applications: locations,
         complete: problems.is_empty() && waiting.is_empty(),
         problems,
@@ -273,19 +263,6 @@ fn placed_before(
         Some((name.clone(), placement.clone()))
     });
     placed.collect()
-}
-
-/// The documents of clusters; one that can't be read stays as it was.
-fn cluster_documents(fleet: &Fleet, last_good: &LastGood) -> BTreeMap<ClusterName, Arc<Cluster>> {
-    let mut documents = fleet.clusters.clone();
-    for (name, last) in &last_good.clusters {
-        if fleet.may_hide(Kind::Cluster, name.as_str()) {
-            documents
-                .entry(name.clone())
-                .or_insert_with(|| last.clone());
-        }
-    }
-    documents
 }
 
 /// Leaves an application where and as it was, on clusters for which nothing better is wished.
@@ -309,7 +286,7 @@ fn remember(
     locations: &BTreeMap<ApplicationName, Location>,
     mut placements: BTreeMap<ApplicationName, BTreeMap<ClusterName, Placement>>,
     waiting: &[Waiting],
-    clusters: BTreeMap<ClusterName, Arc<Cluster>>,
+    clusters: &BTreeMap<ClusterName, Arc<Cluster>>,
     before: &LastGood,
 ) -> LastGood {
     let mut waiting: BTreeMap<_, BTreeSet<ClusterName>> = waiting
@@ -332,6 +309,6 @@ fn remember(
     });
     LastGood {
         applications: applications.collect(),
-        clusters,
+        clusters: clusters.clone(),
     }
 }

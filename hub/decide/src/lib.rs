@@ -21,6 +21,7 @@ mod yaml;
 
 pub use desired::{ClusterDecision, Decision, Members, Refused, Waiting, decide};
 pub use last_good::{LastGood, Placement};
+pub use placement::Placed;
 pub use problem::{Location, Problem};
 pub use snapshot::{File, FileContent, Snapshot};
 

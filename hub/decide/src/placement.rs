@@ -1,18 +1,93 @@
 //! Which cluster takes which variant of which application.
 //!
-//! In: the [`Application`]s of a commit and the labels of every cluster. Out: per application the target of every
+//! In: the [`Fleet`] of a commit and the enrolled clusters. Out: [`Placed`]: per application the target of every
 //! cluster that it goes to. The first target that matches wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use muster_proto::ClusterName;
+use muster_proto::{ApplicationName, ClusterName};
 use serde::{Deserialize, Serialize};
 
-use crate::Labels;
 use crate::desired::Members;
 use crate::labels::{Expression, Selector};
-use crate::model::Cluster;
+use crate::model::{Application, Cluster, Fleet, Kind};
+use crate::{Labels, LastGood};
+
+/// The documents of a commit and where its applications go; nothing is rendered yet.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// The documents.
+    pub fleet: Fleet,
+    /// Documents of clusters; one that can't be read is as it was.
+    pub(crate) documents: BTreeMap<ClusterName, Arc<Cluster>>,
+    /// Labels of every cluster that is enrolled or has a document.
+    pub(crate) labels: BTreeMap<ClusterName, Arc<Labels>>,
+    places: BTreeMap<ApplicationName, Arc<Places>>,
+}
+
+/// Where one application goes: the place in its list of the target that each cluster takes.
+pub type Places = BTreeMap<ClusterName, usize>;
+
+impl Placed {
+    /// Places every application of a fleet.
+    pub fn new(fleet: Fleet, members: &Members, last_good: &LastGood) -> Self {
+        let documents = documents(&fleet, last_good);
+        let labels = clusters(members, &documents);
+        // Many applications have the same targets.
+        let mut known: Vec<(Vec<&ClusterSelector>, Arc<Places>)> = Vec::new();
+        let mut places = BTreeMap::new();
+        for (name, application) in &fleet.applications {
+            let targets = application.targets.iter();
+            let selectors: Vec<_> = targets.map(|target| &target.clusters).collect();
+            let same = known.iter().find(|(known, _)| *known == selectors);
+            let placed = match same {
+                Some((_, placed)) => placed.clone(),
+                None => {
+                    let placed = Arc::new(place(selectors.iter().copied(), &labels));
+                    known.push((selectors, placed.clone()));
+                    placed
+                }
+            };
+            places.insert(name.clone(), placed);
+        }
+        Self {
+            fleet,
+            documents,
+            labels,
+            places,
+        }
+    }
+
+    /// Where an application of the fleet goes.
+    ///
+    /// # Panics
+    /// When it is none of this fleet.
+    pub fn places(&self, application: &ApplicationName) -> &Places {
+        &self.places[application]
+    }
+
+    /// The places of the targets that any cluster takes, by application.
+    pub(crate) fn variants(&self) -> impl Iterator<Item = (&Application, BTreeSet<usize>)> {
+        self.fleet.applications.iter().map(|(name, application)| {
+            let targets = self.places(name).values().copied().collect();
+            (&**application, targets)
+        })
+    }
+}
+
+/// The documents of clusters; one that can't be read stays as it was.
+fn documents(fleet: &Fleet, last_good: &LastGood) -> BTreeMap<ClusterName, Arc<Cluster>> {
+    let mut documents = fleet.clusters.clone();
+    for (name, last) in &last_good.clusters {
+        if fleet.may_hide(Kind::Cluster, name.as_str()) {
+            documents
+                .entry(name.clone())
+                .or_insert_with(|| last.clone());
+        }
+    }
+    documents
+}
 
 /// Clusters by labels, expressions and names; all that is stated must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -61,7 +136,7 @@ pub fn clusters(
 pub fn place<'a>(
     targets: impl IntoIterator<Item = &'a ClusterSelector> + Clone,
     clusters: &BTreeMap<ClusterName, Arc<Labels>>,
-) -> BTreeMap<ClusterName, usize> {
+) -> Places {
     let target_of = |name: &ClusterName, labels: &Labels| {
         let mut targets = targets.clone().into_iter();
         targets.position(|selector| selector.matches(name, labels))

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use muster_decide::last_good::Changes;
 use muster_decide::render::Cache;
-use muster_decide::{Decision, LastGood, Location, Members, Refused, Snapshot, decide};
+use muster_decide::{
+    Decision, LastGood, Location, Members, Placed, Refused, Snapshot, decide, model,
+};
 use muster_proto::{
     ApplicationName, Approval, ClusterName, Content, Desired, DesiredApplication, Digest,
     DigestKey, Timestamp,
@@ -51,9 +53,11 @@ pub(super) struct ForCluster {
 
 /// Blocks: the work of a commit on a large fleet. Gives the cache back.
 pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
+    let fleet = model::read(&input.snapshot);
+    let placed = Placed::new(fleet, &input.members, &input.last_good);
     let decision = decide(
         &input.snapshot,
-        &input.members,
+        &placed,
         &input.last_good,
         &input.approvals,
         &input.key,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use muster_decide::render::Cache;
-use muster_decide::{File, FileContent, LastGood, Members, Snapshot, decide};
+use muster_decide::{File, FileContent, LastGood, Members, Placed, Snapshot, decide, model};
 use muster_proto::{Desired, Digest, DigestKey, Generation, Removals};
 use tokio::sync::watch;
 
@@ -126,10 +126,11 @@ impl Hub {
     }
 
     fn decide(&mut self) {
+        let last_good = &self.stored.last_good;
         let decision = decide(
             &self.head,
-            &self.members,
-            &self.stored.last_good,
+            &Placed::new(model::read(&self.head), &self.members, last_good),
+            last_good,
             &BTreeSet::new(),
             &self.key,
             &mut Cache::default(),

@@ -35,9 +35,11 @@ impl Hub {
         let files = files.iter().map(|(path, text)| (*path, text.as_str()));
         let snapshot = Snapshot::of(revision, files);
         let key = DigestKey::new([1; 32]);
+        let placed =
+            |last_good| Placed::new(crate::model::read(&snapshot), &self.members, last_good);
         let decision = decide(
             &snapshot,
-            &self.members,
+            &placed(&self.last_good),
             &self.last_good,
             &self.approved,
             &key,
@@ -49,7 +51,7 @@ impl Hub {
         assert_eq!(read_back, decision.last_good);
         let again = decide(
             &snapshot,
-            &self.members,
+            &placed(&read_back),
             &read_back,
             &self.approved,
             &key,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use muster_proto::{ApplicationName, ClusterName, DesiredApplication, DigestKey, ObjectKey};
 
 use crate::last_good::{LastApplication, Placement};
-use crate::model::{Application, Fleet};
+use crate::model::Application;
+use crate::placement::Placed;
 use crate::problem::{Location, Problem};
 use crate::render::{Cache, Wrong, filled};
 use crate::snapshot::Snapshot;
@@ -24,13 +25,11 @@ pub(super) struct Variants {
 
 impl Variants {
     /// Renders the targets of an application that any cluster takes.
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn render(
         &mut self,
         snapshot: &Snapshot,
-        fleet: &Fleet,
+        placed: &Placed,
         application: &Application,
-        placed: &BTreeMap<ClusterName, usize>,
         last: Option<&LastApplication>,
         key: &DigestKey,
         cache: &mut Cache,
@@ -41,11 +40,12 @@ impl Variants {
         let known = last.map(LastApplication::renderings).unwrap_or_default();
         let had_objects = known.values().any(|last| !last.objects().is_empty());
         let namespace = &application.settings.namespace;
-        for target in placed.values().copied().collect::<BTreeSet<usize>>() {
+        let places = placed.places(&application.name);
+        for target in places.values().copied().collect::<BTreeSet<usize>>() {
             let of = &application.targets[target];
             let rendered = cache.render(
                 snapshot,
-                &fleet.homes,
+                &placed.fleet.homes,
                 &of.location,
                 &of.path,
                 namespace,
