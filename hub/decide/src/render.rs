@@ -4,24 +4,30 @@
 //! file and line. A rendering is a function of the files that it reads ([`Closure`]), so [`Closure::key`] names its
 //! result, and [`Cache`] finds it again at the next commit.
 //!
-//! This version renders plain YAML ([`plain`]); a folder for kustomize or Helm says so and fails.
+//! Plain YAML is parsed here ([`plain`]). What a program renders is a [`Job`] first: [`Cache::jobs`] names those whose
+//! output is not known, the hub runs them, and [`Cache::take`] takes in what came of it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use muster_proto::{Digest, DigestKey, Object};
+use muster_proto::{ApplicationName, Digest, DigestKey, Object};
 
+use crate::model::Target;
+use crate::placement::Placed;
 use crate::problem::Location;
 use crate::snapshot::Snapshot;
 
 mod closure;
+mod kustomize;
 mod plain;
 #[cfg(test)]
 mod tests;
+mod tool;
 
-pub use closure::{Closure, closure};
+pub use closure::{Closure, Plain, closure};
 pub(crate) use plain::filled;
 pub use plain::plain;
+pub use tool::{Failure, Job, Output, Tool, Tools};
 
 /// One object and where it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,9 +53,25 @@ pub struct Wrong {
 /// Renderings of earlier commits, by content. Losing it costs time, nothing else.
 #[derive(Debug, Default)]
 pub struct Cache {
+    tools: Tools,
     renderings: HashMap<Digest, Rendered>,
     used: BTreeSet<Digest>,
+    /// What failed and may go well with the same files: forgotten with the commit.
+    unlucky: BTreeSet<Digest>,
     objects: Objects,
+}
+
+/// A run of a tool that a commit needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// One of those that need it.
+    pub application: ApplicationName,
+    /// What to run.
+    pub job: Job,
+    /// Fills the objects that state none.
+    namespace: String,
+    /// Stands for every line of the output.
+    location: Location,
 }
 
 /// Objects by digest, so that equal ones are one allocation.
@@ -66,48 +88,120 @@ impl Objects {
 
 impl Cache {
     /// An empty cache that knows the objects of what was decided before, so that equal ones are shared with them. Later
-    /// on it knows them anyway.
-    pub fn knowing<'a>(objects: impl IntoIterator<Item = &'a Arc<Object>>) -> Self {
-        let mut cache = Self::default();
+    /// on it knows them anyway. `tools` are those that will run.
+    pub fn knowing<'a>(objects: impl IntoIterator<Item = &'a Arc<Object>>, tools: Tools) -> Self {
+        let mut cache = Self {
+            tools,
+            ..Self::default()
+        };
         for object in objects {
             cache.objects.share(Arc::clone(object));
         }
         cache
     }
 
-    /// Renders a folder, or finds the rendering of the same files.
+    /// What has to be run before a commit can be decided: each once.
+    pub fn jobs(&self, snapshot: &Snapshot, placed: &Placed) -> Vec<Wanted> {
+        let mut known = BTreeSet::new();
+        let mut wanted = Vec::new();
+        for (application, targets) in placed.variants() {
+            let namespace = &application.settings.namespace;
+            for target in targets {
+                let target = &application.targets[target];
+                // What is wrong is said when it is rendered.
+                let closure = closure(snapshot, &placed.fleet.homes, &target.path);
+                let Ok(closure @ Closure::Tool(_)) = closure else {
+                    continue;
+                };
+                let key = closure.key(namespace, &self.tools);
+                let Closure::Tool(job) = closure else {
+                    continue;
+                };
+                if !self.renderings.contains_key(&key) && known.insert(key) {
+                    wanted.push(Wanted {
+                        application: application.name.clone(),
+                        location: place(snapshot, &job),
+                        job,
+                        namespace: namespace.clone(),
+                    });
+                }
+            }
+        }
+        wanted
+    }
+
+    /// Takes in what came of a job.
+    pub fn take(&mut self, wanted: Wanted, output: Output, key: &DigestKey) {
+        let Wanted {
+            job,
+            namespace,
+            location,
+            ..
+        } = wanted;
+        let digest = Closure::Tool(job).key(&namespace, &self.tools);
+        let rendered = match output {
+            Ok(bytes) => plain::output(&bytes, &location, &namespace, key, &mut self.objects),
+            Err(Failure { message, again }) => {
+                if again {
+                    self.unlucky.insert(digest);
+                }
+                Err(Arc::new(vec![Wrong { location, message }]))
+            }
+        };
+        self.renderings.insert(digest, rendered);
+    }
+
+    /// Renders the folder of a target, or finds the rendering of the same files.
     pub(crate) fn render(
         &mut self,
         snapshot: &Snapshot,
         homes: &BTreeSet<String>,
-        folder: &Location,
-        path: &str,
+        target: &Target,
         namespace: &str,
         key: &DigestKey,
     ) -> Rendered {
-        let closure = closure(snapshot, homes, path).map_err(|mut wrong| {
+        let closure = closure(snapshot, homes, &target.path).map_err(|mut wrong| {
             for wrong in &mut wrong {
                 if wrong.location.file.is_empty() {
-                    wrong.location = folder.clone();
+                    wrong.location = target.location.clone();
                 }
             }
             Arc::new(wrong)
         })?;
-        let digest = closure.key(namespace);
+        let digest = closure.key(namespace, &self.tools);
         self.used.insert(digest);
-        let objects = &mut self.objects;
-        let rendered = self.renderings.entry(digest);
-        rendered
-            .or_insert_with(|| plain(&closure, namespace, key, objects))
-            .clone()
+        if let Some(rendered) = self.renderings.get(&digest) {
+            return rendered.clone();
+        }
+        match &closure {
+            Closure::Plain(plain) => {
+                let rendered = plain::plain(plain, namespace, key, &mut self.objects);
+                self.renderings.insert(digest, rendered.clone());
+                rendered
+            }
+            Closure::Tool(job) => Err(Arc::new(vec![Wrong {
+                location: place(snapshot, job),
+                message: format!("{} has not rendered it yet", job.tool.name()),
+            }])),
+        }
     }
 
-    /// Forgets what was not asked for since the last call.
+    /// Forgets what was not asked for since the last call, and what failed without being to blame.
     pub(crate) fn end_of_commit(&mut self) {
         let used = std::mem::take(&mut self.used);
-        self.renderings.retain(|digest, _| used.contains(digest));
+        let unlucky = std::mem::take(&mut self.unlucky);
+        self.renderings
+            .retain(|digest, _| used.contains(digest) && !unlucky.contains(digest));
         self.objects
             .0
             .retain(|_, object| Arc::strong_count(object) > 1);
     }
+}
+
+/// What stands for every line of a tool's output.
+fn place(snapshot: &Snapshot, job: &Job) -> Location {
+    let file = match job.tool {
+        Tool::Kustomize => kustomize::root_file(snapshot, &job.folder),
+    };
+    Location::new(file.unwrap_or_else(|| job.folder.clone()), 0)
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::model::split;
+
 /// One commit of the fleet repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
@@ -35,11 +37,32 @@ pub enum FileContent {
     Submodule,
 }
 
+/// How the file that makes a folder one of kustomize's may be called.
+pub(crate) const KUSTOMIZATION_FILES: [&str; 3] =
+    ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+
 /// Whether a file of this path must come with its bytes; others may be [`FileContent::Unread`].
 pub fn is_read(path: &str) -> bool {
+    is_manifest(path) || KUSTOMIZATION_FILES.contains(&split(path).1)
+}
+
+/// Whether a file of this path holds manifests, in a folder of plain YAML.
+pub(crate) fn is_manifest(path: &str) -> bool {
     [".yaml", ".yml", ".json"]
         .iter()
         .any(|end| path.ends_with(end))
+}
+
+impl Snapshot {
+    /// Everything below a folder, by path.
+    pub(crate) fn below(&self, folder: &str) -> impl Iterator<Item = (&String, &File)> {
+        let prefix = match folder {
+            "" => String::new(),
+            folder => format!("{folder}/"),
+        };
+        let from_prefix = self.files.range(prefix.clone()..);
+        from_prefix.take_while(move |(path, _)| path.starts_with(&prefix))
+    }
 }
 
 impl FileContent {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use muster_decide::last_good::Changes;
-use muster_decide::render::Cache;
+use muster_decide::render::{Cache, Failure};
 use muster_decide::{
     Decision, LastGood, Location, Members, Placed, Refused, Snapshot, decide, model,
 };
@@ -55,6 +55,14 @@ pub(super) struct ForCluster {
 pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
     let fleet = model::read(&input.snapshot);
     let placed = Placed::new(fleet, &input.members, &input.last_good);
+    for wanted in input.cache.jobs(&input.snapshot, &placed) {
+        let tool = wanted.job.tool.name();
+        let failure = Failure {
+            message: format!("{tool} is not supported yet: the application keeps what it had"),
+            again: false,
+        };
+        input.cache.take(wanted, Err(failure), &input.key);
+    }
     let decision = decide(
         &input.snapshot,
         &placed,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_decide::render::Cache;
+use muster_decide::render::{Cache, Tools};
 use muster_decide::{LastGood, Refused};
 use muster_proto::{Approval, ClusterName, Timestamp};
 use tokio::sync::{mpsc, watch};
@@ -102,7 +102,7 @@ pub(super) async fn start(
         certificates: HashMap::new(),
         approvals: Arc::new(approvals),
         last_session: 0,
-        cache: Cache::knowing(last_good.objects()),
+        cache: Cache::knowing(last_good.objects(), Tools::default()),
         last_good,
         contents: Contents::default(),
         deciding: None,

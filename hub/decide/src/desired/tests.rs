@@ -6,6 +6,7 @@ use muster_proto::{ClusterName, Content, DigestKey, Removals};
 
 use super::*;
 use crate::last_good::Changes;
+use crate::render::Tools;
 
 mod guarded;
 mod histories;
@@ -55,7 +56,7 @@ impl Hub {
             &read_back,
             &self.approved,
             &key,
-            &mut Cache::knowing(read_back.objects()),
+            &mut Cache::knowing(read_back.objects(), Tools::default()),
         )?;
         assert_eq!(again, decision);
         self.last_good = decision.last_good.clone();
@@ -333,7 +334,7 @@ fn clusters_with_the_same_content_share_one_allocation() {
     let objects = |at: usize| &one[at].application.objects()[0];
     assert!(Arc::ptr_eq(objects(0), objects(1)));
     // And with what was decided before a restart.
-    hub.cache = Cache::knowing(hub.last_good.objects());
+    hub.cache = Cache::knowing(hub.last_good.objects(), Tools::default());
     files[2].1.push_str("  sync: {selfHeal: false}\n");
     let decision = hub.commit("r2", &files).unwrap();
     let changed = &decision.clusters["one"].placements[1].application;

@@ -43,14 +43,7 @@ impl Variants {
         let places = placed.places(&application.name);
         for target in places.values().copied().collect::<BTreeSet<usize>>() {
             let of = &application.targets[target];
-            let rendered = cache.render(
-                snapshot,
-                &placed.fleet.homes,
-                &of.location,
-                &of.path,
-                namespace,
-                key,
-            );
+            let rendered = cache.render(snapshot, &placed.fleet.homes, of, namespace, key);
             let rendered = rendered.and_then(|manifests| {
                 if manifests.is_empty() && had_objects {
                     let message = format!(

@@ -205,7 +205,7 @@ fn prune_budget(spec: &ApplicationSpec, document: &Document) -> Result<PruneBudg
 }
 
 /// A path that is written in a file of `folder`, from the root of the repository.
-fn join(folder: &str, path: &str) -> Result<String, &'static str> {
+pub(crate) fn join(folder: &str, path: &str) -> Result<String, &'static str> {
     if path.starts_with('/') {
         return Err("must be relative to the folder of this file");
     }

@@ -1,48 +1,93 @@
-//! The files that a rendering reads, found before anything is parsed.
+//! The files that a rendering reads, found before anything is rendered.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use muster_proto::Digest;
 
-use super::Wrong;
+use super::tool::{Job, Tools};
+use super::{Wrong, kustomize};
 use crate::model::{FILE_NAME, split};
 use crate::problem::Location;
-use crate::snapshot::{File, FileContent, Snapshot, is_read};
+use crate::snapshot::{File, FileContent, Snapshot, is_manifest};
+
+/// What a folder is rendered from, and how.
+#[derive(Debug, Clone)]
+pub enum Closure<'s> {
+    /// In process, from the manifests below the folder.
+    Plain(Plain<'s>),
+    /// By a program.
+    Tool(Job),
+}
 
 /// Manifests below a folder, by path, with the ids that Git knows them by.
 #[derive(Debug, Clone)]
-pub struct Closure<'s> {
+pub struct Plain<'s> {
     pub(super) files: Vec<(&'s str, &'s str, &'s Bytes)>,
 }
 
 impl Closure<'_> {
     /// Names the rendering: the same for the same files, read in the same way.
-    pub fn key(&self, namespace: &str) -> Digest {
-        let files = self.files.iter().flat_map(|(path, oid, _)| [*path, *oid]);
-        Digest::of(["plain", namespace].into_iter().chain(files))
+    pub fn key(&self, namespace: &str, tools: &Tools) -> Digest {
+        match self {
+            Self::Plain(plain) => {
+                let files = plain.files.iter().flat_map(|(path, oid, _)| [*path, *oid]);
+                Digest::of(["plain", namespace].into_iter().chain(files))
+            }
+            Self::Tool(job) => {
+                let output = job.key(tools).to_string();
+                Digest::of(["tool", namespace, &output])
+            }
+        }
     }
 }
 
-/// What tells that a folder is not plain YAML.
-const TOOLS: [(&str, &str); 4] = [
-    ("kustomization.yaml", "kustomize"),
-    ("kustomization.yml", "kustomize"),
-    ("Kustomization", "kustomize"),
-    ("Chart.yaml", "Helm"),
-];
-
-/// Every `*.yaml`, `*.yml` and `*.json` below a folder, but no `muster.yaml`, nothing hidden (a name that begins with a
-/// dot), and nothing in `homes`: folders below it that hold an application of their own.
+/// What the rendering of a folder reads: detected by what the folder holds.
 ///
 /// # Errors
-/// When the folder is not there, needs a tool, or holds a link or a submodule that could stand for manifests. A
-/// location without a file means the place that names the folder.
+/// When the folder is not there, or names files that are not. A location without a file means the place that names the
+/// folder.
 pub fn closure<'s>(
     snapshot: &'s Snapshot,
     homes: &BTreeSet<String>,
     folder: &str,
 ) -> Result<Closure<'s>, Vec<Wrong>> {
+    let at = |path: &str, message: String| {
+        vec![Wrong {
+            location: Location::new(path, 0),
+            message,
+        }]
+    };
+    if let Some((path, file)) = stands_for_a_folder(snapshot, folder) {
+        let message = format!("{path} is {}, not a folder", file.content.what());
+        return Err(at("", message));
+    }
+    if snapshot.below(folder).next().is_none() {
+        let message = format!("the repository has no folder {folder}");
+        return Err(at("", message));
+    }
+    let chart = inside(folder, "Chart.yaml");
+    if snapshot.files.contains_key(&chart) {
+        let message = "Helm is not supported yet: the application keeps what it had".to_owned();
+        return Err(at(&chart, message));
+    }
+    match kustomize::root_file(snapshot, folder) {
+        Some(_) => kustomize::job(snapshot, folder).map(Closure::Tool),
+        None => plain(snapshot, homes, folder).map(Closure::Plain),
+    }
+}
+
+/// Every `*.yaml`, `*.yml` and `*.json` below a folder, but no `muster.yaml`, nothing hidden (a name that begins with a
+/// dot), and nothing in `homes`: folders below it that hold an application of their own.
+///
+/// # Errors
+/// When there is a link or a submodule that could stand for manifests.
+fn plain<'s>(
+    snapshot: &'s Snapshot,
+    homes: &BTreeSet<String>,
+    folder: &str,
+) -> Result<Plain<'s>, Vec<Wrong>> {
+    let prefix = inside(folder, "");
     let mut wrong = Vec::new();
     let mut at = |path: &str, message: String| {
         wrong.push(Wrong {
@@ -50,36 +95,8 @@ pub fn closure<'s>(
             message,
         });
     };
-    if let Some((path, file)) = stands_for_a_folder(snapshot, folder) {
-        at(
-            "",
-            format!("{path} is {}, not a folder", file.content.what()),
-        );
-        return Err(wrong);
-    }
-    let prefix = match folder {
-        "" => String::new(),
-        folder => format!("{folder}/"),
-    };
-    let below = || {
-        let from_prefix = snapshot.files.range(prefix.clone()..);
-        from_prefix.take_while(|(path, _)| path.starts_with(&prefix))
-    };
-    if below().next().is_none() {
-        at("", format!("the repository has no folder {folder}"));
-        return Err(wrong);
-    }
-    for (name, tool) in TOOLS {
-        let path = format!("{prefix}{name}");
-        if snapshot.files.contains_key(&path) {
-            at(
-                &path,
-                format!("{tool} is not supported yet: the application keeps what it had"),
-            );
-        }
-    }
     let mut files = Vec::new();
-    for (path, file) in below() {
+    for (path, file) in snapshot.below(folder) {
         let inside = &path[prefix.len()..];
         if split(path).1 == FILE_NAME
             || inside.split('/').any(|part| part.starts_with('.'))
@@ -88,15 +105,15 @@ pub fn closure<'s>(
             continue;
         }
         match &file.content {
-            FileContent::Bytes(bytes) if is_read(path) => {
+            FileContent::Bytes(bytes) if is_manifest(path) => {
                 files.push((path.as_str(), file.oid.as_str(), bytes));
             }
-            FileContent::Unread if is_read(path) => {
+            FileContent::Unread if is_manifest(path) => {
                 at(path, "the hub did not read this file".into())
             }
             FileContent::Bytes(_) | FileContent::Unread => {}
             // Only a name with another ending is surely no manifest and no folder of manifests.
-            FileContent::Symlink if !is_read(path) && split(path).1.contains('.') => {}
+            FileContent::Symlink if !is_manifest(path) && split(path).1.contains('.') => {}
             link => at(
                 path,
                 format!("is {}: put the manifests themselves here", link.what()),
@@ -104,9 +121,17 @@ pub fn closure<'s>(
         }
     }
     if wrong.is_empty() {
-        Ok(Closure { files })
+        Ok(Plain { files })
     } else {
         Err(wrong)
+    }
+}
+
+/// The path of what is inside a folder.
+pub(super) fn inside(folder: &str, name: &str) -> String {
+    match folder {
+        "" => name.to_owned(),
+        folder => format!("{folder}/{name}"),
     }
 }
 

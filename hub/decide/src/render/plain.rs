@@ -1,14 +1,14 @@
-//! Plain YAML and JSON manifests.
+//! Plain YAML and JSON manifests, and the YAML that tools write.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use muster_proto::{DigestKey, Object, ObjectKey};
 
-use super::{Closure, Manifest, Objects, Rendered, Wrong};
+use super::{Manifest, Objects, Plain, Rendered, Wrong};
 use crate::model::document::API_VERSION;
 use crate::problem::Location;
-use crate::yaml::{self, Node, Value};
+use crate::yaml::{self, Fault, Node, Value};
 
 /// How many mistakes are told at a time.
 const MOST: usize = 20;
@@ -19,14 +19,12 @@ const MOST: usize = 20;
 /// # Errors
 /// When a file can't be read, a document is no object, or two are the same object: all of it at once.
 pub fn plain(
-    closure: &Closure<'_>,
+    closure: &Plain<'_>,
     namespace: &str,
     key: &DigestKey,
     objects: &mut Objects,
 ) -> Rendered {
-    let mut manifests: Vec<Manifest> = Vec::new();
-    let mut places: BTreeMap<ObjectKey, Location> = BTreeMap::new();
-    let mut wrong = Vec::new();
+    let mut gathered = Gathered::new(namespace, key, objects);
     for (path, _, bytes) in &closure.files {
         let path: Arc<str> = (*path).into();
         let at = |line| Location::new(Arc::clone(&path), line);
@@ -34,8 +32,49 @@ pub fn plain(
             true => yaml::json_documents(bytes),
             false => yaml::documents(bytes),
         };
+        gathered.take(documents, at);
+    }
+    gathered.finish()
+}
+
+/// The objects of a tool's output; `location` stands for all of it.
+pub(super) fn output(
+    bytes: &[u8],
+    location: &Location,
+    namespace: &str,
+    key: &DigestKey,
+    objects: &mut Objects,
+) -> Rendered {
+    let mut gathered = Gathered::new(namespace, key, objects);
+    gathered.take(yaml::documents(bytes), |_| location.clone());
+    gathered.finish()
+}
+
+/// The manifests found so far, and what is wrong with others.
+struct Gathered<'a> {
+    namespace: &'a str,
+    key: &'a DigestKey,
+    objects: &'a mut Objects,
+    manifests: Vec<Manifest>,
+    places: BTreeMap<ObjectKey, Location>,
+    wrong: Vec<Wrong>,
+}
+
+impl<'a> Gathered<'a> {
+    fn new(namespace: &'a str, key: &'a DigestKey, objects: &'a mut Objects) -> Self {
+        Self {
+            namespace,
+            key,
+            objects,
+            manifests: Vec::new(),
+            places: BTreeMap::new(),
+            wrong: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, documents: Result<Vec<Node>, Fault>, at: impl Fn(u32) -> Location) {
         let documents = documents.unwrap_or_else(|fault| {
-            wrong.push(Wrong {
+            self.wrong.push(Wrong {
                 location: at(fault.line),
                 message: fault.message,
             });
@@ -43,31 +82,33 @@ pub fn plain(
         });
         for node in documents.iter().flat_map(items) {
             let location = at(node.line);
-            let object = match object(node, key) {
-                Ok(object) => object,
-                Err(message) => {
-                    wrong.push(Wrong { location, message });
-                    continue;
-                }
-            };
-            let identity = filled(&object.key, namespace);
-            if let Some(first) = places.get(&identity) {
-                let message = format!("{identity} is at {first} already");
-                wrong.push(Wrong { location, message });
-                continue;
+            if let Err(message) = self.put(node, &location) {
+                self.wrong.push(Wrong { location, message });
             }
-            places.insert(identity, location.clone());
-            manifests.push(Manifest {
-                object: objects.share(Arc::new(object)),
-                location,
-            });
         }
     }
-    if wrong.is_empty() {
-        return Ok(Arc::new(manifests));
+
+    fn put(&mut self, node: &Node, location: &Location) -> Result<(), String> {
+        let object = object(node, self.key)?;
+        let identity = filled(&object.key, self.namespace);
+        if let Some(first) = self.places.get(&identity) {
+            return Err(format!("{identity} is at {first} already"));
+        }
+        self.places.insert(identity, location.clone());
+        self.manifests.push(Manifest {
+            object: self.objects.share(Arc::new(object)),
+            location: location.clone(),
+        });
+        Ok(())
     }
-    wrong.truncate(MOST);
-    Err(Arc::new(wrong))
+
+    fn finish(mut self) -> Rendered {
+        if self.wrong.is_empty() {
+            return Ok(Arc::new(self.manifests));
+        }
+        self.wrong.truncate(MOST);
+        Err(Arc::new(self.wrong))
+    }
 }
 
 /// The identity of an object once its application's namespace is filled in. Only the cluster knows whether the kind

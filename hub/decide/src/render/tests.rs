@@ -1,15 +1,26 @@
 //! What plain YAML is, and what is said of everything else.
 
+use std::collections::BTreeMap;
+
 use muster_proto::DigestKey;
 
 use super::*;
+use crate::placement::ClusterSelector;
 use crate::snapshot::FileContent;
 
 fn render(snapshot: &Snapshot, folder: &str, homes: &[&str]) -> Rendered {
     let homes = homes.iter().map(|home| (*home).to_owned()).collect();
-    let place = Location::new("muster.yaml", 3);
     let key = DigestKey::new([1; 32]);
-    Cache::default().render(snapshot, &homes, &place, folder, "shop", &key)
+    Cache::default().render(snapshot, &homes, &target(folder), "shop", &key)
+}
+
+fn target(folder: &str) -> Target {
+    Target {
+        name: "default".into(),
+        clusters: ClusterSelector::default(),
+        path: folder.to_owned(),
+        location: Location::new("muster.yaml", 3),
+    }
 }
 
 fn shown(rendered: &Rendered) -> String {
@@ -143,7 +154,7 @@ fn a_folder_that_can_not_be_rendered_says_why() {
     ];
     let said = folders.map(|folder| shown(&render(&snapshot, folder, &[])));
     insta::assert_snapshot!(said.join("\n"), @r"
-    kust/kustomization.yaml: kustomize is not supported yet: the application keeps what it had
+    kust/kustomization.yaml:1: the repository has no file or folder kust/x.yaml
     chart/Chart.yaml: Helm is not supported yet: the application keeps what it had
     muster.yaml:3: file.yaml is a file, not a folder
     muster.yaml:3: link is a symbolic link, not a folder
@@ -162,7 +173,7 @@ fn the_key_of_a_closure_follows_exactly_the_files_that_are_read() {
         let snapshot = Snapshot::of("r", files.iter().copied());
         closure(&snapshot, &BTreeSet::new(), "a")
             .unwrap()
-            .key(namespace)
+            .key(namespace, &Tools::default())
     };
     let base = key(
         &[("a/x.yaml", &one), ("a/README.md", "1"), ("b/y.yaml", &one)],
@@ -186,9 +197,8 @@ fn a_folder_is_rendered_once_for_as_long_as_its_files_stay() {
     let mut cache = Cache::default();
     let mut render = |revision: &str, text: &str| {
         let snapshot = Snapshot::of(revision, [("a/x.yaml", text)]);
-        let place = Location::new("muster.yaml", 0);
         let key = DigestKey::new([1; 32]);
-        let rendered = cache.render(&snapshot, &BTreeSet::new(), &place, "a", "", &key);
+        let rendered = cache.render(&snapshot, &BTreeSet::new(), &target("a"), "", &key);
         cache.end_of_commit();
         rendered.unwrap()
     };
@@ -196,4 +206,190 @@ fn a_folder_is_rendered_once_for_as_long_as_its_files_stay() {
     assert!(Arc::ptr_eq(&first, &render("r2", &one)));
     let other = render("r3", &object("two"));
     assert!(!Arc::ptr_eq(&other, &render("r4", &one)));
+}
+
+/// What is wrong with a kustomization, or the files that it reads.
+fn reads(files: &[(&str, &str)]) -> String {
+    let snapshot = Snapshot::of("r", files.iter().copied());
+    match closure(&snapshot, &BTreeSet::new(), "a") {
+        Ok(Closure::Tool(job)) => job.files.into_keys().collect::<Vec<_>>().join(" "),
+        Ok(Closure::Plain(_)) => panic!("a kustomization is no plain YAML"),
+        Err(wrong) => shown(&Err(Arc::new(wrong))),
+    }
+}
+
+#[test]
+fn kustomize_is_given_every_file_that_it_names_and_no_other() {
+    let overlay = r#"
+resources: [one.yaml, ../base]
+bases: [../old]
+components: [../parts/tls]
+crds: [crd.json]
+configurations: [names.yaml]
+patchesStrategicMerge: [merge.yaml, "kind: Deployment\nmetadata: {name: x}"]
+patchesJson6902: [{path: ops.json, target: {kind: Deployment, name: x}}]
+patches: [{path: patch.yaml}, {patch: "- {op: remove, path: /a}"}]
+replacements: [{path: replace.yaml}]
+openapi: {path: schema.json}
+configMapGenerator: [{name: c, files: [notes.txt, key=deep/other.txt], envs: [settings.env]}]
+secretGenerator: [{name: s, env: one.env}]
+generators: [plugin.yaml, "kind: ConfigMapGenerator\nfiles: [inline.txt]"]
+transformers: [../transform]
+"#;
+    let files = [
+        ("a/kustomization.yaml", overlay),
+        ("a/one.yaml", ""),
+        ("a/crd.json", ""),
+        ("a/names.yaml", ""),
+        ("a/merge.yaml", ""),
+        ("a/ops.json", ""),
+        ("a/patch.yaml", ""),
+        ("a/replace.yaml", ""),
+        ("a/schema.json", ""),
+        ("a/notes.txt", ""),
+        ("a/deep/other.txt", ""),
+        ("a/settings.env", ""),
+        ("a/one.env", ""),
+        (
+            "a/plugin.yaml",
+            "kind: PatchTransformer\npath: by-plugin.yaml",
+        ),
+        ("a/by-plugin.yaml", ""),
+        ("a/inline.txt", ""),
+        ("a/not-named.yaml", ""),
+        ("base/kustomization.yml", "resources: [two.yaml]"),
+        ("base/two.yaml", ""),
+        ("base/not-named.yaml", ""),
+        ("old/Kustomization", "resources: [../base]"),
+        (
+            "parts/tls/kustomization.yaml",
+            "patches: [{path: tls.yaml}]",
+        ),
+        ("parts/tls/tls.yaml", ""),
+        ("transform/kustomization.yaml", "resources: [labels.yaml]"),
+        ("transform/labels.yaml", ""),
+    ];
+    let named = files.iter().map(|(path, _)| *path);
+    let mut named: Vec<_> = named.filter(|path| !path.contains("not-named")).collect();
+    named.sort_unstable();
+    assert_eq!(reads(&files), named.join(" "));
+}
+
+#[test]
+fn what_kustomize_could_not_read_is_said_before_it_runs() {
+    let overlay = "resources:
+- https://example.com/base?ref=v1
+- github.com/example/base//deploy
+- git@example.com:base.git
+- missing.yaml
+- ../../out.yaml
+- /etc/passwd
+- ../cycle
+- ../empty
+patches:
+- path: ../folder
+helmCharts: [{name: x}]
+";
+    let files = [
+        ("a/kustomization.yaml", overlay),
+        ("cycle/kustomization.yaml", "resources: [../a]"),
+        ("empty/x.yaml", ""),
+        ("folder/x.yaml", ""),
+    ];
+    insta::assert_snapshot!(reads(&files), @r"
+    a/kustomization.yaml:12: helmCharts would fetch charts while rendering: make an Application of the chart instead
+    a/kustomization.yaml:2: https://example.com/base?ref=v1 is remote, and nothing is fetched while rendering: declare a Repository and let spec.source.repository of the application name it, or put the files here
+    a/kustomization.yaml:3: github.com/example/base//deploy is remote, and nothing is fetched while rendering: declare a Repository and let spec.source.repository of the application name it, or put the files here
+    a/kustomization.yaml:4: git@example.com:base.git is remote, and nothing is fetched while rendering: declare a Repository and let spec.source.repository of the application name it, or put the files here
+    a/kustomization.yaml:5: the repository has no file or folder a/missing.yaml
+    a/kustomization.yaml:6: ../../out.yaml leads out of the repository
+    a/kustomization.yaml:7: /etc/passwd must be relative to the folder of this file
+    cycle/kustomization.yaml:1: ../a leads back to the folder a
+    a/kustomization.yaml:9: empty holds no kustomization.yaml
+    a/kustomization.yaml:11: ../folder is a folder, not a file
+    ");
+    let one_file = |text| reads(&[("a/kustomization.yaml", text)]);
+    assert_eq!(
+        one_file("a: 1\n---\nb: 2"),
+        "a/kustomization.yaml: must hold one document, found 2"
+    );
+    assert!(one_file("a: [").starts_with("a/kustomization.yaml:1: not YAML"));
+}
+
+#[test]
+fn a_run_is_wanted_once_and_again_when_a_file_of_it_changed_or_it_was_unlucky() {
+    let key = DigestKey::new([1; 32]);
+    let application = |name: &str| {
+        format!(
+            "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {{name: {name}}}\nspec: {{source: {{path: k}}, namespace: shop}}\n"
+        )
+    };
+    let documents = format!("{}---\n{}", application("one"), application("two"));
+    let commit = |text: &str| {
+        let files = [
+            ("muster.yaml", documents.as_str()),
+            ("k/kustomization.yaml", "resources: [x.yaml]"),
+            ("k/x.yaml", text),
+            ("k/README.md", text),
+        ];
+        let snapshot = Snapshot::of("r", files);
+        let members = [("c1".parse().unwrap(), BTreeMap::new())].into();
+        let fleet = crate::model::read(&snapshot);
+        let placed = Placed::new(fleet, &members, &crate::LastGood::default());
+        (snapshot, placed)
+    };
+    let mut cache = Cache::default();
+    let render = |cache: &mut Cache, commit: &(Snapshot, Placed)| {
+        let homes = BTreeSet::new();
+        let rendered = cache.render(&commit.0, &homes, &target("k"), "shop", &key);
+        cache.end_of_commit();
+        shown(&rendered)
+    };
+    let wanted = |cache: &Cache, commit: &(Snapshot, Placed)| cache.jobs(&commit.0, &commit.1);
+
+    let first = commit("1");
+    let [job] = &wanted(&cache, &first)[..] else {
+        panic!("both applications need the same run")
+    };
+    assert_eq!(
+        (job.job.folder.as_str(), job.job.tool),
+        ("k", Tool::Kustomize)
+    );
+    assert_eq!(
+        render(&mut cache, &first),
+        "k/kustomization.yaml: kustomize has not rendered it yet"
+    );
+
+    let unlucky = Failure {
+        message: "it took too long".into(),
+        again: true,
+    };
+    cache.take(job.clone(), Err(unlucky), &key);
+    assert_eq!(
+        render(&mut cache, &first),
+        "k/kustomization.yaml: it took too long"
+    );
+    assert_eq!(wanted(&cache, &first).len(), 1, "it may go well now");
+
+    cache.take(job.clone(), Ok(object("x").into()), &key);
+    assert_eq!(
+        render(&mut cache, &first),
+        "k/kustomization.yaml: ConfigMap x"
+    );
+    assert_eq!(wanted(&cache, &first), []);
+
+    let second = commit("2");
+    let [job] = &wanted(&cache, &second)[..] else {
+        panic!("a file changed")
+    };
+    let refused = Failure {
+        message: "no such field".into(),
+        again: false,
+    };
+    cache.take(job.clone(), Err(refused), &key);
+    assert_eq!(
+        render(&mut cache, &second),
+        "k/kustomization.yaml: no such field"
+    );
+    assert_eq!(wanted(&cache, &second), [], "the same files fail again");
 }
