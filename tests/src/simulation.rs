@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use muster_agent::engine::{self, Engine, EngineOptions};
-use muster_proto::{Desired, Digest, Generation, Removals, SyncStatus};
+use muster_proto::{Desired, Digest, Generation, Removals, SyncStatus, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -49,7 +49,7 @@ const CALM: Duration = Duration::from_secs(1200);
 #[must_use]
 pub fn replay(seed: u64) -> String {
     format!(
-        "MUSTER_SEED={seed} cargo test -p muster-tests --features simulation --test simulation one_seed -- --nocapture"
+        "MUSTER_SEED={seed} cargo test -p muster-tests --test simulation one_seed -- --nocapture"
     )
 }
 
@@ -85,6 +85,12 @@ impl History {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The time of day, `start` being a day in 2027.
+fn wall(start: Instant) -> jiff::Timestamp {
+    let passed = i64::try_from(start.elapsed().as_millis()).unwrap_or(0);
+    jiff::Timestamp::from_millisecond(1_800_000_000_000 + passed).expect("a time of this century")
 }
 
 /// Lets time pass.
@@ -143,11 +149,7 @@ impl World {
         let start = log.start;
         let server = Server::new(Options {
             seed,
-            clock: Arc::new(move || {
-                let passed = i64::try_from(start.elapsed().as_millis()).unwrap_or(0);
-                jiff::Timestamp::from_millisecond(1_800_000_000_000 + passed)
-                    .expect("a time of this century")
-            }),
+            clock: Arc::new(move || wall(start)),
             ..Options::default()
         });
         let judge = Arc::new(Judge {
@@ -194,7 +196,10 @@ impl World {
             cluster: "one".parse()?,
             instance: format!("instance-{}", self.agents),
         };
-        let (engine, task) = engine::start(self.server.client(), options);
+        let start = self.log.start;
+        let clock =
+            muster_agent::clock::Clock::new(move || Timestamp(wall(start).as_millisecond()));
+        let (engine, task) = engine::start_at(self.server.client(), options, clock);
         *locked(&self.judge.held) = Some((
             engine.held(),
             [Desired::none(), Desired::none()].map(Arc::new),
@@ -406,9 +411,7 @@ impl Judge {
         if call.writes() {
             let fault = fault.map(|fault| format!(" {fault:?}"));
             let fault = fault.unwrap_or_default();
-            // Shards are named by their content, and that by the machine's clock.
-            let path = call.path.split("muster-ledger-").next().unwrap_or_default();
-            self.log.say(&format!("{} {path}{fault}", call.verb));
+            self.log.say(&format!("{} {}{fault}", call.verb, call.path));
         }
         if call.verb == "delete" && call.path.contains(&format!("/namespaces/{NAMESPACE}/")) {
             self.judge_deletion(call.path);

@@ -1,13 +1,17 @@
 //! Histories of a cluster from seeds: each one ends well, and is the same each time.
 
+use std::ops::Range;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use muster_tests::simulation::{self, History};
 
-const SEEDS: u64 = 1000;
+const SEEDS: Range<u64> = 0..1000;
+/// Played again, here and in another process.
+const AGAIN: Range<u64> = 0..40;
 
 /// Under a clock that stands still while anybody works.
 fn play(seed: u64) -> Result<History> {
@@ -19,33 +23,37 @@ fn play(seed: u64) -> Result<History> {
     runtime.block_on(simulation::play(seed))
 }
 
-#[test]
-fn every_history_ends_well() -> Result<()> {
-    let next = AtomicU64::new(0);
-    let wrong = Mutex::new(Vec::new());
+/// Something of each seed, in their order; on as many threads as there are processors, each history on one.
+fn of_each<T: Send>(seeds: Range<u64>, of: impl Fn(u64) -> T + Sync) -> Result<Vec<(u64, T)>> {
+    let next = AtomicU64::new(seeds.start);
+    let all = Mutex::new(Vec::new());
+    let work = || loop {
+        let seed = next.fetch_add(1, Ordering::SeqCst);
+        if seed >= seeds.end {
+            return;
+        }
+        let one = of(seed);
+        all.lock().expect("nobody panics with it").push((seed, one));
+    };
     let threads = thread::available_parallelism()?.get();
     thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if seed >= SEEDS {
-                        return;
-                    }
-                    if let Err(error) = play(seed) {
-                        let mut wrong = wrong.lock().expect("nobody panics with it");
-                        wrong.push((seed, format!("{error:?}")));
-                    }
-                }
-            });
+            scope.spawn(work);
         }
     });
-    let mut wrong = wrong.into_inner()?;
-    wrong.sort();
+    let mut all = all.into_inner().expect("nobody panicked with it");
+    all.sort_by_key(|(seed, _)| *seed);
+    Ok(all)
+}
+
+#[test]
+fn every_history_ends_well() -> Result<()> {
+    let mut wrong = of_each(SEEDS, |seed| play(seed).err())?;
+    wrong.retain(|(_, error)| error.is_some());
     let seeds: Vec<u64> = wrong.iter().map(|(seed, _)| *seed).collect();
-    if let Some((_, first)) = wrong.first() {
+    if let Some((_, Some(first))) = wrong.first() {
         anyhow::bail!(
-            "{} of {SEEDS} histories: {seeds:?}; the first:\n{first}",
+            "{} of {SEEDS:?} histories: {seeds:?}; the first:\n{first:?}",
             seeds.len()
         );
     }
@@ -53,19 +61,53 @@ fn every_history_ends_well() -> Result<()> {
 }
 
 #[test]
-fn a_seed_is_one_history() -> Result<()> {
-    for seed in 0..20 {
-        let (first, second) = (play(seed)?, play(seed)?);
-        let pairs = first.lines.iter().zip(&second.lines);
+fn a_seed_is_one_history_in_every_process() -> Result<()> {
+    let first = of_each(AGAIN, play)?;
+    let again = of_each(AGAIN, play)?;
+    for ((seed, first), (_, again)) in first.iter().zip(&again) {
+        let (first, again) = match (first, again) {
+            (Ok(first), Ok(again)) => (first, again),
+            (Err(error), _) | (_, Err(error)) => anyhow::bail!("{error:?}"),
+        };
+        let pairs = first.lines.iter().zip(&again.lines);
         if let Some((index, (one, other))) = pairs.enumerate().find(|(_, (a, b))| a != b) {
             let before = first.lines[index.saturating_sub(10)..index].join("\n");
             anyhow::bail!("seed {seed}: after\n{before}\nonce\n{one}\nand once\n{other}");
         }
-        ensure!(
-            first.hash() == second.hash(),
-            "seed {seed} ends in two ways"
-        );
-        ensure!(first.hash() != play(seed + 1000)?.hash());
+        ensure!(first == again, "seed {seed} ends in two ways");
+    }
+    let mine: String = first
+        .iter()
+        .flat_map(|(seed, history)| Some(line(*seed, history.as_ref().ok()?)))
+        .collect();
+    let elsewhere = Command::new(std::env::current_exe()?)
+        .args(["seeds_as_hashes", "--exact", "--nocapture"])
+        .env("MUSTER_SEEDS", format!("{}..{}", AGAIN.start, AGAIN.end))
+        .output()?;
+    let elsewhere = String::from_utf8(elsewhere.stdout)?;
+    ensure!(
+        mine.lines().all(|line| elsewhere.contains(line)),
+        "here:\n{mine}\nin another process:\n{elsewhere}"
+    );
+    let differ: std::collections::BTreeSet<_> = mine.lines().map(|line| &line[10..]).collect();
+    ensure!(
+        differ.len() == first.len(),
+        "two seeds are one history:\n{mine}"
+    );
+    Ok(())
+}
+
+fn line(seed: u64, history: &History) -> String {
+    format!("seed {seed:>4} {:016x}\n", history.hash())
+}
+
+/// The hashes of the seeds that `MUSTER_SEEDS` names, as `0..40`; of two when it names none.
+#[test]
+fn seeds_as_hashes() -> Result<()> {
+    let seeds = std::env::var("MUSTER_SEEDS").unwrap_or_else(|_| "0..2".into());
+    let (start, end) = seeds.split_once("..").context("give seeds as 0..40")?;
+    for (seed, history) in of_each(start.parse()?..end.parse()?, play)? {
+        print!("{}", line(seed, &history?));
     }
     Ok(())
 }
@@ -74,11 +116,8 @@ fn a_seed_is_one_history() -> Result<()> {
 #[test]
 fn one_seed() -> Result<()> {
     let seed = std::env::var("MUSTER_SEED").unwrap_or_else(|_| "1".into());
-    let history = play(seed.parse()?)?;
-    println!(
-        "{}\nseed {seed}: {:x}",
-        history.lines.join("\n"),
-        history.hash()
-    );
+    let seed = seed.parse()?;
+    let history = play(seed)?;
+    print!("{}\n{}", history.lines.join("\n"), line(seed, &history));
     Ok(())
 }

@@ -7,7 +7,7 @@ use muster_proto::DriftKind;
 use tokio::time::Instant;
 
 use super::queue::{Blocker, Key};
-use super::state::{State, clock, planned};
+use super::state::{State, planned};
 use super::waiting::Stages;
 use super::work::{self};
 use crate::apply::Order;
@@ -93,7 +93,7 @@ impl State {
         match step {
             Step::InSync if object.entry.is_some() && object.standing_drift().is_some() => {
                 // Somebody put it back before we did.
-                object.applied(false, now, clock());
+                object.applied(false, now, self.clock.now());
                 self.note_drift_row(&key);
             }
             Step::Look => {

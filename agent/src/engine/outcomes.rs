@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::object::Tracked;
 use super::queue::Key;
-use super::state::{State, clock, planned};
+use super::state::{State, planned};
 use super::work::Outcome;
 use crate::apply::Failure;
 use crate::discovery::Kind;
@@ -145,7 +145,7 @@ impl State {
                     ..entry
                 };
                 let repair = object.standing_drift().is_some();
-                object.applied(repair, now, clock());
+                object.applied(repair, now, self.clock.now());
                 if object.entry.as_ref() != Some(&entry) {
                     self.unsaved
                         .insert(inventory::item(key), Some(entry.write()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_proto::Rows;
 use tokio::time::Instant;
 
-use super::state::{State, clock};
+use super::state::State;
 use crate::report;
 use crate::since;
 
@@ -37,7 +37,7 @@ impl State {
         {
             return self.rows.clone();
         }
-        let now = clock();
+        let now = self.clock.now();
         let lines = self
             .objects
             .iter()

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
-use muster_proto::{DriftKind, ObjectKey};
+use muster_proto::{DriftKind, ObjectKey, Timestamp};
 use tokio::time::Instant;
 
 use super::detecting::SOON;
 use super::object::Tracked;
 use super::queue::Key;
-use super::state::{Listing, State, clock};
+use super::state::{Listing, State};
 use super::work;
 use crate::discovery::Kind;
 use crate::live::watches::{self, Event, KindId};
@@ -164,7 +164,7 @@ impl State {
             }
         }
         if let Some(at) = now.health.settles_at {
-            let left = at.0.saturating_sub(clock().0);
+            let left = at.0.saturating_sub(self.clock.now().0);
             if let Ok(left) = u64::try_from(left) {
                 self.queue
                     .at(Instant::now() + Duration::from_millis(left), key.clone());
@@ -223,7 +223,7 @@ impl State {
         });
         let live = serde_json::to_value(object).unwrap_or_default();
         let changes = drift::changes(key, &changed.paths, &desired.unwrap_or_default(), &live);
-        if tracked.note_drift(how, changed, changes, clock()) {
+        if tracked.note_drift(how, changed, changes, self.clock.now()) {
             let drift = tracked.drift.as_ref().expect("noted above");
             tracing::info!(object = %key, manager = %drift.manager, fields = ?drift.fields, "drift: the object was changed in the cluster");
             self.unsaved.insert(
@@ -244,7 +244,7 @@ impl State {
             self.forget(key);
             return;
         }
-        if !tracked.flying && note_missing(tracked) {
+        if !tracked.flying && note_missing(tracked, self.clock.now()) {
             tracing::info!(object = %key, "drift: the object was deleted in the cluster");
         }
         self.after_change(key.clone());
@@ -282,7 +282,7 @@ impl State {
     }
 }
 
-fn note_missing(object: &mut Tracked) -> bool {
+fn note_missing(object: &mut Tracked, now: Timestamp) -> bool {
     let ours = object
         .entry
         .as_ref()
@@ -290,5 +290,5 @@ fn note_missing(object: &mut Tracked) -> bool {
     let changed = drift::Changed::default();
     object.wanted.is_some()
         && ours
-        && object.note_drift(DriftKind::Missing, changed, Vec::new(), clock())
+        && object.note_drift(DriftKind::Missing, changed, Vec::new(), now)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use kube::Client;
-use muster_proto::{Desired, Digest, Generation, ObjectKey, Rows, Timestamp};
+use muster_proto::{Desired, Digest, Generation, ObjectKey, Rows};
 use tokio::time::Instant;
 
 use super::object::Tracked;
@@ -83,11 +83,6 @@ pub(super) struct Listing {
     pub(super) failures: u32,
     /// Seen in the list that runs now.
     pub(super) seen: Option<BTreeSet<ObjectKey>>,
-}
-
-/// The time, as status rows have it.
-pub(super) fn clock() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_millisecond())
 }
 
 impl State {

@@ -6,7 +6,7 @@ use muster_proto::{ApplicationName, HealthStatus, ObjectKey, SyncStatus};
 
 use super::object::Tracked;
 use super::queue::{Blocker, Key};
-use super::state::{State, clock};
+use super::state::State;
 use crate::graph::removal::{self, Hold};
 use crate::graph::{Need, Until};
 use crate::plan::Step;
@@ -73,7 +73,7 @@ impl State {
         ) {
             return false;
         }
-        let (health, _) = live.health.at(clock());
+        let (health, _) = live.health.at(self.clock.now());
         need.until == Until::Applied
             || matches!(health, HealthStatus::Current | HealthStatus::Suspended)
     }
@@ -89,7 +89,11 @@ impl State {
         if let Some(failure) = &tracked.failure {
             return format!("waits for {key}, which failed: {failure}");
         }
-        match tracked.sight.object().map(|live| live.health.at(clock())) {
+        match tracked
+            .sight
+            .object()
+            .map(|live| live.health.at(self.clock.now()))
+        {
             Some((HealthStatus::Current, _)) | None => format!("waits for {key}"),
             Some((_, "")) => format!("waits for {key} to be ready"),
             Some((_, why)) => format!("waits for {key} to be ready: {why}"),

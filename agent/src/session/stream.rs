@@ -223,8 +223,15 @@ impl Open<'_> {
                     None => std::future::pending().await,
                 }
             };
-            // Every arm may be dropped: messages stay in the stream, changes in their watch, work in its place.
+            // Every arm may be dropped: messages stay in the stream, changes in their watch, work in its place. In this
+            // order, so that the same events give the same messages.
             tokio::select! {
+                biased;
+                _ = self.standing.changed() => {
+                    if let Standing::Stopped(why) = &*self.standing.borrow_and_update() {
+                        return Err(Ended::Stopped(why.clone()));
+                    }
+                }
                 stored = stored => {
                     self.in_hand = None;
                     self.stored(stored)?;
@@ -253,11 +260,6 @@ impl Open<'_> {
                 () = tokio::time::sleep_until(next_report), if rows_changed => {
                     rows_changed = false;
                     self.to_say.report = true;
-                }
-                _ = self.standing.changed() => {
-                    if let Standing::Stopped(why) = &*self.standing.borrow_and_update() {
-                        return Err(Ended::Stopped(why.clone()));
-                    }
                 }
             }
         }

@@ -6,8 +6,9 @@ use std::time::Duration;
 pub(crate) struct Chance(u64);
 
 impl Chance {
+    /// Seeds are mixed, so that the numbers of one are not those of its neighbour, a few later.
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Self(Self(seed).next())
     }
 
     pub(super) fn next(&mut self) -> u64 {
