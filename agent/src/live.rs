@@ -6,7 +6,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
-use muster_proto::{Additions, Digest, HealthStatus};
+use muster_proto::{Additions, Digest, HealthStatus, Timestamp};
+use serde_json::Value;
 
 use crate::body::APPLICATION_LABEL;
 use crate::desired::wanted::Wanted;
@@ -44,6 +45,8 @@ pub(crate) struct LiveObject {
     pub(crate) added: bool,
     /// It is being deleted.
     pub(crate) terminating: bool,
+    /// When it changed last, by its own word; see [`changed`].
+    pub(crate) changed: Option<Timestamp>,
     /// Does it work?
     pub(crate) health: Health,
     /// Selects its Pods, when it has some and does not work yet.
@@ -103,6 +106,7 @@ pub(crate) fn look(object: &DynamicObject, kind: &Kind, rule: Option<&Rule>) -> 
         take_over: false,
         added: false,
         terminating: metadata.deletion_timestamp.is_some(),
+        changed: changed(object),
         pods: match health.status {
             HealthStatus::InProgress | HealthStatus::Failed => {
                 health::pods::selector(&kind.resource.group, &kind.resource.kind, &object.data)
@@ -137,6 +141,25 @@ impl LiveObject {
             }
         })
     }
+}
+
+/// When an object changed last: what it states by the newest write of it, how it does by the newest turn of its
+/// conditions, or where it has none by the newest write of its status (a condition may stand for days while counts
+/// beside it come and go).
+fn changed(object: &DynamicObject) -> Option<Timestamp> {
+    let conditions = object.data.pointer("/status/conditions");
+    let conditions = conditions.and_then(Value::as_array).into_iter().flatten();
+    let turned = conditions
+        .filter_map(|condition| condition["lastTransitionTime"].as_str())
+        .filter_map(|time| time.parse::<jiff::Timestamp>().ok())
+        .max();
+    let managed = object.metadata.managed_fields.iter().flatten();
+    let written = managed
+        .filter(|entry| entry.subresource.is_none() || turned.is_none())
+        .filter_map(|entry| Some(entry.time.as_ref()?.0))
+        .max();
+    let newest = written.max(turned)?;
+    Some(Timestamp(newest.as_millisecond()))
 }
 
 /// Digest of a field set, as [`Ours`] has it.
@@ -186,7 +209,7 @@ fn foreign(object: &DynamicObject) -> Option<String> {
 mod tests {
     use super::*;
     use kube::core::ApiResource;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn seen(metadata: Value) -> LiveObject {
         let resource = ApiResource {
@@ -208,6 +231,28 @@ mod tests {
             &kind,
             None,
         )
+    }
+
+    #[test]
+    fn an_object_changed_when_it_was_written_or_a_condition_turned() {
+        let entry = |subresource: Option<&str>, minute: u32| {
+            let mut entry = json!({"manager": "m", "operation": "Update", "time": format!("2026-01-01T00:{minute:02}:00Z")});
+            if let Some(subresource) = subresource {
+                entry["subresource"] = subresource.into();
+            }
+            entry
+        };
+        let managed = [entry(None, 1), entry(Some("status"), 9)];
+        let at = |object: Value| {
+            let object = serde_json::from_value(object).unwrap();
+            changed(&object).map(|at| (at.0 / 60_000) % 60)
+        };
+        let metadata = json!({"managedFields": managed});
+        assert_eq!(at(json!({"metadata": metadata})), Some(9));
+        let turned = json!([{"type": "Ready", "lastTransitionTime": "2026-01-01T00:04:00Z"}, {"type": "Other"}]);
+        let object = json!({"metadata": metadata, "status": {"conditions": turned}});
+        assert_eq!(at(object), Some(4));
+        assert_eq!(at(json!({"metadata": {}})), None);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Status rows from what is known of each object. Pure; time is an argument.
 //!
 //! In: one [`Line`] an object, the desired state, the rows before. Out: [`Rows`]: one row per application, and a row
-//! for each object that needs a person's eye. `since` is kept as long as sync and health stay the same.
+//! for each object that needs a person's eye. `since` is kept as long as sync and health stay the same; what changed
+//! while nobody looked is told since the newest time that the objects themselves state.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub(crate) struct Line {
     pub(crate) message: String,
     /// What last happened to it.
     pub(crate) drift: Option<Drift>,
+    /// By its own word; stated only of what nobody has watched until now.
+    pub(crate) changed: Option<Timestamp>,
 }
 
 impl Line {
@@ -87,6 +90,7 @@ pub(crate) fn rows(
             },
             message: unplaced.why.clone(),
             drift: None,
+            changed: None,
         };
         take(line, &mut applications);
     }
@@ -105,10 +109,12 @@ struct Tally {
     healthy: u32,
     waiting: u32,
     unapproved: u32,
+    changed: Option<Timestamp>,
 }
 
 impl Tally {
     fn count(&mut self, line: &Line) {
+        self.changed = self.changed.max(line.changed);
         let said = || match line.message.as_str() {
             "" => String::new(),
             message => format!("{}: {message}", line.key),
@@ -160,7 +166,7 @@ fn application_row(
         message = format!("{} objects left Git and stay", tally.waiting);
     }
     let old = before.applications().get(&name);
-    let same = old.filter(|old| old.sync == sync && old.health == health);
+    let old = old.map(|old| ((old.sync, old.health), old.since));
     ApplicationStatus {
         digest: wanted.map_or(Digest::ZERO, |wanted| wanted.digest()),
         revision: wanted.map_or_else(String::new, |wanted| wanted.revision.clone()),
@@ -174,22 +180,41 @@ fn application_row(
         healthy: tally.healthy,
         waiting: tally.waiting,
         unapproved: tally.unapproved,
-        since: same.map_or(now, |old| old.since),
+        since: since(old, (sync, health), tally.changed, now),
         application: name,
     }
 }
 
 fn object_row(line: Line, before: &Rows, now: Timestamp) -> ObjectStatus {
     let old = before.objects().get(&*line.key);
-    let same = old.filter(|old| old.sync == line.sync && old.health == line.health);
+    let old = old.map(|old| ((old.sync, old.health), old.since));
     ObjectStatus {
         key: (*line.key).clone(),
         application: line.application,
         sync: line.sync,
         health: line.health,
         message: line.message,
-        since: same.map_or(now, |old| old.since),
+        since: since(old, (line.sync, line.health), line.changed, now),
         last_drift: line.drift,
+    }
+}
+
+/// Since when it stands so: as before when it stood so before. What `changed` when nobody looked was not like this
+/// earlier than it was last seen otherwise. Of what fails or is under way no object states since when.
+fn since(
+    old: Option<((SyncStatus, HealthStatus), Timestamp)>,
+    standing: (SyncStatus, HealthStatus),
+    changed: Option<Timestamp>,
+    now: Timestamp,
+) -> Timestamp {
+    let by_itself = !matches!(standing.0, SyncStatus::Failed | SyncStatus::Progressing);
+    match old {
+        Some((before, since)) if before == standing => since,
+        _ if !by_itself => now,
+        _ => {
+            let not_before = old.map_or(Timestamp(0), |(_, since)| since);
+            changed.map_or(now, |at| at.max(not_before).min(now))
+        }
     }
 }
 
@@ -230,6 +255,7 @@ mod tests {
             health,
             message: message.into(),
             drift: None,
+            changed: None,
         }
     }
 
@@ -300,6 +326,45 @@ mod tests {
         assert_eq!(
             third.objects().values().next().unwrap().since,
             Timestamp(12)
+        );
+    }
+
+    #[test]
+    fn what_changed_while_nobody_looked_is_told_since_its_objects_changed() {
+        use {HealthStatus as H, SyncStatus as S};
+        let before = report(
+            vec![line("a", S::Synced, H::InProgress, "1 of 2")],
+            &Rows::default(),
+            5,
+        );
+        let seen = |sync, health, changed, before: &Rows| {
+            let mut line = line("a", sync, health, "x");
+            line.changed = changed;
+            report(vec![line], before, 20).applications()["shop"].since
+        };
+        let at = |at| Some(Timestamp(at));
+        for (sync, health, changed, since) in [
+            (S::Synced, H::Current, at(9), 9),
+            (S::Synced, H::Failed, at(9), 9),
+            (S::Synced, H::Current, None, 20),
+            // It was seen otherwise after that; and clocks differ.
+            (S::Synced, H::Current, at(3), 5),
+            (S::Synced, H::Current, at(30), 20),
+            // Nothing says since when.
+            (S::Failed, H::Current, at(9), 20),
+            // As it stood before.
+            (S::Synced, H::InProgress, at(9), 5),
+        ] {
+            assert_eq!(
+                seen(sync, health, changed, &before),
+                Timestamp(since),
+                "{sync:?} {health:?} {changed:?}"
+            );
+        }
+        // Nothing was kept: a ledger that was lost.
+        assert_eq!(
+            seen(S::Synced, H::Current, at(9), &Rows::default()),
+            Timestamp(9)
         );
     }
 

@@ -15,11 +15,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams};
 use muster_agent::engine::{self, Engine, EngineOptions};
 use muster_proto::{
-    Desired, DesiredApplication, DigestKey, Object, Removals, Settings, SyncStatus,
+    Desired, DesiredApplication, DigestKey, HealthStatus, Object, Removals, Settings, SyncStatus,
 };
 use muster_tests::memory::{Call, Fault, Options, Server};
 use muster_tests::wait;
@@ -63,6 +64,39 @@ fn desired(generation: u64, count: usize, changed: usize) -> Result<Desired> {
         Removals::Released,
         Vec::new(),
     ))
+}
+
+/// One Deployment of one replica.
+fn with_workload(generation: u64) -> Result<Desired> {
+    let body = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}},
+        "template": {"metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "main", "image": "registry.invalid/app:1"}]}}}});
+    let object = Arc::new(Object::new(&body, &DigestKey::new([5; 32]))?);
+    let settings = Settings {
+        namespace: "shop".into(),
+        ..Settings::default()
+    };
+    let shop = DesiredApplication::new("shop".parse()?, "abc".into(), settings, vec![object]);
+    Ok(Desired::new(
+        generation,
+        vec![Arc::new(shop)],
+        Removals::Released,
+        Vec::new(),
+    ))
+}
+
+/// Says of it what its controller would say.
+async fn workload_has(server: &Arc<Server>, available: i32) -> Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(server.client(), "shop");
+    let generation = deployments.get("web").await?.metadata.generation;
+    let status = json!({"status": {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1,
+        "readyReplicas": available, "availableReplicas": available, "unavailableReplicas": 1 - available}});
+    let controller = PatchParams::default();
+    deployments
+        .patch_status("web", &controller, &Patch::Merge(&status))
+        .await?;
+    Ok(())
 }
 
 async fn synced(engine: &Engine, generation: u64) -> Result<()> {

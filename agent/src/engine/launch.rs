@@ -48,7 +48,6 @@ impl State {
             self.start_prunes();
         }
         if self.queue.is_quiet() && !self.is_flying() || self.unsaved.len() > 500 {
-            self.note_times(now);
             self.settle(now).await?;
         }
         Ok(())
@@ -185,7 +184,11 @@ impl State {
 
     /// Writes what is known after the work.
     async fn settle(&mut self, now: Instant) -> Result<(), LedgerError> {
-        if self.unsaved.is_empty() || self.save_not_before.is_some_and(|at| at > now) {
+        if self.save_not_before.is_some_and(|at| at > now) {
+            return Ok(());
+        }
+        self.note_times();
+        if self.unsaved.is_empty() {
             return Ok(());
         }
         let change = std::mem::take(&mut self.unsaved);

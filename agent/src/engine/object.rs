@@ -225,6 +225,7 @@ impl Tracked {
             health,
             message,
             drift: self.drift.clone(),
+            changed: None,
         })
     }
 

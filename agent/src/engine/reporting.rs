@@ -1,19 +1,13 @@
 //! What the engine says of everything, and when it begins to say it. Part of the engine's task.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use muster_proto::Rows;
-use tokio::time::Instant;
+use futures::StreamExt as _;
+use muster_proto::{ApplicationStatus, Rows, SyncStatus};
 
 use super::state::State;
 use crate::report;
 use crate::since;
-
-/// Times alone are written this long after they changed,
-const KEEP_AFTER: Duration = Duration::from_secs(5);
-/// and not more often than this: something may come and go all day.
-const KEEP_EVERY: Duration = Duration::from_secs(60);
 
 impl State {
     /// Has everything that is ours been looked at, and what failed before been tried again? Nothing is said before:
@@ -38,10 +32,13 @@ impl State {
             return self.rows.clone();
         }
         let now = self.clock.now();
-        let lines = self
-            .objects
-            .iter()
-            .filter_map(|(key, object)| object.line(key, &self.guards, now));
+        let lines = self.objects.iter().filter_map(|(key, object)| {
+            let mut line = object.line(key, &self.guards, now)?;
+            if !self.spoke {
+                line.changed = object.sight.object().and_then(|seen| seen.changed);
+            }
+            Some(line)
+        });
         let rows = report::rows(
             self.desired.generation,
             &self.desired,
@@ -55,27 +52,45 @@ impl State {
             // Some application may wait for another.
             self.queue.unblock_applications();
             self.rows_untold = true;
-            let due = (Instant::now() + KEEP_AFTER).max(self.keep_rows_not_before);
-            self.keep_rows_at.get_or_insert(due);
         }
         self.rows.clone()
     }
 
-    /// Since when each row stands goes along with whatever is written, and alone when it is time.
-    pub(super) fn note_times(&mut self, now: Instant) {
-        let due = self.keep_rows_at.is_some_and(|at| at <= now);
-        if (self.unsaved.is_empty() && !due) || self.save_not_before.is_some_and(|at| at > now) {
+    /// How a commit ended is written by itself where nothing else is to be written: it is known nowhere else. Every
+    /// other time waits for a write that is made anyway, because nothing is written at rest.
+    pub(super) fn note_times(&mut self) {
+        if !self.spoke {
             return;
         }
+        let goes_on = |row: &ApplicationStatus| row.sync == SyncStatus::Progressing;
         let rows = self.report();
-        self.keep_rows_at = None;
-        let change = since::change(&self.kept_rows, &rows);
-        if !change.is_empty() {
-            if self.unsaved.is_empty() {
-                self.keep_rows_not_before = now + KEEP_EVERY;
-            }
-            self.unsaved.extend(change);
+        let ended = self.commit_goes_on && !rows.applications().values().any(goes_on);
+        if !self.unsaved.is_empty() || ended {
+            self.keep_times();
+            self.commit_goes_on &= !ended;
+        }
+    }
+
+    /// Since when each row stands goes along with what is written.
+    pub(super) fn keep_times(&mut self) {
+        if self.spoke {
+            let rows = self.report();
+            self.unsaved.extend(since::change(&self.kept_rows, &rows));
             self.kept_rows = rows;
+        }
+    }
+
+    /// The agent ends in good order: what is on its way comes back, and everything is written down.
+    pub(super) async fn farewell(mut self) {
+        while let Some(outcome) = self.flying.next().await {
+            self.outcome(outcome);
+        }
+        self.keep_times();
+        let change = std::mem::take(&mut self.unsaved);
+        if !change.is_empty()
+            && let Err(error) = self.save(&change).await
+        {
+            tracing::warn!(%error, "the ledger could not be written at the end: what it lacks is looked at again at the next start");
         }
     }
 }

@@ -108,14 +108,13 @@ async fn work(
     publish: &Publish,
 ) -> Option<String> {
     let mut rows_at = Instant::now() + LOOKS_AROUND;
-    let mut speaks = false;
     tokio::pin!(taken);
     loop {
         // Whatever else has come is taken in before anything is decided.
         while let Ok(event) = events.try_recv() {
             state.event(event);
         }
-        if speaks
+        if state.spoke
             && rows_at <= Instant::now()
             && let Some(rows) = state.news()
         {
@@ -125,43 +124,49 @@ async fn work(
         if let Err(error) = state.launch().await {
             return Some(error.to_string());
         }
-        if !speaks && (rows_at <= Instant::now() || state.has_looked_around()) {
-            speaks = true;
+        if !state.spoke && (rows_at <= Instant::now() || state.has_looked_around()) {
             rows_at = Instant::now() + ROWS_EVERY;
             if let Some(rows) = state.news() {
                 publish.rows.send_replace(rows);
             }
+            state.spoke = true;
             publish
                 .standing
                 .send_replace(Standing::Working(state.cluster.clone()));
         }
-        let wake = state.next_wake(rows_at, speaks);
+        let wake = state.next_wake(rows_at);
         // In this order, so that the same events give the same calls.
         tokio::select! {
             biased;
-            request = inbox.recv() => match request? {
-                Request::Accept(offered, answer) => match state.accept(*offered).await {
-                    Ok(answered) => {
-                        publish.held.send_replace(state.desired.clone());
-                        let _ = answer.send(answered);
+            request = inbox.recv() => {
+                let Some(request) = request else {
+                    state.farewell().await;
+                    return None;
+                };
+                match request {
+                    Request::Accept(offered, answer) => match state.accept(*offered).await {
+                        Ok(answered) => {
+                            publish.held.send_replace(state.desired.clone());
+                            let _ = answer.send(answered);
+                        }
+                        Err(error) => {
+                            let _ = answer.send(Err(Refused::Stopped(error.to_string())));
+                            return Some(error.to_string());
+                        }
+                    },
+                    Request::Stop(why, answer) => {
+                        // What is on its way ends; nothing new begins.
+                        while state.flying.next().await.is_some() {}
+                        if why == Stop::Removed
+                            && let Err(error) = state.ledger.release().await
+                        {
+                            tracing::warn!(%error, "the ledger could not be given up");
+                        }
+                        let _ = answer.send(());
+                        return Some(reason(why));
                     }
-                    Err(error) => {
-                        let _ = answer.send(Err(Refused::Stopped(error.to_string())));
-                        return Some(error.to_string());
-                    }
-                },
-                Request::Stop(why, answer) => {
-                    // What is on its way ends; nothing new begins.
-                    while state.flying.next().await.is_some() {}
-                    if why == Stop::Removed
-                        && let Err(error) = state.ledger.release().await
-                    {
-                        tracing::warn!(%error, "the ledger could not be given up");
-                    }
-                    let _ = answer.send(());
-                    return Some(reason(why));
                 }
-            },
+            }
             why = &mut taken => return Some(why),
             Some(event) = events.recv() => state.event(event),
             Some(outcome) = state.flying.next() => state.outcome(outcome),
@@ -181,22 +186,18 @@ fn reason(why: Stop) -> String {
 
 impl State {
     /// When there is something to do without an event.
-    fn next_wake(&self, rows_at: Instant, speaks: bool) -> Instant {
+    fn next_wake(&self, rows_at: Instant) -> Instant {
         let dirty = (!self.queue.dirty.is_empty()).then(Instant::now);
-        let untold = self.rows_changed || self.rows_untold || !speaks;
+        let untold = self.rows_changed || self.rows_untold || !self.spoke;
         let rows = untold.then_some(rows_at);
         let discovery = self.discovery_at.filter(|_| !self.discovering);
         let unsaved = self.save_not_before.filter(|at| *at > Instant::now());
         let idle = Instant::now() + Duration::from_secs(3600);
-        let may_save = self.save_not_before.is_none_or(|at| at <= Instant::now());
-        let quiet = self.queue.is_quiet() && self.flying.is_empty() && may_save;
-        let times = self.keep_rows_at.filter(|_| quiet);
         let due = [
             dirty,
             rows,
             discovery,
             unsaved,
-            times,
             self.pauses_at,
             self.queue.next_timer(),
         ];

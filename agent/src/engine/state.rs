@@ -68,10 +68,10 @@ pub(crate) struct State {
     pub(super) rows_untold: bool,
     /// The rows whose times the ledger has.
     pub(super) kept_rows: Arc<Rows>,
-    /// When the ledger is told of times that nothing else was to be written with.
-    pub(super) keep_rows_at: Option<Instant>,
-    /// The earliest that may be.
-    pub(super) keep_rows_not_before: Instant,
+    /// Somebody was told of rows since the start.
+    pub(super) spoke: bool,
+    /// How the newest commit ended is not in the ledger yet.
+    pub(super) commit_goes_on: bool,
 }
 
 /// How far the watch of a kind is.
@@ -128,9 +128,10 @@ impl State {
             rows: since.clone(),
             rows_changed: true,
             kept_rows: since,
-            keep_rows_at: None,
             rows_untold: false,
-            keep_rows_not_before: Instant::now(),
+            spoke: false,
+            // It may have ended when this process did not run.
+            commit_goes_on: true,
         };
         let desired = state.desired.clone();
         state.discover_for(&desired).await;
@@ -155,6 +156,7 @@ impl State {
         let offered = Arc::new(offered);
         self.discover_for(&offered).await;
         let placed = self.place(&offered);
+        self.keep_times();
         let mut change = std::mem::take(&mut self.unsaved);
         change.extend(desired::change(&self.desired, &offered));
         let planned: Vec<(Key, Entry)> = placed
@@ -198,6 +200,7 @@ impl State {
         }
         self.floor = accepted;
         self.whole = true;
+        self.commit_goes_on = true;
         self.take_on(offered, placed);
         Ok(Ok(self.held()))
     }

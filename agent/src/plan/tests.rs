@@ -90,6 +90,7 @@ fn live() -> LiveObject {
         keep: None,
         applying: Applying::Always,
         terminating: false,
+        changed: None,
         health: Health::new(HealthStatus::Current, ""),
         pods: None,
     }

@@ -44,6 +44,48 @@ async fn at_rest_there_is_no_call_but_the_watches() -> Result<()> {
     Ok(())
 }
 
+/// What becomes healthy, or breaks, by itself changes rows and nothing that must be remembered at once.
+#[tokio::test]
+async fn a_commit_is_two_writes_of_the_ledger_also_when_its_workload_becomes_ready_later()
+-> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    let (_, ledger) = count(&server);
+    engine.accept(with_workload(1)?).await?;
+    wait::until("it is synced and not ready yet", PATIENCE, async || {
+        let rows = engine.rows().borrow().clone();
+        let row = rows.applications().get("shop");
+        ensure!(
+            row.is_some_and(
+                |row| row.sync == SyncStatus::Synced && row.health == HealthStatus::InProgress
+            ),
+            "{row:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    for (available, health) in [(1, HealthStatus::Current), (0, HealthStatus::InProgress)] {
+        workload_has(&server, available).await?;
+        wait::until("that is seen", PATIENCE, async || {
+            let rows = engine.rows().borrow().clone();
+            let row = &rows.applications()["shop"];
+            ensure!(row.health == health, "{row:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    let more = tokio::time::timeout(
+        REST,
+        wait::until("the ledger is written once more", REST * 2, async || {
+            ensure!(ledger.load(Ordering::SeqCst) > 2);
+            Ok(())
+        }),
+    );
+    assert!(more.await.is_err(), "a write for a row alone");
+    assert_eq!(ledger.load(Ordering::SeqCst), 2);
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_same_state_again_and_a_restart_take_no_call_for_any_object() -> Result<()> {
     let server = Server::new(Options::default());

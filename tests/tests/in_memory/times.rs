@@ -2,7 +2,7 @@
 
 use crate::*;
 
-use muster_proto::{ApplicationStatus, Timestamp};
+use muster_proto::{ApplicationStatus, HealthStatus, Timestamp};
 
 fn row(engine: &Engine) -> Result<ApplicationStatus> {
     let rows = engine.rows().borrow().clone();
@@ -82,7 +82,7 @@ async fn what_failed_before_a_restart_fails_since_then_and_tells_when_it_is_mend
         .await
     };
     let since = failed(&engine).await?;
-    // Nothing else is to be written, so the time is written by itself, a little later.
+    // Nothing else is to be written, so how the commit ended is written by itself.
     wait::until("its time is kept", PATIENCE, async || {
         ensure!(ledger.load(Ordering::SeqCst) > 1);
         Ok(())
@@ -94,5 +94,48 @@ async fn what_failed_before_a_restart_fails_since_then_and_tells_when_it_is_mend
     server.set_fault(None);
     synced(&engine, 1).await?;
     assert!(row(&engine)?.since > since);
+    Ok(())
+}
+
+/// Nothing is written when a workload turns at rest, and still a restart does not make it look new.
+#[tokio::test]
+async fn what_turned_at_rest_is_told_since_then_after_an_end_and_since_its_last_write_after_a_crash()
+-> Result<()> {
+    let server = Server::new(Options::default());
+    let (engine, task) = start_with_task(&server, "first").await?;
+    engine.accept(with_workload(1)?).await?;
+    let turned = async |engine: &Engine, health| {
+        wait::until("the turn is seen", PATIENCE, async || {
+            let row = row(engine)?;
+            ensure!(
+                row.sync == SyncStatus::Synced && row.health == health,
+                "{row:?}"
+            );
+            Ok(row.since)
+        })
+        .await
+    };
+    turned(&engine, HealthStatus::InProgress).await?;
+    workload_has(&server, 1).await?;
+    let since = turned(&engine, HealthStatus::Current).await?;
+    drop(engine);
+    task.await?;
+    let (engine, task) = start_with_task(&server, "second").await?;
+    assert_eq!(turned(&engine, HealthStatus::Current).await?, since);
+
+    workload_has(&server, 0).await?;
+    let since = turned(&engine, HealthStatus::InProgress).await?;
+    wait::until("seconds have passed", PATIENCE, async || {
+        ensure!(now().0 > since.0 + 2_000);
+        Ok(())
+    })
+    .await?;
+    let engine = restart(&server, task, "third").await?;
+    // The API server writes whole seconds.
+    let told = turned(&engine, HealthStatus::InProgress).await?;
+    assert!(
+        (since.0 - 1_000..=since.0).contains(&told.0),
+        "{told:?} for {since:?}"
+    );
     Ok(())
 }
