@@ -86,6 +86,7 @@ fn the_example_fleet_is_read_without_a_problem() {
         }
     }
     let fleet = model::read(&Snapshot {
+        repository: None,
         revision: "0".repeat(40),
         files,
     });

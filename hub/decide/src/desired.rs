@@ -23,7 +23,7 @@ use crate::model::{Cluster, Kind};
 use crate::placement::Placed;
 use crate::problem::{Location, Problem};
 use crate::render::Cache;
-use crate::snapshot::Snapshot;
+use crate::snapshot::Sources;
 use claims::Claims;
 use variants::Variants;
 
@@ -114,7 +114,7 @@ fn emptied(revision: &str) -> Digest {
 /// # Errors
 /// [`Refused`] when the commit has no application and the last good state has some, unless that was approved.
 pub fn decide(
-    snapshot: &Snapshot,
+    sources: &Sources,
     placed: &Placed,
     last_good: &LastGood,
     approved: &BTreeSet<Approval>,
@@ -125,7 +125,7 @@ pub fn decide(
     let emptied = !fleet.has_applications() && !last_good.applications.is_empty();
     if emptied {
         let refused = Refused {
-            revision: snapshot.revision.clone(),
+            revision: sources.fleet.revision.clone(),
             applications: last_good.applications.keys().cloned().collect(),
         };
         if !refused
@@ -150,7 +150,7 @@ pub fn decide(
         locations.insert(name.clone(), application.location.clone());
         let last = last_good.applications.get(name).map(|last| &**last);
         let places = placed.places(name);
-        variants.render(snapshot, placed, application, last, key, cache);
+        variants.render(sources, placed, application, last, key, cache);
         if let Some((location, message)) = &application.unsupported {
             problems.push(Problem {
                 application: Some(name.clone()),

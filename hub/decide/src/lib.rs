@@ -23,7 +23,7 @@ pub use desired::{ClusterDecision, Decision, Members, Refused, Waiting, decide};
 pub use last_good::{LastGood, Placement};
 pub use placement::Placed;
 pub use problem::{Location, Problem};
-pub use snapshot::{File, FileContent, Snapshot};
+pub use snapshot::{File, FileContent, Snapshot, Sources};
 
 use std::collections::BTreeMap;
 

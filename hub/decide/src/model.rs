@@ -25,7 +25,7 @@ mod unsupported;
 pub use application::{Application, Target};
 pub use cluster::Cluster;
 pub use document::Kind;
-pub use repository::Repository;
+pub use repository::{Origin, Repository};
 pub use rollout::Rollout;
 
 use document::{Broken, Document};
@@ -89,12 +89,24 @@ pub fn read(snapshot: &Snapshot) -> Fleet {
     for group in documents.into_values() {
         fleet.take(&group);
     }
+    repository::refuse(&mut fleet);
     dependencies::refuse(&mut fleet);
     fleet.problems.sort();
     fleet
 }
 
 impl Fleet {
+    /// The commits of other repositories that applications are rendered from.
+    pub fn origins(&self) -> BTreeMap<Origin, &Repository> {
+        let origins = self.applications.values();
+        let origins = origins.filter_map(|application| application.origin.clone());
+        let origins = origins.filter_map(|origin| {
+            let repository = self.repositories.get(&origin.repository)?;
+            Some((origin, repository))
+        });
+        origins.collect()
+    }
+
     /// Whether a document that could not be read may be the one of this kind and name.
     ///
     /// A file that is no YAML, or a document without a readable name, may be anybody's.
@@ -337,8 +349,6 @@ spec:
     #[test]
     fn what_can_not_be_done_yet_is_said_and_never_ignored() {
         let fields = [
-            "source: {repository: shop}",
-            "source: {ref: {branch: main}}",
             "rollout: careful",
             "helm: {}",
             "variables: {}",
@@ -355,8 +365,6 @@ spec:
             format!("{location}: {message}")
         });
         insta::assert_snapshot!(said.join("\n"), @r"
-        muster.yaml:6: spec.source.repository is not supported yet: the application keeps what it had
-        muster.yaml:6: spec.source.ref is not supported yet: the application keeps what it had
         muster.yaml:6: spec.rollout is not supported yet: the application keeps what it had
         muster.yaml:6: spec.helm is not supported yet: the application keeps what it had
         muster.yaml:6: spec.variables is not supported yet: the application keeps what it had

@@ -67,6 +67,15 @@ impl Placed {
         &self.places[application]
     }
 
+    /// Folders whose manifests belong to other applications, in the repository of this one.
+    pub(crate) fn homes(&self, application: &Application) -> &BTreeSet<String> {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        match application.origin {
+            None => &self.fleet.homes,
+            Some(_) => &NONE,
+        }
+    }
+
     /// The places of the targets that any cluster takes, by application.
     pub(crate) fn variants(&self) -> impl Iterator<Item = (&Application, BTreeSet<usize>)> {
         self.fleet.applications.iter().map(|(name, application)| {

@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use muster_proto::{ApplicationName, Digest, DigestKey, Object};
 
-use crate::model::Target;
+use crate::model::{Origin, Target};
 use crate::placement::Placed;
 use crate::problem::Location;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Sources};
 
 mod closure;
 mod kustomize;
@@ -66,6 +66,8 @@ pub struct Cache {
 pub struct Wanted {
     /// One of those that need it.
     pub application: ApplicationName,
+    /// Where its files are; `None`: in the fleet repository.
+    pub origin: Option<Origin>,
     /// What to run.
     pub job: Job,
     /// Fills the objects that state none.
@@ -101,15 +103,18 @@ impl Cache {
     }
 
     /// What has to be run before a commit can be decided: each once.
-    pub fn jobs(&self, snapshot: &Snapshot, placed: &Placed) -> Vec<Wanted> {
+    pub fn jobs(&self, sources: &Sources, placed: &Placed) -> Vec<Wanted> {
         let mut known = BTreeSet::new();
         let mut wanted = Vec::new();
         for (application, targets) in placed.variants() {
             let namespace = &application.settings.namespace;
+            let Ok(snapshot) = sources.of(application) else {
+                continue;
+            };
             for target in targets {
                 let target = &application.targets[target];
                 // What is wrong is said when it is rendered.
-                let closure = closure(snapshot, &placed.fleet.homes, &target.path);
+                let closure = closure(snapshot, placed.homes(application), &target.path);
                 let Ok(closure @ Closure::Tool(_)) = closure else {
                     continue;
                 };
@@ -120,7 +125,8 @@ impl Cache {
                 if !self.renderings.contains_key(&key) && known.insert(key) {
                     wanted.push(Wanted {
                         application: application.name.clone(),
-                        location: place(snapshot, &job),
+                        origin: application.origin.clone(),
+                        location: snapshot.shown(place(snapshot, &job)),
                         job,
                         namespace: namespace.clone(),
                     });
@@ -162,9 +168,10 @@ impl Cache {
     ) -> Rendered {
         let closure = closure(snapshot, homes, &target.path).map_err(|mut wrong| {
             for wrong in &mut wrong {
-                if wrong.location.file.is_empty() {
-                    wrong.location = target.location.clone();
-                }
+                wrong.location = match wrong.location.file.is_empty() {
+                    true => target.location.clone(),
+                    false => snapshot.shown(wrong.location.clone()),
+                };
             }
             Arc::new(wrong)
         })?;
@@ -175,12 +182,13 @@ impl Cache {
         }
         match &closure {
             Closure::Plain(plain) => {
-                let rendered = plain::plain(plain, namespace, key, &mut self.objects);
+                let at = |location| snapshot.shown(location);
+                let rendered = plain::plain(plain, at, namespace, key, &mut self.objects);
                 self.renderings.insert(digest, rendered.clone());
                 rendered
             }
             Closure::Tool(job) => Err(Arc::new(vec![Wrong {
-                location: place(snapshot, job),
+                location: snapshot.shown(place(snapshot, job)),
                 message: format!("{} has not rendered it yet", job.tool.name()),
             }])),
         }

@@ -1,14 +1,27 @@
-//! The files of one commit, as the hub read them out of Git.
+//! The files of commits, as the hub read them out of Git.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::split;
+use crate::model::{Application, Origin, split};
+use crate::problem::Location;
 
-/// One commit of the fleet repository.
+/// Everything that is decided from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sources {
+    /// The newest commit of the fleet repository.
+    pub fleet: Arc<Snapshot>,
+    /// The commits that its documents ask for, or why there is none, for people.
+    pub others: BTreeMap<Origin, Result<Arc<Snapshot>, String>>,
+}
+
+/// One commit of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
+    /// The name of its `Repository`; `None`: the fleet repository.
+    pub repository: Option<Arc<str>>,
     /// The commit's object id, in hex.
     pub revision: String,
     /// Every file by its path from the root, with `/` and without a leading one.
@@ -53,7 +66,43 @@ pub(crate) fn is_manifest(path: &str) -> bool {
         .any(|end| path.ends_with(end))
 }
 
+impl From<Snapshot> for Sources {
+    /// The fleet repository, and no other.
+    fn from(fleet: Snapshot) -> Self {
+        Self {
+            fleet: Arc::new(fleet),
+            others: BTreeMap::new(),
+        }
+    }
+}
+
+impl Sources {
+    /// The commit that an application is rendered from.
+    ///
+    /// # Errors
+    /// Why there is none, for people.
+    pub(crate) fn of(&self, application: &Application) -> Result<&Arc<Snapshot>, String> {
+        let Some(origin) = &application.origin else {
+            return Ok(&self.fleet);
+        };
+        let name = &origin.repository;
+        match self.others.get(origin) {
+            Some(Ok(snapshot)) => Ok(snapshot),
+            Some(Err(why)) => Err(format!("Repository {name}: {why}")),
+            None => Err(format!("Repository {name} is not fetched yet")),
+        }
+    }
+}
+
 impl Snapshot {
+    /// A place in this commit as people find it: in another repository than the fleet's with that one's name before it.
+    pub(crate) fn shown(&self, location: Location) -> Location {
+        match &self.repository {
+            None => location,
+            Some(name) => Location::new(format!("{name}:{}", location.file), location.line),
+        }
+    }
+
     /// Everything below a folder, by path.
     pub(crate) fn below(&self, folder: &str) -> impl Iterator<Item = (&String, &File)> {
         let prefix = match folder {
@@ -91,6 +140,7 @@ impl Snapshot {
             (path.to_owned(), file)
         };
         Self {
+            repository: None,
             revision: revision.to_owned(),
             files: files.into_iter().map(file).collect(),
         }

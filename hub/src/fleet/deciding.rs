@@ -6,7 +6,7 @@ use std::sync::Arc;
 use muster_decide::last_good::Changes;
 use muster_decide::render::{Cache, Failure};
 use muster_decide::{
-    Decision, LastGood, Location, Members, Placed, Refused, Snapshot, decide, model,
+    Decision, LastGood, Location, Members, Placed, Refused, Sources, decide, model,
 };
 use muster_proto::{
     ApplicationName, Approval, ClusterName, Content, Desired, DesiredApplication, Digest,
@@ -23,7 +23,7 @@ use crate::view::{Placement, Problem, Waiting, What};
 
 /// Everything that deciding needs, by value.
 pub(super) struct Input {
-    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) sources: Sources,
     pub(super) subject: String,
     pub(super) members: Members,
     pub(super) last_good: LastGood,
@@ -53,9 +53,9 @@ pub(super) struct ForCluster {
 
 /// Blocks: the work of a commit on a large fleet. Gives the cache back.
 pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
-    let fleet = model::read(&input.snapshot);
+    let fleet = model::read(&input.sources.fleet);
     let placed = Placed::new(fleet, &input.members, &input.last_good);
-    for wanted in input.cache.jobs(&input.snapshot, &placed) {
+    for wanted in input.cache.jobs(&input.sources, &placed) {
         let tool = wanted.job.tool.name();
         let failure = Failure {
             message: format!("{tool} is not supported yet: the application keeps what it had"),
@@ -64,7 +64,7 @@ pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
         input.cache.take(wanted, Err(failure), &input.key);
     }
     let decision = decide(
-        &input.snapshot,
+        &input.sources,
         &placed,
         &input.last_good,
         &input.approvals,
@@ -94,10 +94,10 @@ pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
         let applications = applications(
             decision.applications.clone(),
             placed,
-            &input.snapshot.revision,
+            &input.sources.fleet.revision,
         );
         Box::new(Decided {
-            revision: input.snapshot.revision.clone(),
+            revision: input.sources.fleet.revision.clone(),
             subject: input.subject,
             changes: decision.last_good.changes_since(&input.last_good),
             clusters,
@@ -194,7 +194,10 @@ impl Task {
         };
         self.members_changed = false;
         let input = Input {
-            snapshot,
+            sources: Sources {
+                fleet: snapshot,
+                ..Sources::default()
+            },
             subject: tracked.subject.clone(),
             members: self.members_in(),
             last_good: self.last_good.clone(),

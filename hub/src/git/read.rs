@@ -56,7 +56,14 @@ pub(super) fn commit(
         };
         files.insert(path.to_owned(), File { oid, content });
     }
-    Ok((Arc::new(Snapshot { revision, files }), subject))
+    Ok((
+        Arc::new(Snapshot {
+            repository: None,
+            revision,
+            files,
+        }),
+        subject,
+    ))
 }
 
 fn blob(repository: &gix::Repository, path: &str, id: gix::ObjectId) -> anyhow::Result<Bytes> {

@@ -173,6 +173,7 @@ mod tests {
             .iter()
             .map(|(path, content)| ((*path).to_owned(), file(content)));
         let snapshot = Snapshot {
+            repository: None,
             revision: "r".to_owned(),
             files: files.collect(),
         };

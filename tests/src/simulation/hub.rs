@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use muster_decide::render::Cache;
-use muster_decide::{File, FileContent, LastGood, Members, Placed, Snapshot, decide, model};
+use muster_decide::{
+    File, FileContent, LastGood, Members, Placed, Snapshot, Sources, decide, model,
+};
 use muster_proto::{Desired, Digest, DigestKey, Generation, Removals};
 use tokio::sync::watch;
 
@@ -128,7 +130,7 @@ impl Hub {
     fn decide(&mut self) {
         let last_good = &self.stored.last_good;
         let decision = decide(
-            &self.head,
+            &Sources::from(self.head.clone()),
             &Placed::new(model::read(&self.head), &self.members, last_good),
             last_good,
             &BTreeSet::new(),
@@ -225,6 +227,7 @@ impl Tree {
             (path, file)
         };
         Snapshot {
+            repository: None,
             revision: format!("{commit:040x}"),
             files: files.into_iter().map(file).collect(),
         }

@@ -6,7 +6,9 @@ use muster_proto::{ClusterName, Content, DigestKey, Removals};
 
 use super::*;
 use crate::last_good::Changes;
+use crate::model::Origin;
 use crate::render::Tools;
+use crate::snapshot::Snapshot;
 
 mod guarded;
 mod histories;
@@ -18,6 +20,7 @@ struct Hub {
     cache: Cache,
     members: Members,
     approved: BTreeSet<Approval>,
+    others: BTreeMap<Origin, Result<Arc<Snapshot>, String>>,
 }
 
 impl Hub {
@@ -34,12 +37,15 @@ impl Hub {
 
     fn commit(&mut self, revision: &str, files: &[(&str, String)]) -> Result<Decision, Refused> {
         let files = files.iter().map(|(path, text)| (*path, text.as_str()));
-        let snapshot = Snapshot::of(revision, files);
+        let sources = Sources {
+            fleet: Arc::new(Snapshot::of(revision, files)),
+            others: self.others.clone(),
+        };
+        let fleet = crate::model::read(&sources.fleet);
         let key = DigestKey::new([1; 32]);
-        let placed =
-            |last_good| Placed::new(crate::model::read(&snapshot), &self.members, last_good);
+        let placed = |last_good| Placed::new(fleet.clone(), &self.members, last_good);
         let decision = decide(
-            &snapshot,
+            &sources,
             &placed(&self.last_good),
             &self.last_good,
             &self.approved,
@@ -51,7 +57,7 @@ impl Hub {
         let read_back = LastGood::from_rows(stored);
         assert_eq!(read_back, decision.last_good);
         let again = decide(
-            &snapshot,
+            &sources,
             &placed(&read_back),
             &read_back,
             &self.approved,
@@ -339,4 +345,63 @@ fn clusters_with_the_same_content_share_one_allocation() {
     let decision = hub.commit("r2", &files).unwrap();
     let changed = &decision.clusters["one"].placements[1].application;
     assert!(Arc::ptr_eq(&changed.objects()[0], objects(1)));
+}
+
+#[test]
+fn an_application_of_another_repository_moves_with_that_one_and_stays_while_it_is_away() {
+    let mut hub = Hub::with(&[("one", "test")]);
+    let repository = "---\napiVersion: muster.dev/v1alpha1\nkind: Repository\nmetadata: {name: shop}\nspec: {url: \"https://example.com/shop.git\"}\n";
+    let source = "  source: {repository: shop, path: deploy, ref: {tag: v1}}\n";
+    let document = application("a", source) + repository;
+    let files = [
+        ("apps/muster.yaml", document),
+        ("apps/deploy/x.yaml", config_map("x", "not this one")),
+        // Another application's home, in the fleet repository only.
+        ("deploy/muster.yaml", application("b", "")),
+        ("deploy/w.yaml", config_map("w", "one")),
+    ];
+    let decision = hub.commit("r1", &files).unwrap();
+    assert_eq!(
+        problems(&decision),
+        ["apps/muster.yaml:7: Repository shop is not fetched yet"]
+    );
+    assert_eq!(shown(&decision, "one"), "b/w=one held");
+
+    let fleet = crate::model::read(&Snapshot::of(
+        "r1",
+        files.iter().map(|(path, text)| (*path, text.as_str())),
+    ));
+    let (origin, of) = fleet.origins().pop_first().unwrap();
+    assert_eq!(of.url, "https://example.com/shop.git");
+    let at = |revision: &str, text: &str| {
+        let files = [
+            ("deploy/x.yaml", text),
+            ("deploy/muster.yaml", "no document"),
+        ];
+        let mut snapshot = Snapshot::of(revision, files);
+        snapshot.repository = Some("shop".into());
+        Ok(Arc::new(snapshot))
+    };
+    hub.others
+        .insert(origin.clone(), at("s1", &config_map("x", "one")));
+    let decision = hub.commit("r1", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/x=one b/w=one");
+    let revisions = decision.clusters["one"].placements.iter();
+    let revisions: Vec<_> = revisions
+        .map(|placement| placement.application.revision.as_str())
+        .collect();
+    assert_eq!(revisions, ["s1", "r1"]);
+
+    hub.others.insert(origin.clone(), at("s2", "kind: ["));
+    let decision = hub.commit("r1", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/x=one b/w=one held");
+    assert!(problems(&decision)[0].starts_with("shop:deploy/x.yaml:1: not YAML"));
+
+    hub.others.insert(origin, Err("it has no tag v1".into()));
+    let decision = hub.commit("r1", &files).unwrap();
+    assert_eq!(shown(&decision, "one"), "a/x=one b/w=one held");
+    assert_eq!(
+        problems(&decision),
+        ["apps/muster.yaml:7: Repository shop: it has no tag v1"]
+    );
 }

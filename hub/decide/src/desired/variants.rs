@@ -10,7 +10,7 @@ use crate::model::Application;
 use crate::placement::Placed;
 use crate::problem::{Location, Problem};
 use crate::render::{Cache, Wrong, filled};
-use crate::snapshot::Snapshot;
+use crate::snapshot::Sources;
 
 /// A variant as this commit renders it, or what is wrong with it.
 type Variant = Result<Arc<DesiredApplication>, Arc<Vec<Wrong>>>;
@@ -27,7 +27,7 @@ impl Variants {
     /// Renders the targets of an application that any cluster takes.
     pub(super) fn render(
         &mut self,
-        snapshot: &Snapshot,
+        sources: &Sources,
         placed: &Placed,
         application: &Application,
         last: Option<&LastApplication>,
@@ -40,22 +40,22 @@ impl Variants {
         let known = last.map(LastApplication::renderings).unwrap_or_default();
         let had_objects = known.values().any(|last| !last.objects().is_empty());
         let namespace = &application.settings.namespace;
+        let homes = placed.homes(application);
         let places = placed.places(&application.name);
         for target in places.values().copied().collect::<BTreeSet<usize>>() {
             let of = &application.targets[target];
-            let rendered = cache.render(snapshot, &placed.fleet.homes, of, namespace, key);
-            let rendered = rendered.and_then(|manifests| {
+            let wrong = |message: String| {
+                let location = of.location.clone();
+                Arc::new(vec![Wrong { location, message }])
+            };
+            let rendered = sources.of(application).map_err(wrong).and_then(|snapshot| {
+                let manifests = cache.render(snapshot, homes, of, namespace, key)?;
                 if manifests.is_empty() && had_objects {
-                    let message = format!(
-                        "{} holds no manifest any more: to remove the application, remove its document",
-                        if of.path.is_empty() { "the repository" } else { &of.path }
-                    );
-                    let location = of.location.clone();
-                    return Err(Arc::new(vec![Wrong { location, message }]));
+                    let folder = if of.path.is_empty() { "the repository" } else { &of.path };
+                    return Err(wrong(format!(
+                        "{folder} holds no manifest any more: to remove the application, remove its document"
+                    )));
                 }
-                Ok(manifests)
-            });
-            let rendered = rendered.map(|manifests| {
                 let written = self.written.entry(application.name.clone()).or_default();
                 for manifest in manifests.iter() {
                     let identity = filled(&manifest.object.key, namespace);
@@ -63,20 +63,16 @@ impl Variants {
                         .entry(identity)
                         .or_insert_with(|| manifest.location.clone());
                 }
+                let objects = manifests.iter();
                 let made = DesiredApplication::new(
                     application.name.clone(),
                     snapshot.revision.clone(),
                     application.settings.clone(),
-                    manifests
-                        .iter()
-                        .map(|manifest| manifest.object.clone())
-                        .collect(),
+                    objects.map(|manifest| manifest.object.clone()).collect(),
                 );
                 // What did not change keeps the commit it came with.
-                known
-                    .get(&made.digest())
-                    .cloned()
-                    .unwrap_or_else(|| Arc::new(made))
+                let same = known.get(&made.digest()).cloned();
+                Ok(same.unwrap_or_else(|| Arc::new(made)))
             });
             self.rendered
                 .insert((application.name.clone(), target), rendered);

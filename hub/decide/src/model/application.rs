@@ -6,6 +6,7 @@ use std::sync::Arc;
 use muster_proto::{ApplicationName, HealthRule, IgnoreRule, PruneBudget, Settings};
 
 use super::document::{Broken, Document};
+use super::repository::Origin;
 use super::spec::ApplicationSpec;
 use super::{split, unsupported};
 use crate::placement::ClusterSelector;
@@ -18,6 +19,8 @@ pub struct Application {
     pub name: ApplicationName,
     /// Where its document is.
     pub location: Location,
+    /// Where its manifests are; `None`: in the fleet repository.
+    pub origin: Option<Origin>,
     /// First match wins; never empty.
     pub targets: Vec<Target>,
     /// What the agent must know.
@@ -37,7 +40,7 @@ pub struct Target {
     pub name: Arc<str>,
     /// Which clusters.
     pub clusters: ClusterSelector,
-    /// Folder of its manifests, from the root of the repository; empty: the root.
+    /// Folder of its manifests, from the root of their repository; empty: the root.
     pub path: String,
     /// Where the path is stated.
     pub location: Location,
@@ -45,7 +48,11 @@ pub struct Target {
 
 pub(super) fn read(document: &Document) -> Result<Application, Broken> {
     let spec: ApplicationSpec = document.spec()?;
-    let (folder, _) = split(&document.file);
+    let origin = origin(&spec, document)?;
+    let folder = match origin {
+        None => split(&document.file).0,
+        Some(_) => "",
+    };
     let path_of = |path: &str, field: &[&str]| {
         let line = document.line(field);
         join(folder, path)
@@ -101,12 +108,28 @@ pub(super) fn read(document: &Document) -> Result<Application, Broken> {
             .parse()
             .expect("names are checked with the head of the document"),
         location: document.location(),
+        origin,
         targets,
         settings: settings(&spec, document)?,
         dependencies: dependencies(&spec, document),
         unsupported,
         spec,
     })
+}
+
+fn origin(spec: &ApplicationSpec, document: &Document) -> Result<Option<Origin>, Broken> {
+    match (&spec.source.repository, &spec.source.reference) {
+        (Some(repository), reference) => Ok(Some(Origin {
+            repository: repository.clone(),
+            reference: reference.clone(),
+        })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            let line = document.line(&["source", "ref"]);
+            let message = "spec.source.ref: needs a spec.source.repository; the fleet repository is always read at its newest commit";
+            Err(document.broken(line, message.into()))
+        }
+    }
 }
 
 fn dependencies(

@@ -8,8 +8,6 @@ use crate::problem::Location;
 /// The first thing in the document that can't be done yet.
 pub(super) fn first(spec: &ApplicationSpec, document: &Document) -> Option<(Location, String)> {
     let own = [
-        (spec.source.repository.is_some(), "source.repository"),
-        (spec.source.reference.is_some(), "source.ref"),
         (spec.rollout.is_some(), "rollout"),
         (spec.helm.is_some(), "helm"),
         (spec.variables.is_some(), "variables"),

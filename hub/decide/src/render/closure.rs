@@ -23,6 +23,8 @@ pub enum Closure<'s> {
 /// Manifests below a folder, by path, with the ids that Git knows them by.
 #[derive(Debug, Clone)]
 pub struct Plain<'s> {
+    /// The `Repository` that they are in.
+    pub(super) repository: &'s str,
     pub(super) files: Vec<(&'s str, &'s str, &'s Bytes)>,
 }
 
@@ -32,7 +34,8 @@ impl Closure<'_> {
         match self {
             Self::Plain(plain) => {
                 let files = plain.files.iter().flat_map(|(path, oid, _)| [*path, *oid]);
-                Digest::of(["plain", namespace].into_iter().chain(files))
+                let head = ["plain", namespace, plain.repository];
+                Digest::of(head.into_iter().chain(files))
             }
             Self::Tool(job) => {
                 let output = job.key(tools).to_string();
@@ -121,7 +124,10 @@ fn plain<'s>(
         }
     }
     if wrong.is_empty() {
-        Ok(Plain { files })
+        Ok(Plain {
+            repository: snapshot.repository.as_deref().unwrap_or_default(),
+            files,
+        })
     } else {
         Err(wrong)
     }

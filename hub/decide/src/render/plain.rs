@@ -14,12 +14,13 @@ use crate::yaml::{self, Fault, Node, Value};
 const MOST: usize = 20;
 
 /// The objects of all files, in the order of their paths. A `List` is its items; empty documents are left out.
-/// `namespace` fills the objects that state none, for telling duplicates only.
+/// `namespace` fills the objects that state none, for telling duplicates only; places are as they are `shown`.
 ///
 /// # Errors
 /// When a file can't be read, a document is no object, or two are the same object: all of it at once.
 pub fn plain(
     closure: &Plain<'_>,
+    shown: impl Fn(Location) -> Location,
     namespace: &str,
     key: &DigestKey,
     objects: &mut Objects,
@@ -27,7 +28,7 @@ pub fn plain(
     let mut gathered = Gathered::new(namespace, key, objects);
     for (path, _, bytes) in &closure.files {
         let path: Arc<str> = (*path).into();
-        let at = |line| Location::new(Arc::clone(&path), line);
+        let at = |line| shown(Location::new(Arc::clone(&path), line));
         let documents = match path.ends_with(".json") {
             true => yaml::json_documents(bytes),
             false => yaml::documents(bytes),

@@ -336,16 +336,16 @@ fn a_run_is_wanted_once_and_again_when_a_file_of_it_changed_or_it_was_unlucky() 
         let members = [("c1".parse().unwrap(), BTreeMap::new())].into();
         let fleet = crate::model::read(&snapshot);
         let placed = Placed::new(fleet, &members, &crate::LastGood::default());
-        (snapshot, placed)
+        (Sources::from(snapshot), placed)
     };
     let mut cache = Cache::default();
-    let render = |cache: &mut Cache, commit: &(Snapshot, Placed)| {
+    let render = |cache: &mut Cache, commit: &(Sources, Placed)| {
         let homes = BTreeSet::new();
-        let rendered = cache.render(&commit.0, &homes, &target("k"), "shop", &key);
+        let rendered = cache.render(&commit.0.fleet, &homes, &target("k"), "shop", &key);
         cache.end_of_commit();
         shown(&rendered)
     };
-    let wanted = |cache: &Cache, commit: &(Snapshot, Placed)| cache.jobs(&commit.0, &commit.1);
+    let wanted = |cache: &Cache, commit: &(Sources, Placed)| cache.jobs(&commit.0, &commit.1);
 
     let first = commit("1");
     let [job] = &wanted(&cache, &first)[..] else {
