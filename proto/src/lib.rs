@@ -33,7 +33,7 @@ pub use desired::{
 pub use digest::{Digest, DigestKey};
 pub use ignore::{IgnoreRule, ListItem};
 pub use name::{ApplicationName, ClusterName, InvalidName};
-pub use object::{InvalidObject, Object, ObjectKey};
+pub use object::{InvalidObject, Object, ObjectKey, canonical};
 pub use pause::Pause;
 pub use report::{Report, Rows};
 pub use status::{

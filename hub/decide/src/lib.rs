@@ -8,15 +8,19 @@
 //! ([`Members`]), the [`LastGood`] state that the hub stores. Out: a [`Decision`]. No clock, network, file system or
 //! environment is touched here, so the same values always decide the same.
 
+mod builtin;
 pub mod desired;
+mod identity;
 pub mod labels;
 pub mod last_good;
 pub mod model;
 pub mod nearest;
+pub mod patch;
 pub mod placement;
 pub mod problem;
 pub mod render;
 pub mod snapshot;
+pub mod specialise;
 mod yaml;
 
 pub use desired::{ClusterDecision, Decision, Members, Refused, Waiting, decide};
