@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use muster_proto::{
     Additions, Adoption, ApplicationName, Approval, Content, Desired, DriftKind, ObjectKey,
-    PruneBudget, Removals,
+    Removals,
 };
 
 use crate::desired::resolved::Resolved;

@@ -142,6 +142,15 @@ impl Default for PruneBudget {
     }
 }
 
+impl PruneBudget {
+    /// Are these more than an application may lose without a person's word? Both limits must be passed: small
+    /// applications change as they like, and of large ones a part may go.
+    pub fn is_exceeded_by(&self, gone: usize, kept: usize) -> bool {
+        let many = gone > usize::try_from(self.objects).unwrap_or(usize::MAX);
+        many && gone * 100 > (gone + kept) * usize::from(self.percent)
+    }
+}
+
 /// Health of one kind, in CEL over the object as `self`. `failed` is asked first, then `inProgress`, then `current`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -402,5 +411,30 @@ mod tests {
         let state = desired(vec![application("b", "1", "r"), application("a", "1", "r")]);
         assert_eq!(state.application("b").unwrap().name.as_str(), "b");
         assert!(state.application("c").is_none());
+    }
+
+    #[test]
+    fn a_budget_is_exceeded_when_both_its_limits_are() {
+        let usual = PruneBudget::default();
+        let strict = PruneBudget {
+            percent: 0,
+            objects: 0,
+        };
+        for (budget, gone, kept, waits) in [
+            (usual, 10, 0, false),
+            (usual, 11, 0, true),
+            (usual, 11, 10, true),
+            (usual, 11, 11, false),
+            (usual, 500, 499, true),
+            (strict, 0, 5, false),
+            (strict, 1, 500, true),
+        ] {
+            assert_eq!(
+                budget.is_exceeded_by(gone, kept),
+                waits,
+                "{gone} of {}",
+                gone + kept
+            );
+        }
     }
 }

@@ -27,6 +27,20 @@ pub struct ObjectKey {
     pub name: String,
 }
 
+impl ObjectKey {
+    /// Whether its kind is never deleted to be made anew: namespaces and definitions take along what is in them,
+    /// volumes their data.
+    pub fn is_never_replaced(&self) -> bool {
+        matches!(
+            (self.group.as_str(), self.kind.as_str()),
+            (
+                "",
+                "Namespace" | "PersistentVolume" | "PersistentVolumeClaim"
+            ) | ("apiextensions.k8s.io", "CustomResourceDefinition")
+        )
+    }
+}
+
 /// One object of a desired state.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Object {

@@ -8,7 +8,6 @@
 use http::Method;
 use kube::core::response::StatusCause;
 use kube::core::{DynamicObject, Status};
-use muster_proto::ObjectKey;
 use serde_json::Value;
 
 use super::order::Order;
@@ -34,7 +33,7 @@ pub(super) async fn replace(
         message: format!("{}; {why}", refused.message),
         ..refused.clone()
     };
-    if is_never_replaced(key) {
+    if key.is_never_replaced() {
         return Err(and(
             "objects of this kind are never deleted to be made anew: change it back",
         ));
@@ -124,17 +123,6 @@ async fn would_be_made(
     }
 }
 
-/// Namespaces and definitions take along what is in them, volumes their data.
-fn is_never_replaced(key: &ObjectKey) -> bool {
-    matches!(
-        (key.group.as_str(), key.kind.as_str()),
-        (
-            "",
-            "Namespace" | "PersistentVolume" | "PersistentVolumeClaim"
-        ) | ("apiextensions.k8s.io", "CustomResourceDefinition")
-    )
-}
-
 /// Does a refusal speak of a field that can't be changed? The words differ.
 fn is_immutable(cause: &StatusCause) -> bool {
     let message = &cause.message;
@@ -188,6 +176,8 @@ fn values<'a>(value: &'a Value, held: &mut Vec<&'a Value>) {
 
 #[cfg(test)]
 mod tests {
+    use muster_proto::ObjectKey;
+
     use super::*;
     use serde_json::json;
 
@@ -280,11 +270,8 @@ mod tests {
             namespace: String::new(),
             name: "x".into(),
         };
-        assert!(is_never_replaced(&key("", "PersistentVolumeClaim")));
-        assert!(is_never_replaced(&key(
-            "apiextensions.k8s.io",
-            "CustomResourceDefinition"
-        )));
-        assert!(!is_never_replaced(&key("batch", "Job")));
+        assert!(key("", "PersistentVolumeClaim").is_never_replaced());
+        assert!(key("apiextensions.k8s.io", "CustomResourceDefinition").is_never_replaced());
+        assert!(!key("batch", "Job").is_never_replaced());
     }
 }

@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    ApplicationName, Approval, BTreeMap, Content, Desired, Entry, ObjectKey, PruneBudget, Removals,
-    Resolved,
+    ApplicationName, Approval, BTreeMap, Content, Desired, Entry, ObjectKey, Removals, Resolved,
 };
 
 /// Guards of a whole desired state.
@@ -83,7 +82,7 @@ pub(crate) fn guards<'a>(
                     "it left Git and stays: the application only detects (sync.detectOnly)".into(),
                 )),
                 Content::Objects { settings, .. } if settings.prune => {
-                    let held = exceeds(&settings.prune_budget, gone, kept)
+                    let held = settings.prune_budget.is_exceeded_by(gone, kept)
                         && !desired.approvals.contains(&approval);
                     held.then(|| {
                         Stay::Unapproved(format!(
@@ -103,41 +102,4 @@ pub(crate) fn guards<'a>(
         }
     }
     guards
-}
-
-/// Are these more than an application may lose without a person's word? Both limits must be passed: small applications
-/// change as they like, and of large ones a part may go.
-fn exceeds(budget: &PruneBudget, gone: usize, kept: usize) -> bool {
-    let many = gone > usize::try_from(budget.objects).unwrap_or(usize::MAX);
-    many && gone * 100 > (gone + kept) * usize::from(budget.percent)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_budget_is_exceeded_when_both_its_limits_are() {
-        let usual = PruneBudget::default();
-        let strict = PruneBudget {
-            percent: 0,
-            objects: 0,
-        };
-        for (budget, gone, kept, waits) in [
-            (usual, 10, 0, false),
-            (usual, 11, 0, true),
-            (usual, 11, 10, true),
-            (usual, 11, 11, false),
-            (usual, 500, 499, true),
-            (strict, 0, 5, false),
-            (strict, 1, 500, true),
-        ] {
-            assert_eq!(
-                exceeds(&budget, gone, kept),
-                waits,
-                "{gone} of {}",
-                gone + kept
-            );
-        }
-    }
 }

@@ -17,6 +17,7 @@ pub mod model;
 pub mod nearest;
 pub mod patch;
 pub mod placement;
+pub mod plan;
 pub mod problem;
 pub mod render;
 pub mod snapshot;
