@@ -10,8 +10,10 @@ mod engine;
 mod figure;
 mod flux;
 mod load;
+mod objects;
 mod peer;
 mod process;
+mod shipped;
 
 use std::path::PathBuf;
 

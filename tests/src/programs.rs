@@ -98,7 +98,11 @@ impl Program {
         })
     }
 
-    fn start(&self, arguments: &[String], log: &Path) -> Result<Process> {
+    /// Starts it, to run until it is stopped.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start(&self, arguments: &[String], log: &Path) -> Result<Process> {
         let first = self.first.map(str::to_owned);
         let line = first.into_iter().chain(arguments.iter().cloned());
         Process::spawn(&self.file, line, &[], log)

@@ -15,6 +15,7 @@ use protocol::{Answer, Request};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -219,6 +220,14 @@ fn start() -> Result<Supervisor> {
         requests,
         answers,
     })
+}
+
+/// An address of loopback that is free now; whoever uses it must be ready to hear that it is not any more.
+///
+/// # Errors
+/// When no port is free.
+pub fn free_port() -> Result<SocketAddr> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 
 /// The `testbed` binary: this very program, or the one cargo built beside the test binary that runs.

@@ -1,7 +1,7 @@
 //! What a benchmark runs on: one audited API server, a repository over HTTP, and hub and agent as processes of their
 //! own, with a wire between them that can be cut.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use super::audit::Audit;
 use crate::cluster::{Cluster, real};
 use crate::git::Repository;
 use crate::git::server::GitServer;
-use crate::supervisor::{Folder, Process, testbed};
+use crate::programs::Programs;
+use crate::supervisor::{Folder, Process, free_port};
 use crate::wait;
 use crate::world::wire::Wire;
 use crate::world::{Answer, ask};
@@ -31,6 +32,7 @@ pub(super) struct Bed {
     pub(super) agent: Process,
     /// Between agent and hub.
     pub(super) wire: Wire,
+    programs: Programs,
     git: GitServer,
     api: SocketAddr,
     agents: SocketAddr,
@@ -40,13 +42,14 @@ pub(super) struct Bed {
 
 impl Bed {
     /// Starts everything, with `files` in the first commit, and waits until the agent is connected.
-    pub(super) async fn start(files: &[(String, String)]) -> Result<Self> {
+    pub(super) async fn start(programs: &Programs, files: &[(String, String)]) -> Result<Self> {
         let (cluster, log) = real::start_audited(CLUSTER).await?;
-        Self::on(cluster, Audit::new(log), files).await
+        Self::on(programs, cluster, Audit::new(log), files).await
     }
 
     /// The same on a cluster that is there.
     pub(super) async fn on(
+        programs: &Programs,
         cluster: Cluster,
         audit: Audit,
         files: &[(String, String)],
@@ -56,7 +59,13 @@ impl Bed {
         let git = GitServer::start(repository.root().to_owned(), None).await?;
         let [api, agents, enrolment] = [free_port()?, free_port()?, free_port()?];
         let wire = Wire::to(agents).await?;
-        let hub = start_hub(&folder, &git, [api, agents, enrolment], wire.address)?;
+        let hub = start_hub(
+            programs,
+            &folder,
+            &git,
+            [api, agents, enrolment],
+            wire.address,
+        )?;
         let environment = environment(api, &folder);
         let token = wait::until("the hub answers", PATIENCE, async || {
             hub.ensure_alive()?;
@@ -70,8 +79,9 @@ impl Bed {
         })
         .await?;
         std::fs::write(folder.path.join("join-token"), token)?;
-        let agent = start_agent(&folder, &cluster)?;
+        let agent = start_agent(programs, &folder, &cluster)?;
         let bed = Self {
+            programs: programs.clone(),
             cluster,
             audit,
             repository,
@@ -97,7 +107,13 @@ impl Bed {
     pub(super) async fn restart_hub(&mut self) -> Result<()> {
         self.hub.stop().await?;
         let listen = [self.api, self.agents, self.enrolment];
-        self.hub = start_hub(&self.folder, &self.git, listen, self.wire.address)?;
+        self.hub = start_hub(
+            &self.programs,
+            &self.folder,
+            &self.git,
+            listen,
+            self.wire.address,
+        )?;
         wait::until("the hub is back", PATIENCE, async || {
             self.hub.ensure_alive()?;
             self.muster(&["status", "-o", "json"]).await?.json()
@@ -108,7 +124,7 @@ impl Bed {
 
     pub(super) async fn restart_agent(&mut self) -> Result<()> {
         self.agent.stop().await?;
-        self.agent = start_agent(&self.folder, &self.cluster)?;
+        self.agent = start_agent(&self.programs, &self.folder, &self.cluster)?;
         self.connected().await
     }
 
@@ -239,13 +255,13 @@ impl Bed {
 }
 
 fn start_hub(
+    programs: &Programs,
     folder: &Folder,
     git: &GitServer,
     [api, agents, enrolment]: [SocketAddr; 3],
     advertised: SocketAddr,
 ) -> Result<Process> {
     let arguments = [
-        "hub".to_owned(),
         "serve".to_owned(),
         format!("--data={}", folder.path.join("hub").display()),
         format!("--repo={}", git.url("fleet.git")),
@@ -255,21 +271,19 @@ fn start_hub(
         format!("--advertise-agents={advertised}"),
         format!("--advertise-enrolment={enrolment}"),
     ];
-    Process::spawn(&testbed()?, arguments, &[], &folder.path.join("hub.log"))
+    programs.hub.start(&arguments, &folder.path.join("hub.log"))
 }
 
-fn start_agent(folder: &Folder, cluster: &Cluster) -> Result<Process> {
+fn start_agent(programs: &Programs, folder: &Folder, cluster: &Cluster) -> Result<Process> {
+    let token = folder.path.join("join-token");
     let arguments = [
-        "agent".to_owned(),
         "run".to_owned(),
-        format!(
-            "--join-token-file={}",
-            folder.path.join("join-token").display()
-        ),
+        format!("--join-token-file={}", token.display()),
         format!("--data={}", folder.path.join("agent").display()),
         format!("--kubeconfig={}", cluster.kubeconfig.display()),
     ];
-    Process::spawn(&testbed()?, arguments, &[], &folder.path.join("agent.log"))
+    let log = folder.path.join("agent.log");
+    programs.agent.start(&arguments, &log)
 }
 
 fn environment(api: SocketAddr, folder: &Folder) -> Environment {
@@ -280,10 +294,6 @@ fn environment(api: SocketAddr, folder: &Folder) -> Environment {
         token_file: Some(hub.join("admin-token")),
         ..Environment::default()
     }
-}
-
-fn free_port() -> Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 
 fn borrowed(files: &[(String, String)]) -> Vec<(&str, &str)> {

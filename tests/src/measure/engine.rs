@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::Event;
 use serde_json::json;
 
 use super::audit::{self, Call, Mark};
@@ -17,7 +17,10 @@ use super::bare;
 use super::bed::Bed;
 use super::figure::{Figure, Promise};
 use super::load::{Load, name};
+use super::objects::{changed, config_maps, pass};
 use super::process::memory;
+use super::shipped;
+use crate::programs::Programs;
 
 /// The agent's name at the API server.
 const PROGRAM: &str = "muster-agent";
@@ -56,6 +59,7 @@ pub(super) async fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
         .iter()
         .map(|count| 4 + count * arguments.rounds / 5_000)
         .sum();
+    let programs = shipped::build().await?;
     println!("This takes about {minutes} minutes.");
     let mut figures = Vec::new();
     for count in &arguments.objects {
@@ -63,15 +67,15 @@ pub(super) async fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
             *count >= 300,
             "at least 300 objects, so that {EDITS} of them can be edited"
         );
-        figures.extend(at(*count, arguments.rounds).await?);
+        figures.extend(at(&programs, *count, arguments.rounds).await?);
     }
     Ok(figures)
 }
 
-async fn at(count: usize, rounds: usize) -> Result<Vec<Figure>> {
+async fn at(programs: &Programs, count: usize, rounds: usize) -> Result<Vec<Figure>> {
     let load = Load { count };
     // An application that stays, so that the repository is never empty.
-    let mut bed = Bed::start(&Load { count: 1 }.files("anchor")).await?;
+    let mut bed = Bed::start(programs, &Load { count: 1 }.files("anchor")).await?;
     bed.synced("anchor").await?;
     let named = |what: &str| format!("{count} objects: {what}");
     let mut figures = Vec::new();
@@ -186,7 +190,7 @@ async fn at(count: usize, rounds: usize) -> Result<Vec<Figure>> {
     let began = Instant::now();
     bed.push("Change one", &[load.file(&application, 0, "2")])
         .await?;
-    changed(&bed, &application, "2").await?;
+    changed(&bed.cluster, &application, "2").await?;
     let seconds = began.elapsed().as_secs_f64();
     bed.synced(&application).await?;
     pass(LATE).await;
@@ -259,6 +263,12 @@ async fn rest(bed: &Bed, count: usize) -> Result<Vec<Figure>> {
             most,
         ),
         Figure::new(
+            named("of that its own, without the program's file"),
+            agent.own,
+            "MiB",
+            Promise::None,
+        ),
+        Figure::new(
             named("agent's memory at its peak"),
             agent.peak,
             "MiB",
@@ -320,22 +330,6 @@ async fn unchanged(bed: &Bed, mark: Mark, application: &str, name: String) -> Re
     ))
 }
 
-/// Waits until the first object holds `version`, watched by a client of our own.
-async fn changed(bed: &Bed, application: &str, version: &str) -> Result<()> {
-    let mut objects = std::pin::pin!(config_maps(bed, application)?);
-    while let Some(event) = objects.try_next().await? {
-        if let Event::Apply(object) | Event::InitApply(object) = event
-            && object.name_any() == name(0)
-            && object
-                .data
-                .is_some_and(|data| data.get("version").is_some_and(|it| it == version))
-        {
-            return Ok(());
-        }
-    }
-    anyhow::bail!("the watch ended")
-}
-
 /// Seconds from the answer to a hand edit until the object is as before, one edit after the other.
 async fn repairs(bed: &Bed, application: &str, load: &Load) -> Result<Vec<f64>> {
     let editor = PatchParams {
@@ -343,7 +337,7 @@ async fn repairs(bed: &Bed, application: &str, load: &Load) -> Result<Vec<f64>> 
         ..PatchParams::default()
     };
     let api: Api<ConfigMap> = Api::namespaced(bed.cluster.client()?, application);
-    let mut objects = std::pin::pin!(config_maps(bed, application)?);
+    let mut objects = std::pin::pin!(config_maps(&bed.cluster, application)?);
     let mut versions = BTreeMap::new();
     let mut seconds = Vec::new();
     let numbers = load.some_config_maps(EDITS);
@@ -382,20 +376,6 @@ async fn repairs(bed: &Bed, application: &str, load: &Load) -> Result<Vec<f64>> 
         }
     }
     Ok(seconds)
-}
-
-fn config_maps(
-    bed: &Bed,
-    namespace: &str,
-) -> Result<impl futures::Stream<Item = Result<Event<ConfigMap>, watcher::Error>> + use<>> {
-    let api: Api<ConfigMap> = Api::namespaced(bed.cluster.client()?, namespace);
-    Ok(watcher(api, watcher::Config::default()).boxed())
-}
-
-/// Lets time pass, which is what is measured at rest.
-async fn pass(time: Duration) {
-    let mut clock = tokio::time::interval_at(tokio::time::Instant::now() + time, time);
-    clock.tick().await;
 }
 
 /// Names calls that nobody wanted.

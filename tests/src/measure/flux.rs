@@ -1,7 +1,6 @@
 //! Flux on the same API server: its source-controller and kustomize-controller as processes, one GitRepository, and a
 //! Kustomization for each application.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,18 +8,20 @@ use anyhow::{Context, Result, ensure};
 use futures::TryStreamExt as _;
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tokio::process::Command;
 
+use super::objects::{kind, put};
 use crate::cluster::{Cluster, real};
-use crate::supervisor::{Folder, Process};
+use crate::supervisor::{Folder, Process, free_port};
 use crate::wait;
 
 /// Names of the controllers at the API server.
 pub(super) const PROGRAMS: [&str; 2] = ["source-controller", "kustomize-controller"];
+/// Who tells it what to do.
+const MANAGER: &str = "measure";
 const NAMESPACE: &str = "flux-system";
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -46,12 +47,13 @@ impl Flux {
         let body =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         put(
+            MANAGER,
             &Api::all_with(client.clone(), &kind("", "v1", "Namespace")),
             NAMESPACE,
             &body,
         )
         .await?;
-        let storage = format!("127.0.0.1:{}", free_port()?);
+        let storage = free_port()?.to_string();
         let source = [
             format!("--storage-path={}", folder.path.join("storage").display()),
             format!("--storage-addr={storage}"),
@@ -82,7 +84,7 @@ impl Flux {
             "metadata": {"name": "fleet", "namespace": NAMESPACE},
             "spec": {"interval": "10m", "url": repository, "ref": {"branch": "main"}},
         });
-        put(&flux.sources(), "fleet", &source).await?;
+        put(MANAGER, &flux.sources(), "fleet", &source).await?;
         Ok(flux)
     }
 
@@ -119,7 +121,7 @@ impl Flux {
                     "sourceRef": {"kind": "GitRepository", "name": "fleet"},
                 },
             });
-            put(&self.kustomizations(), folder, &body).await?;
+            put(MANAGER, &self.kustomizations(), folder, &body).await?;
         }
         Ok(())
     }
@@ -201,8 +203,8 @@ async fn controller(
     folder: &Path,
 ) -> Result<Process> {
     let mut arguments = vec![
-        format!("--metrics-addr=127.0.0.1:{}", free_port()?),
-        format!("--health-addr=127.0.0.1:{}", free_port()?),
+        format!("--metrics-addr={}", free_port()?),
+        format!("--health-addr={}", free_port()?),
         "--events-addr=".to_owned(),
     ];
     arguments.extend(flags);
@@ -234,18 +236,4 @@ async fn kubectl(cluster: &Cluster, arguments: &[&str]) -> Result<()> {
         arguments.join(" ")
     );
     Ok(())
-}
-
-async fn put(api: &Api<DynamicObject>, name: &str, body: &Value) -> Result<()> {
-    let params = PatchParams::apply("measure").force();
-    api.patch(name, &params, &Patch::Apply(body)).await?;
-    Ok(())
-}
-
-fn kind(group: &str, version: &str, kind: &str) -> ApiResource {
-    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -7,22 +7,21 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use futures::TryStreamExt as _;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::ResourceExt as _;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
-use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::json;
 
 use super::audit::Audit;
 use super::bed::Bed;
 use super::figure::{Figure, Promise};
 use super::flux::{self, Flux};
-use super::load::{Load, name};
-use super::process;
+use super::load::Load;
+use super::objects::{changed, pass};
+use super::{process, shipped};
 use crate::cluster::{Cluster, real};
 use crate::git::Repository;
 use crate::git::server::GitServer;
+use crate::programs::Programs;
 use crate::wait;
 
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -90,12 +89,13 @@ struct Taken {
 pub(super) async fn measure() -> Result<Vec<Figure>> {
     muster_proto::tls::install_crypto();
     println!("This takes about 5 minutes, and some 5 more the first time, when Flux is built.");
+    let programs = shipped::build().await?;
     let (cluster, log) = real::start_audited("one").await?;
     let audit = || Audit::new(log.clone());
     let mut figures = Vec::new();
     for work in WORK {
         let label = format!("{} x {}", work.applications, work.objects);
-        let ours = ours(&cluster, audit(), work).await?;
+        let ours = ours(&programs, &cluster, audit(), work).await?;
         println!("{label}: muster {ours:?}");
         let flux = theirs(&cluster, &audit(), work, false).await?;
         println!("{label}: Flux {flux:?}");
@@ -183,10 +183,10 @@ fn compare(label: &str, ours: Taken, flux: Taken, tuned: Taken) -> Vec<Figure> {
     figures
 }
 
-async fn ours(cluster: &Cluster, audit: Audit, work: Work) -> Result<Taken> {
+async fn ours(programs: &Programs, cluster: &Cluster, audit: Audit, work: Work) -> Result<Taken> {
     let namespace = "by-muster";
     let anchor = Load { count: 1 }.files("anchor");
-    let bed = Bed::on(cluster.clone(), audit, &anchor).await?;
+    let bed = Bed::on(programs, cluster.clone(), audit, &anchor).await?;
     bed.synced("anchor").await?;
     make_namespace(cluster, namespace).await?;
     let mut files = work.files();
@@ -214,7 +214,10 @@ async fn ours(cluster: &Cluster, audit: Audit, work: Work) -> Result<Taken> {
             &[work.load().file(&work.folders()[0], 0, "2")],
         )
         .await?;
-    let seen = async { changed(cluster, namespace, began).await };
+    let seen = async {
+        changed(cluster, namespace, "2").await?;
+        anyhow::Ok(began.elapsed().as_secs_f64())
+    };
     let last = async {
         bed.all_synced(&revision, work.applications + 1).await?;
         anyhow::Ok(began.elapsed().as_secs_f64())
@@ -262,7 +265,10 @@ async fn theirs(cluster: &Cluster, audit: &Audit, work: Work, tuned: bool) -> Re
     let began = Instant::now();
     let revision = repository.commit("Change one", &[(&path, &text)])?;
     flux.tell().await?;
-    let seen = async { changed(cluster, namespace, began).await };
+    let seen = async {
+        changed(cluster, namespace, "2").await?;
+        anyhow::Ok(began.elapsed().as_secs_f64())
+    };
     let last = async {
         flux.applied(work.applications, &revision).await?;
         anyhow::Ok(began.elapsed().as_secs_f64())
@@ -290,23 +296,6 @@ async fn theirs(cluster: &Cluster, audit: &Audit, work: Work, tuned: bool) -> Re
     flux.stop().await?;
     remove_namespaces(cluster, &[namespace]).await?;
     Ok(taken)
-}
-
-/// Seconds since `began` until the first object holds the second version, watched by a client of our own.
-async fn changed(cluster: &Cluster, namespace: &str, began: Instant) -> Result<f64> {
-    let api: Api<ConfigMap> = Api::namespaced(cluster.client()?, namespace);
-    let mut objects = std::pin::pin!(watcher(api, watcher::Config::default()));
-    while let Some(event) = objects.try_next().await? {
-        if let Event::Apply(object) | Event::InitApply(object) = event
-            && object.name_any() == name(0)
-            && object
-                .data
-                .is_some_and(|data| data.get("version").is_some_and(|it| it == "2"))
-        {
-            return Ok(began.elapsed().as_secs_f64());
-        }
-    }
-    anyhow::bail!("the watch ended")
 }
 
 fn processor(pids: &[u32]) -> Result<f64> {
@@ -346,10 +335,4 @@ async fn remove_namespaces(cluster: &Cluster, names: &[&str]) -> Result<()> {
         Ok(())
     })
     .await
-}
-
-/// Lets time pass for what comes late.
-async fn pass(time: Duration) {
-    let mut clock = tokio::time::interval_at(tokio::time::Instant::now() + time, time);
-    clock.tick().await;
 }

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 pub(super) struct Memory {
     /// Resident now.
     pub(super) resident: f64,
+    /// Of that its own: the rest is the program's file, which the kernel may drop and read again.
+    pub(super) own: f64,
     /// The most that ever was.
     pub(super) peak: f64,
 }
@@ -24,6 +26,7 @@ pub(super) fn memory(pid: u32) -> Result<Memory> {
     };
     Ok(Memory {
         resident: mebibytes("VmRSS:")?,
+        own: mebibytes("RssAnon:")?,
         peak: mebibytes("VmHWM:")?,
     })
 }

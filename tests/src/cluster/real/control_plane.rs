@@ -3,13 +3,12 @@
 
 use super::certificates::Authority;
 use super::{programs, workloads};
-use crate::supervisor::{Folder, Process};
+use crate::supervisor::{Folder, Process, free_port};
 use crate::wait;
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::{Mutex, OnceCell};
@@ -66,7 +65,7 @@ impl ControlPlane {
         let files = &folder.path;
         let authority = Authority::new(files)?;
         authority.server("apiserver")?;
-        let port = free_port()?;
+        let port = free_port()?.port();
         let server = format!("https://127.0.0.1:{port}");
         let kubeconfig =
             authority.kubeconfig("kubeconfig", &server, "admin", Some("system:masters"))?;
@@ -238,9 +237,4 @@ pub(super) async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     let read = Kubeconfig::read_from(kubeconfig)?;
     let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
     Ok(kube::Client::try_from(config)?)
-}
-
-/// A port of loopback that is free now; whoever uses it must be ready to hear that it is not any more.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
