@@ -1,8 +1,9 @@
 //! The accepted state: the generation rule, and how it is kept in the ledger. Pure.
 //!
-//! In the ledger: `desired` (generation, removals, approvals, revisions), `application/NAME` (settings and object
-//! digests, or why it is kept) and `object/DIGEST` (a body). A commit that changes one object adds one body, one
-//! application and the head. [`resolved`] places a desired state in this cluster.
+//! In the ledger: `desired` (generation, removals, approvals, revisions), `application/NAME` (settings and lists, or
+//! why it is kept), `list/DIGEST` (digests of objects, in order) and `object/DIGEST` (a body). Lists are cut where a
+//! digest says so, so that a commit that changes one object adds one body, a list or two, one application and the
+//! head, however many objects there are. [`resolved`] places a desired state in this cluster.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub(crate) mod resolved;
 pub(crate) mod wanted;
 
 const HEAD: &str = "desired";
+const LIST: &str = "list/";
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,7 +41,11 @@ struct Head {
 enum Application {
     Objects {
         settings: Settings,
+        /// As format 1 had them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         objects: Vec<Digest>,
+        #[serde(default)]
+        lists: Vec<Digest>,
     },
     Keep(String),
 }
@@ -98,10 +104,20 @@ pub(crate) fn items(desired: &Desired) -> Items {
     for application in &desired.applications {
         let kept = match &application.content {
             Content::Keep(why) => Application::Keep(why.clone()),
-            Content::Objects { settings, objects } => Application::Objects {
-                settings: settings.clone(),
-                objects: objects.iter().map(|object| object.digest).collect(),
-            },
+            Content::Objects { settings, objects } => {
+                let mut names = Vec::new();
+                for list in lists(objects) {
+                    let list = json(&list);
+                    let name = Digest::of([&list]);
+                    names.push(name);
+                    items.insert(format!("{LIST}{name}"), list);
+                }
+                Application::Objects {
+                    settings: settings.clone(),
+                    objects: Vec::new(),
+                    lists: names,
+                }
+            }
         };
         items.insert(format!("application/{}", application.name), json(&kept));
         for object in application.objects() {
@@ -109,6 +125,22 @@ pub(crate) fn items(desired: &Desired) -> Items {
         }
     }
     items
+}
+
+/// The digests in order, in runs that end where a digest begins with few enough zeros: some 64 each, and all but the
+/// one or two around a change stay the same.
+fn lists(objects: &[Arc<Object>]) -> impl Iterator<Item = Vec<Digest>> {
+    let ends = |object: &Arc<Object>| object.digest.as_bytes()[0] < 4;
+    let runs = objects.split_inclusive(ends);
+    runs.map(|run| run.iter().map(|object| object.digest).collect())
+}
+
+fn read_list(items: &Items, name: Digest) -> Result<Vec<Digest>, String> {
+    let item = format!("{LIST}{name}");
+    let list = items
+        .get(&item)
+        .ok_or_else(|| format!("{item} is missing"))?;
+    parse(&item, list)
 }
 
 fn json(value: &impl Serialize) -> Bytes {
@@ -151,7 +183,14 @@ pub(crate) fn read(items: &Items, digest: Digest) -> Result<Option<Desired>, Str
             .ok_or_else(|| format!("{item} is missing"))?;
         let application = match parse(&item, kept)? {
             Application::Keep(why) => DesiredApplication::keep(name, revision, why),
-            Application::Objects { settings, objects } => {
+            Application::Objects {
+                settings,
+                mut objects,
+                lists,
+            } => {
+                for list in lists {
+                    objects.extend(read_list(items, list)?);
+                }
                 let objects = objects.into_iter().map(|digest| read_object(items, digest));
                 let objects = objects.collect::<Result<_, _>>()?;
                 DesiredApplication::new(name, revision, settings, objects)
@@ -249,6 +288,54 @@ mod tests {
             kept.remove(&key);
             prop_assert!(read(&kept, desired.digest()).is_err());
         }
+    }
+
+    #[test]
+    fn one_object_of_ten_thousand_is_a_small_change_in_any_order_of_objects() {
+        let key = DigestKey::new([3; 32]);
+        let object = |name: usize, value: &str| {
+            let body = json!({"apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": format!("c{name}")}, "data": {"v": value}});
+            Arc::new(Object::new(&body, &key).unwrap())
+        };
+        let state = |objects: Vec<Arc<Object>>| {
+            let name = "shop".parse().unwrap();
+            let shop = DesiredApplication::new(name, "r".into(), Settings::default(), objects);
+            Desired::new(1, vec![Arc::new(shop)], Removals::Released, Vec::new())
+        };
+        let objects: Vec<_> = (0..10_000).rev().map(|name| object(name, "old")).collect();
+        let old = state(objects.clone());
+        let kept = items(&old);
+        assert_eq!(read(&kept, old.digest()), Ok(Some(old.clone())));
+        let mut changed = objects.clone();
+        changed[5_000] = object(4_999, "new");
+        let mut fewer = objects;
+        fewer.remove(77);
+        for objects in [changed, fewer] {
+            let frame = ledger::format::write_frame(&change(&old, &state(objects)));
+            assert!(frame.len() < 24 * 1024, "{} bytes", frame.len());
+        }
+    }
+
+    #[test]
+    fn what_format_1_kept_is_read() {
+        let name = "a".parse().unwrap();
+        let objects = vec![object(0, 1), object(1, 1)];
+        let shop = DesiredApplication::new(name, "r".into(), Settings::default(), objects);
+        let state = Desired::new(2, vec![Arc::new(shop)], Removals::Released, Vec::new());
+        let mut kept = items(&state);
+        kept.retain(|item, _| !item.starts_with(LIST));
+        let old = Application::Objects {
+            settings: Settings::default(),
+            objects: state.applications[0]
+                .objects()
+                .iter()
+                .map(|object| object.digest)
+                .collect(),
+            lists: Vec::new(),
+        };
+        kept.insert("application/a".into(), super::json(&old));
+        assert_eq!(read(&kept, state.digest()), Ok(Some(state)));
     }
 
     #[test]

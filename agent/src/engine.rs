@@ -14,6 +14,7 @@ use crate::clock::Clock;
 mod detecting;
 mod kinds;
 mod launch;
+mod mending;
 mod object;
 mod opening;
 mod outcomes;

@@ -3,8 +3,9 @@
 //!
 //! A root Secret says who owns the cluster, lists immutable, content-named shards, and carries a journal of recent
 //! changes. A change is one compare-and-swap of the root; when the journal is long, new shards are written, the root
-//! flips to them, and only then the old ones go. In: changes. Out: what was read at the start, and errors that tell a
-//! lost cluster from a lost connection. [`format`] has the bytes.
+//! flips to them, and only then the old ones go. What is damaged while the agent runs is written anew from memory. In:
+//! changes. Out: what was read at the start, and errors that tell a lost cluster from a lost connection. [`format`] has
+//! the bytes, [`shown`] what the API server shows of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,12 +21,13 @@ use serde_json::json;
 use format::{Part, Root, Shard};
 use owner::taken_by;
 use secrets::{root_secret, shard_secret};
+use shown::Shown;
 
 pub(crate) mod format;
 mod opened;
 mod owner;
 mod secrets;
-pub(crate) mod taken;
+pub(crate) mod shown;
 
 pub(crate) use opened::open;
 
@@ -49,7 +51,11 @@ pub(crate) struct Ledger {
     root: Root,
     resource_version: String,
     journal_bytes: usize,
-    /// A write failed and may have passed all the same: the next one writes everything anew.
+    /// Of each value of the root, as it should be.
+    written: BTreeMap<String, Digest>,
+    /// Resource versions of shards that were read or written, and are whole.
+    whole: BTreeMap<String, u64>,
+    /// A write failed and may have passed all the same, or somebody's hand was in it: everything is written anew.
     torn: bool,
 }
 
@@ -96,6 +102,82 @@ impl Ledger {
         self.root.owner.as_ref().map_or("", |owner| &owner.instance)
     }
 
+    /// What was lost is found again; the next write says so.
+    pub(crate) fn mended(&mut self) {
+        self.root.damaged = None;
+        self.torn = true;
+    }
+
+    /// Must everything be written anew?
+    pub(crate) fn is_torn(&self) -> bool {
+        self.torn
+    }
+
+    /// Compares what is shown with what was written. What differs is looked at itself, since what is shown may be of
+    /// before our last write; says what is damaged, and then the next write writes everything anew.
+    ///
+    /// # Errors
+    /// As [`Ledger::append`].
+    pub(crate) async fn look(&mut self, shown: &Shown) -> Result<Option<String>, LedgerError> {
+        if self.torn || !self.differs(shown) {
+            return Ok(None);
+        }
+        // Until that was answered it is not known to be whole.
+        self.torn = true;
+        let damage = self.damage(shown).await?;
+        self.torn = damage.is_some();
+        Ok(damage)
+    }
+
+    fn differs(&self, shown: &Shown) -> bool {
+        let ours = version(Some(self.resource_version.clone()));
+        match shown.versions.get(ROOT) {
+            None => true,
+            Some(root) if *root < ours => false,
+            Some(root) => {
+                let same =
+                    |shard: &Shard| self.whole.get(&shard.name) == shown.versions.get(&shard.name);
+                *root > ours || !self.root.shards().all(same)
+            }
+        }
+    }
+
+    async fn damage(&mut self, shown: &Shown) -> Result<Option<String>, LedgerError> {
+        let Some(found) = self.secrets.get_opt(ROOT).await? else {
+            return Ok(Some(format!("the Secret {ROOT} is gone")));
+        };
+        let data = found.data.clone().unwrap_or_default();
+        let root = data.get("root").map(|root| Root::read(&root.0));
+        if let Some(Ok(root)) = root
+            && root.owner != self.root.owner
+        {
+            return Err(LedgerError::Lost(taken_by(&root)));
+        }
+        let labelled = found.labels().contains_key(LABEL);
+        let digests = data
+            .iter()
+            .map(|(name, bytes)| (name.clone(), Digest::of([&bytes.0])));
+        if !labelled || digests.collect::<BTreeMap<_, _>>() != self.written {
+            return Ok(Some(format!(
+                "the Secret {ROOT} was changed by another hand"
+            )));
+        }
+        // Its metadata alone was changed.
+        self.resource_version = found.resource_version().unwrap_or_default();
+        for shard in self.root.shards() {
+            if self.whole.get(&shard.name) == shown.versions.get(&shard.name) {
+                continue;
+            }
+            match read_shard(&self.secrets, shard).await? {
+                Ok((_, version)) => {
+                    self.whole.insert(shard.name.clone(), version);
+                }
+                Err(damage) => return Ok(Some(damage)),
+            }
+        }
+        Ok(None)
+    }
+
     /// Keeps a change. `accepted` goes into the root; `all` is everything after the change, asked for only when the
     /// journal is folded.
     ///
@@ -115,7 +197,7 @@ impl Ledger {
         self.root.sequence += 1;
         let name = format!("journal-{:010}", self.root.sequence);
         let size = frame.len();
-        match self.patch_root(&BTreeMap::from([(name, frame)])).await {
+        match self.patch_root(BTreeMap::from([(name, frame)])).await {
             Ok(()) => {
                 self.journal_bytes += size;
                 Ok(())
@@ -149,26 +231,20 @@ impl Ledger {
             }
             parts.push(part);
         }
-        let known: BTreeSet<&str> = self
-            .root
-            .shards()
-            .map(|shard| shard.name.as_str())
-            .collect();
-        wanted.retain(|(name, _)| !known.contains(name.as_str()));
+        // Not what is said to be there, but what was seen to be.
+        let distrusted = std::mem::take(&mut self.torn);
+        self.torn = true;
+        if distrusted {
+            self.whole.clear();
+        }
+        wanted.retain(|(name, _)| !self.whole.contains_key(name));
         let secrets = &self.secrets;
-        futures::stream::iter(wanted)
-            .map(|(name, bytes)| async move {
-                let secret = shard_secret(&name, bytes);
-                match secrets.create(&PostParams::default(), &secret).await {
-                    Ok(_) => Ok(()),
-                    // Named by its content: it is there already. Another 409 (a quota that moved, say) wrote nothing.
-                    Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
-                    Err(error) => Err(error),
-                }
-            })
+        let made: Vec<(String, u64)> = futures::stream::iter(wanted)
+            .map(|(name, bytes)| make_shard(secrets, name, bytes))
             .buffer_unordered(4)
-            .try_collect::<()>()
+            .try_collect()
             .await?;
+        self.whole.extend(made);
 
         (self.root.generation, self.root.digest) = accepted;
         self.root.sequence += 1;
@@ -177,12 +253,17 @@ impl Ledger {
             Ok(()) => {
                 self.journal_bytes = 0;
                 self.torn = false;
+                let listed: BTreeSet<&str> = self
+                    .root
+                    .shards()
+                    .map(|shard| shard.name.as_str())
+                    .collect();
+                self.whole.retain(|name, _| listed.contains(name.as_str()));
                 // What can't be collected now is collected at the next start.
                 let _ = self.collect_orphans().await;
                 Ok(())
             }
             Err(error) => {
-                self.torn = true;
                 self.root.parts = old_parts;
                 Err(error)
             }
@@ -203,13 +284,14 @@ impl Ledger {
     }
 
     /// One compare-and-swap of the root: its new head and what is added to the journal.
-    async fn patch_root(&mut self, added: &BTreeMap<String, Vec<u8>>) -> Result<(), kube::Error> {
-        let mut data = BTreeMap::from([("root".to_owned(), ByteString(self.root.write()))]);
-        data.extend(
-            added
-                .iter()
-                .map(|(name, bytes)| (name.clone(), ByteString(bytes.clone()))),
-        );
+    async fn patch_root(&mut self, added: BTreeMap<String, Vec<u8>>) -> Result<(), kube::Error> {
+        let mut data = added;
+        data.insert("root".to_owned(), self.root.write());
+        let digests = digests(&data);
+        let data: BTreeMap<String, ByteString> = data
+            .into_iter()
+            .map(|(name, bytes)| (name, ByteString(bytes)))
+            .collect();
         let patch = json!({
             "metadata": {
                 "resourceVersion": self.resource_version,
@@ -223,6 +305,7 @@ impl Ledger {
             .patch_metadata(ROOT, &PatchParams::default(), &patch)
             .await?;
         self.resource_version = patched.metadata.resource_version.unwrap_or_default();
+        self.written.extend(digests);
         Ok(())
     }
 
@@ -240,6 +323,7 @@ impl Ledger {
             match written {
                 Ok(written) => {
                     self.resource_version = written.resource_version().unwrap_or_default();
+                    self.written = digests(&BTreeMap::from([("root".into(), self.root.write())]));
                     return Ok(());
                 }
                 Err(error) => self.learn(error).await?,
@@ -298,4 +382,61 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+fn digests(data: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Digest> {
+    let digest = |(name, bytes): (&String, &Vec<u8>)| (name.clone(), Digest::of([bytes]));
+    data.iter().map(digest).collect()
+}
+
+/// Resource versions are numbers that grow.
+fn version(version: Option<String>) -> u64 {
+    version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Writes one shard, or finds it whole: it is named by its content. Returns its resourceVersion.
+async fn make_shard(
+    secrets: &Api<Secret>,
+    name: String,
+    bytes: Vec<u8>,
+) -> Result<(String, u64), LedgerError> {
+    let wanted = Shard::of(&bytes);
+    let secret = shard_secret(&name, bytes);
+    for _ in 0..3 {
+        match secrets.create(&PostParams::default(), &secret).await {
+            Ok(made) => return Ok((name, version(made.resource_version()))),
+            // Another 409 (a quota that moved, say) wrote nothing.
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Ok((_, version)) = read_shard(secrets, &wanted).await? {
+            return Ok((name, version));
+        }
+        // Somebody else's bytes under our name, which nobody can put right: Secrets of this kind can't be changed.
+        match secrets.delete(&name, &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(LedgerError::Busy)
+}
+
+/// The bytes of a shard and its resourceVersion, or what is wrong with it.
+async fn read_shard(
+    secrets: &Api<Secret>,
+    shard: &Shard,
+) -> Result<Result<(Vec<u8>, u64), String>, kube::Error> {
+    let Some(found) = secrets.get_opt(&shard.name).await? else {
+        return Ok(Err(format!("shard {} is missing", shard.name)));
+    };
+    let version = version(found.resource_version());
+    let labelled = found.labels().contains_key(LABEL);
+    let bytes = found.data.and_then(|mut data| data.remove("shard"));
+    Ok(match bytes {
+        Some(ByteString(bytes)) if labelled && Shard::of(&bytes) == *shard => Ok((bytes, version)),
+        _ => Err(format!("shard {} holds something else", shard.name)),
+    })
 }

@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod conformance;
 pub mod crash;
+pub mod damage;
 pub mod demo;
 pub mod git;
 pub mod measure;

@@ -11,6 +11,7 @@ mod real {
     mod bed;
     mod conformance;
     mod crash;
+    mod damage;
     mod demo;
     mod differential;
     mod engine;

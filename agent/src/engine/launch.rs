@@ -37,6 +37,7 @@ impl State {
             self.decide(key, now);
         }
         self.discover_when_due(now);
+        self.rebuild_when_due(now);
         self.write_ahead(now).await?;
         self.start_looks();
         self.start_compares();
@@ -47,7 +48,8 @@ impl State {
         if !applying {
             self.start_prunes();
         }
-        if self.queue.is_quiet() && !self.is_flying() || self.unsaved.len() > 500 {
+        let quiet = self.queue.is_quiet() && !self.is_flying();
+        if quiet || self.unsaved.len() > 500 || self.ledger.is_torn() {
             self.settle(now).await?;
         }
         Ok(())
@@ -188,7 +190,7 @@ impl State {
             return Ok(());
         }
         self.note_times();
-        if self.unsaved.is_empty() {
+        if self.unsaved.is_empty() && !self.ledger.is_torn() {
             return Ok(());
         }
         let change = std::mem::take(&mut self.unsaved);

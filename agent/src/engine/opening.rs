@@ -81,7 +81,7 @@ pub(crate) async fn open(client: &Client, options: &EngineOptions) -> Result<Ope
     opening.read_inventory(&loaded.items);
     if let Some(damage) = &opening.damaged {
         tracing::warn!(%damage, "the ledger is damaged: rebuilding it from the live objects that are ours");
-        opening.rebuild(client).await?;
+        opening.rebuild(client).await;
     }
     Ok(opening)
 }
@@ -105,42 +105,48 @@ impl Opening {
         }
     }
 
-    /// Finds what is ours by looking at every kind. When some kind does not answer, the damage stays.
-    async fn rebuild(&mut self, client: &Client) -> Result<(), LedgerError> {
-        let kinds = match discovery::ask_everything(client).await {
-            Ok(kinds) => kinds,
-            Err(error) => {
-                self.damaged = Some(format!("not every API group answers: {error}"));
-                return Ok(());
-            }
-        };
-        for kind in kinds {
-            let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource);
-            let ours = ListParams::default().labels(APPLICATION_LABEL);
-            let list = match api.list_metadata(&ours).await {
-                Ok(list) => list,
-                // Its definition went in the meantime.
-                Err(kube::Error::Api(status)) if status.code == 404 => continue,
-                Err(error) => {
-                    let kind = &kind.resource.kind;
-                    self.damaged = Some(format!("{kind} can't be listed: {error}"));
-                    return Ok(());
-                }
-            };
-            for object in list {
-                let object = watches::metadata_only(object);
-                let key = watches::key(&kind, &object);
-                if let Some(entry) = rebuilt(&object, &kind) {
+    /// Takes what is found into the inventory. When some kind does not answer, the damage stays.
+    async fn rebuild(&mut self, client: &Client) {
+        match find_ours(client).await {
+            Ok(found) => {
+                for (key, entry) in found {
                     self.inventory.entry(key).or_insert(entry);
                 }
+                self.ledger.mended();
+                self.damaged = None;
             }
+            Err(why) => self.damaged = Some(why),
         }
-        let items = items(&self.desired, &self.inventory, &self.drifts, &self.since);
-        let accepted = self.ledger.accepted();
-        self.ledger.rewrite(accepted, &items).await?;
-        self.damaged = None;
-        Ok(())
     }
+}
+
+/// Finds what is ours by looking at every kind.
+///
+/// # Errors
+/// When some kind does not answer: a part must not be taken for the whole.
+pub(super) async fn find_ours(client: &Client) -> Result<Vec<(ObjectKey, Entry)>, String> {
+    let kinds = discovery::ask_everything(client)
+        .await
+        .map_err(|error| format!("not every API group answers: {error}"))?;
+    let mut found = Vec::new();
+    for kind in kinds {
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource);
+        let ours = ListParams::default().labels(APPLICATION_LABEL);
+        let list = match api.list_metadata(&ours).await {
+            Ok(list) => list,
+            // Its definition went in the meantime.
+            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            Err(error) => {
+                return Err(format!("{} can't be listed: {error}", kind.resource.kind));
+            }
+        };
+        for object in list {
+            let object = watches::metadata_only(object);
+            let key = watches::key(&kind, &object);
+            found.extend(rebuilt(&object, &kind).map(|entry| (key, entry)));
+        }
+    }
+    Ok(found)
 }
 
 /// The entry of an object that is ours by its managedFields. Its digest is unknown: it is applied again when wanted.

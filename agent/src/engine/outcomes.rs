@@ -77,6 +77,7 @@ impl State {
                 self.after_change(key);
             }
             Outcome::Pods { key, result } => self.pods_seen(&key, result),
+            Outcome::Rebuilt(found) => self.rebuilt(found),
             Outcome::Discovered(answers) => self.discovered(answers),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use kube::Client;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use super::state::State;
 use super::{EngineOptions, Publish, Refused, Request, Standing, Stop, opening};
 use crate::clock::Clock;
 use crate::ledger::LedgerError;
-use crate::ledger::taken::taken;
+use crate::ledger::shown::{Shown, shown};
 use crate::live::watches::Event;
 
 /// Rows are published at most this often.
@@ -29,9 +29,8 @@ pub(super) async fn run(
 ) {
     let why = match begin(&client, &options, &clock, &mut inbox, &publish).await {
         Ok(Some((state, events))) => {
-            let instance = options.instance.clone();
-            let taken = taken(client.clone(), options.namespace.clone(), instance);
-            work(state, events, taken, &mut inbox, &publish).await
+            let shown = shown(client.clone(), &options.namespace);
+            work(state, events, shown, &mut inbox, &publish).await
         }
         Ok(None) => None,
         Err(why) => Some(why),
@@ -103,12 +102,12 @@ async fn begin(
 async fn work(
     mut state: State,
     mut events: mpsc::Receiver<Event>,
-    taken: impl Future<Output = String>,
+    shown: impl Stream<Item = Shown>,
     inbox: &mut mpsc::Receiver<Request>,
     publish: &Publish,
 ) -> Option<String> {
     let mut rows_at = Instant::now() + LOOKS_AROUND;
-    tokio::pin!(taken);
+    tokio::pin!(shown);
     loop {
         // Whatever else has come is taken in before anything is decided.
         while let Ok(event) = events.try_recv() {
@@ -167,7 +166,9 @@ async fn work(
                     }
                 }
             }
-            why = &mut taken => return Some(why),
+            Some(shown) = shown.next() => if let Err(why) = state.look_at_ledger(&shown).await {
+                return Some(why);
+            },
             Some(event) = events.recv() => state.event(event),
             Some(outcome) = state.flying.next() => state.outcome(outcome),
             () = tokio::time::sleep_until(wake) => {}
@@ -199,6 +200,7 @@ impl State {
             discovery,
             unsaved,
             self.pauses_at,
+            self.rebuild_at,
             self.queue.next_timer(),
         ];
         due.into_iter().flatten().min().unwrap_or(idle)

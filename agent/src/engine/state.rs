@@ -16,7 +16,7 @@ use super::object::Tracked;
 use super::opening::Opening;
 use super::queue::{Key, Queue};
 use super::work::Flight;
-use super::{Cluster, Held, Refused, opening};
+use super::{Cluster, Held, Refused, mending, opening};
 use crate::clock::Clock;
 use crate::desired::wanted::Wanted;
 use crate::desired::{self, Verdict, resolved};
@@ -38,7 +38,10 @@ pub(crate) struct State {
     /// Generation and digest of the accepted state, also when the state itself was lost.
     floor: (Generation, Digest),
     whole: bool,
-    damaged: Option<String>,
+    /// What is wrong with the ledger and could not be mended: nothing is removed.
+    pub(super) damaged: Option<String>,
+    /// When that is tried again.
+    pub(super) rebuild_at: Option<Instant>,
     pub(super) catalogue: Catalogue,
     pub(super) resolved: resolved::Resolved,
     pub(super) guards: Guards,
@@ -108,6 +111,10 @@ impl State {
             cluster: opening.cluster,
             desired: Arc::new(opening.desired),
             whole: opening.whole,
+            rebuild_at: opening
+                .damaged
+                .is_some()
+                .then(|| Instant::now() + mending::AGAIN),
             damaged: opening.damaged,
             catalogue: Catalogue::default(),
             resolved: resolved::Resolved::default(),

@@ -57,6 +57,8 @@ pub(crate) enum Outcome {
         key: Arc<ObjectKey>,
         result: Result<Option<String>, Failure>,
     },
+    /// What is ours by its own word, looked for because the ledger had lost it.
+    Rebuilt(Result<Vec<(ObjectKey, Entry)>, String>),
     /// Kinds of API versions.
     Discovered(Vec<(String, Result<Kinds, kube::Error>)>),
 }
@@ -128,6 +130,11 @@ pub(crate) fn pods(client: Client, key: Arc<ObjectKey>, selector: String) -> Fli
         let result = found.map(|pods| health::pods::reason(&pods));
         Outcome::Pods { key, result }
     })
+}
+
+/// Looks for everything that is ours.
+pub(crate) fn rebuild(client: Client) -> Flight {
+    Box::pin(async move { Outcome::Rebuilt(super::opening::find_ours(&client).await) })
 }
 
 /// Asks which kinds some API versions have.

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Change, Items};
 
-/// The format this agent reads and writes.
-pub(crate) const FORMAT: u32 = 1;
+/// The format this agent writes; it reads every older one, and then writes everything anew.
+pub(crate) const FORMAT: u32 = 2;
 /// Raw bytes that one part should hold.
 const PART_SIZE: usize = 1024 * 1024;
 /// Bytes of one shard: well under the 1 MiB that a Secret may hold.
@@ -36,6 +36,9 @@ pub(crate) struct Root {
     pub(crate) digest: Digest,
     /// Where everything is but what the journal adds.
     pub(crate) parts: Vec<Part>,
+    /// What was lost and is not found again yet: the inventory may lack objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) damaged: Option<String>,
 }
 
 /// The shards that make one frame, in order.
@@ -91,6 +94,7 @@ impl Root {
             generation: 0,
             digest: Digest::ZERO,
             parts: Vec::new(),
+            damaged: None,
         }
     }
 

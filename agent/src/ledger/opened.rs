@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, ResourceExt as _};
 
-use super::format::{self, Owner, Root, Shard};
+use super::format::{self, FORMAT, Owner, Root};
 use super::owner::may_take;
 use super::secrets::{make_namespace, root_secret};
-use super::{Items, Ledger, LedgerError, Loaded, ROOT, apply};
+use super::{Items, LABEL, Ledger, LedgerError, Loaded, ROOT, apply, digests, read_shard};
 
 /// Opens the ledger and takes the cluster for `owner`; makes namespace and root when they are absent.
 ///
@@ -25,42 +25,35 @@ pub(crate) async fn open(
     make_namespace(client, namespace).await?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let Some(found) = secrets.get_opt(ROOT).await? else {
-        let root = Root::new(owner.clone());
+        let shards = ListParams::default().labels(&format!("{LABEL}=shard"));
+        let left = secrets.list_metadata(&shards).await?.items.len();
+        let mut root = Root::new(owner.clone());
+        root.damaged = (left > 0)
+            .then(|| format!("the Secret {ROOT} is gone, and {left} parts of it are left"));
         let made = secrets
             .create(&PostParams::default(), &root_secret(&root))
             .await?;
-        let ledger = Ledger {
-            secrets,
-            root,
-            resource_version: made.resource_version().unwrap_or_default(),
-            journal_bytes: 0,
-            torn: false,
-        };
+        let damaged = root.damaged.clone();
+        let ledger = ledger(secrets, root, made.resource_version());
         let items = Items::new();
-        return Ok((
-            ledger,
-            Loaded {
-                items,
-                damaged: None,
-            },
-        ));
+        return Ok((ledger, Loaded { items, damaged }));
     };
     let data = found.data.clone().unwrap_or_default();
-    let (mut root, mut damaged) = match data.get("root").map(|root| Root::read(&root.0)) {
+    let (mut root, unread) = match data.get("root").map(|root| Root::read(&root.0)) {
         Some(Ok(root)) => (root, None),
         Some(Err(error)) => (Root::new(owner.clone()), Some(error)),
         None => (Root::new(owner.clone()), Some("the root is empty".into())),
     };
     may_take(&root, owner, namespace).map_err(LedgerError::Lost)?;
+    let mut damaged = unread.or_else(|| root.damaged.clone());
+    let older = root.format < FORMAT;
     root.owner = Some(owner.clone());
-    let mut ledger = Ledger {
-        secrets,
-        root,
-        resource_version: found.resource_version().unwrap_or_default(),
-        journal_bytes: 0,
-        torn: false,
-    };
-    ledger.patch_root(&BTreeMap::new()).await?;
+    root.format = FORMAT;
+    let mut ledger = ledger(secrets, root, found.resource_version());
+    ledger.torn = older;
+    let bytes = |(name, bytes): (&String, &ByteString)| (name.clone(), bytes.0.clone());
+    ledger.written = digests(&data.iter().map(bytes).collect());
+    ledger.patch_root(BTreeMap::new()).await?;
     ledger.collect_orphans().await?;
 
     let mut items = Items::new();
@@ -76,27 +69,42 @@ pub(crate) async fn open(
             }
         }
     }
+    if damaged.is_some() {
+        // Until everything is found again, whatever else is written.
+        ledger.root.damaged.clone_from(&damaged);
+        ledger.torn = true;
+    }
     Ok((ledger, Loaded { items, damaged }))
 }
 
+fn ledger(secrets: Api<Secret>, root: Root, resource_version: Option<String>) -> Ledger {
+    let written = digests(&BTreeMap::from([("root".into(), root.write())]));
+    Ledger {
+        secrets,
+        root,
+        torn: false,
+        resource_version: resource_version.unwrap_or_default(),
+        journal_bytes: 0,
+        written,
+        whole: BTreeMap::new(),
+    }
+}
+
 impl Ledger {
-    async fn read_shards(&self, items: &mut Items) -> Result<Result<(), String>, kube::Error> {
+    async fn read_shards(&mut self, items: &mut Items) -> Result<Result<(), String>, kube::Error> {
         let mut outcome = Ok(());
         for part in &self.root.parts {
             let mut bytes = Vec::new();
             let mut whole = true;
             for shard in part {
-                let found = self.secrets.get_opt(&shard.name).await?;
-                let found = found.and_then(|secret| secret.data?.remove("shard"));
-                match found {
-                    Some(ByteString(found)) if Shard::of(&found) == *shard => bytes.extend(found),
-                    Some(_) => {
-                        whole = false;
-                        outcome = Err(format!("shard {} holds something else", shard.name));
+                match read_shard(&self.secrets, shard).await? {
+                    Ok((found, version)) => {
+                        self.whole.insert(shard.name.clone(), version);
+                        bytes.extend(found);
                     }
-                    None => {
+                    Err(damage) => {
                         whole = false;
-                        outcome = Err(format!("shard {} is missing", shard.name));
+                        outcome = Err(damage);
                     }
                 }
             }

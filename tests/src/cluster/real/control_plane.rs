@@ -222,6 +222,9 @@ async fn start_controller_manager(files: &Path, kubeconfig: &Path) -> Result<Pro
         "--use-service-account-credentials=true".to_owned(),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
+        // At its own pace, 20 calls a second, two thousand Deployments would take minutes.
+        "--kube-api-qps=1000".to_owned(),
+        "--kube-api-burst=2000".to_owned(),
     ];
     let log = files.join("controller-manager.log");
     Process::spawn(
