@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use muster_proto::{DesiredApplication, Digest};
+use muster_proto::{ApplicationName, DesiredApplication, Digest};
 
 /// Content that no cluster wants any more is known for so many decisions, for agents that come back with it.
 const RETIRED_DECISIONS: usize = 4;
@@ -25,9 +25,20 @@ impl Contents {
         }
     }
 
-    pub(super) fn get(&self, digest: Digest) -> Option<&Arc<DesiredApplication>> {
-        std::iter::once(&self.current)
+    /// What an application of that name and digest holds. Another one may hold the same: it was renamed, say.
+    pub(super) fn get(
+        &self,
+        name: &ApplicationName,
+        digest: Digest,
+    ) -> Option<Arc<DesiredApplication>> {
+        let found = std::iter::once(&self.current)
             .chain(&self.retired)
-            .find_map(|contents| contents.get(&digest))
+            .find_map(|contents| contents.get(&digest))?;
+        if found.name == *name {
+            return Some(found.clone());
+        }
+        let mut same = DesiredApplication::clone(found);
+        same.name = name.clone();
+        Some(Arc::new(same))
     }
 }

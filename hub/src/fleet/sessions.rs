@@ -50,7 +50,7 @@ impl Task {
         self.last_session += 1;
         let id = self.last_session;
         let known = hello.applications.iter();
-        let known = known.filter_map(|(_, digest)| self.contents.get(*digest).cloned());
+        let known = known.filter_map(|(name, digest)| self.contents.get(name, *digest));
         let known = known.collect();
         let member = self.members.get_mut(&name).expect("it has a row now");
         member.idlers.reconnects(&hello.instance);

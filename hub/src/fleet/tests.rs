@@ -316,6 +316,36 @@ async fn a_hub_that_starts_on_an_emptied_repository_shows_what_it_kept() {
 }
 
 #[tokio::test]
+async fn an_application_that_was_renamed_is_not_taken_for_what_the_agent_holds() {
+    let bed = Bed::new();
+    let hub = bed.start().await;
+    hub.join("eu-1").await;
+    let mut grant = hub.fleet.connect(hello("a", None)).await.unwrap();
+    let first = desired(&mut grant, |desired| desired.generation > 0).await;
+    let web = first.applications[0].clone();
+    std::fs::rename(bed.path("work/web"), bed.path("work/shop")).unwrap();
+    bed.declare("shop");
+    hub.decided().await;
+    let second = desired(&mut grant, |desired| desired.generation > first.generation).await;
+    let shop = &second.applications[0];
+    assert_eq!((shop.name.as_str(), shop.digest()), ("shop", web.digest()));
+    let comes_back = Hello {
+        applications: vec![(web.name.clone(), web.digest())],
+        ..hello("b", Some(&first))
+    };
+    let grant = hub.fleet.connect(comes_back).await.unwrap();
+    let known: Vec<_> = grant
+        .known
+        .iter()
+        .map(|known| known.name.as_str())
+        .collect();
+    assert_eq!(known, ["web"]);
+    assert_eq!(grant.known[0].objects(), web.objects());
+    drop(grant);
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn the_newest_session_wins_and_a_stale_end_does_not_end_it() {
     let bed = Bed::new();
     let hub = bed.start().await;
