@@ -103,10 +103,11 @@ pub async fn run_in(
             credentials,
             place: options.credentials.clone(),
             client: client.clone(),
-            proxies: options.proxies.clone(),
+            dial: session::by_tls(options.proxies.clone()),
             engine,
             instance,
             waits: options.waits,
+            random: backoff::random,
         };
         let next = tokio::select! {
             ended = &mut task => bail!("the engine has ended: {}", match ended {

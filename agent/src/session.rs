@@ -8,10 +8,16 @@ mod ended;
 mod stream;
 mod transfer;
 
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use muster_proto::tls::connector::{ConnectError, Trust, connect_through};
 use muster_proto::tls::proxy::Proxies;
 use tokio::time::Instant;
+use tonic::transport::Channel;
 
-use crate::backoff::{Backoff, Waits, random};
+use crate::backoff::{Backoff, Waits};
 use crate::credentials::{Credentials, Place};
 use crate::engine::{Engine, Stop};
 use ended::Ended;
@@ -26,14 +32,30 @@ pub struct Session {
     pub place: Place,
     /// For a place in the cluster.
     pub client: kube::Client,
-    /// The way out.
-    pub proxies: Proxies,
+    /// The way to the hub.
+    pub dial: Dial,
     /// Whose states and rows are moved.
     pub engine: Engine,
     /// Random per process: tells a reconnect from a second agent.
     pub instance: String,
     /// Before it is tried again.
     pub waits: Waits,
+    /// Evenly in `0.0..1.0`: spreads the tries of many.
+    pub random: fn() -> f64,
+}
+
+/// Opens a connection to the hub of these credentials.
+pub type Dial =
+    Arc<dyn Fn(&Credentials) -> BoxFuture<'static, Result<Channel, ConnectError>> + Send + Sync>;
+
+/// Dials by TCP and TLS, through the proxy where there is one on the way.
+pub fn by_tls(proxies: Proxies) -> Dial {
+    Arc::new(move |credentials| {
+        let (proxies, hub) = (proxies.clone(), credentials.hub.clone());
+        let trust = Trust::Ca(credentials.ca().clone());
+        let mine = credentials.for_tls();
+        async move { connect_through(&proxies, &hub, trust, Some(mine)).await }.boxed()
+    })
 }
 
 /// Keeps a session up. Returns when the engine was stopped and may work again, because the cluster was let into the fleet
@@ -68,20 +90,20 @@ pub async fn run(mut session: Session) -> Credentials {
         backoff.worked(dialled.elapsed());
         let pause = match ended {
             Ended::Lost(why) => {
-                let pause = backoff.next(random());
+                let pause = backoff.next((session.random)());
                 tracing::warn!(%cluster, reason = why, retry_in = ?pause, "no session with the hub; the cluster is kept as it was last told");
                 pause
             }
-            Ended::Free => backoff.next(random()),
+            Ended::Free => backoff.next((session.random)()),
             Ended::TurnedAway(why) => {
-                let pause = backoff.rarely(random());
+                let pause = backoff.rarely((session.random)());
                 tracing::error!(%cluster, reason = why, retry_in = ?pause, "the hub turns this agent away; the cluster is kept as it was last told. Join again with a new token from `muster cluster join {cluster}`");
                 pause
             }
             Ended::Elsewhere(why) => {
                 tracing::error!(%cluster, reason = why, "these are the credentials of another cluster; this one is kept as it was last told. Give it a name of its own by a token from `muster cluster join NAME`");
                 wait(&session, &idle(why), &mut backoff).await;
-                backoff.next(random())
+                backoff.next((session.random)())
             }
             Ended::Removed(why) => {
                 session.engine.stop(Stop::Removed).await;
@@ -112,8 +134,8 @@ async fn wait(session: &Session, idle: &Idle, backoff: &mut Backoff) {
         backoff.worked(dialled.elapsed());
         let pause = match ended {
             Ended::Free => return,
-            Ended::TurnedAway(_) | Ended::Removed(_) => backoff.rarely(random()),
-            _ => backoff.next(random()),
+            Ended::TurnedAway(_) | Ended::Removed(_) => backoff.rarely((session.random)()),
+            _ => backoff.next((session.random)()),
         };
         tracing::warn!(%cluster, reason = ?ended, retry_in = ?pause, "this agent writes nothing, and can't tell the hub so");
         tokio::time::sleep(pause).await;
@@ -122,7 +144,7 @@ async fn wait(session: &Session, idle: &Idle, backoff: &mut Backoff) {
 
 async fn let_in_again(session: &Session, backoff: &Backoff) {
     loop {
-        tokio::time::sleep(backoff.rarely(random())).await;
+        tokio::time::sleep(backoff.rarely((session.random)())).await;
         match stream::probe(session).await {
             Ok(()) => return,
             Err(ended) => {

@@ -7,34 +7,43 @@
 mod outgoing;
 mod session;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_proto::ClusterName;
 use muster_proto::tls::Role;
-use muster_proto::tls::acceptor::Peer;
-use muster_proto::wire::v1::agent_service_server::AgentService;
+use muster_proto::tls::acceptor::{Connection, Peer};
+use muster_proto::wire::v1::agent_service_server::{AgentService, AgentServiceServer};
 use muster_proto::wire::v1::{AgentMessage, HubMessage};
 use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding::Zstd;
 use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
 use crate::ca::Ca;
 use crate::clock::Clock;
 use crate::fleet::{Closed, Fleet, Refused};
+use crate::listen::{self, Http};
 
 /// Name of the metadata that tells a program why a session was refused or ended.
 const REASON: &str = "muster-reason";
 /// A session's last word waits no longer than this for an agent that does not read.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// Reports of clusters in bad shape are long; everything else an agent says is short.
+const LARGEST_REPORT: usize = 16 << 20;
+
 /// What sessions need.
 #[derive(Clone)]
-pub(crate) struct Agents {
+pub struct Agents {
     /// The owner of all state.
     pub fleet: Fleet,
     /// Renews certificates.
@@ -43,6 +52,25 @@ pub(crate) struct Agents {
     pub clock: Clock,
     /// Ends all sessions.
     pub shutdown: CancellationToken,
+}
+
+/// Serves agents that come over these connections, until `shutdown`.
+///
+/// # Errors
+/// When the server breaks down.
+pub async fn serve<S>(
+    agents: Agents,
+    connections: impl Stream<Item = io::Result<Connection<S>>>,
+) -> anyhow::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let shutdown = agents.shutdown.clone();
+    let service = AgentServiceServer::new(agents)
+        .accept_compressed(Zstd)
+        .send_compressed(Zstd)
+        .max_decoding_message_size(LARGEST_REPORT);
+    listen::serve(connections, Http::Two, Routes::new(service), shutdown).await
 }
 
 /// Who is at the other end of a session: told by the handshake, by no message.

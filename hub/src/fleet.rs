@@ -286,6 +286,15 @@ pub(crate) enum FromSession {
     Ended,
 }
 
+/// Where deciding runs, which takes as long as a commit is large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// Beside the fleet task, which goes on meanwhile.
+    Many,
+    /// On the one thread of its runtime, so that things come in the same order each time.
+    One,
+}
+
 /// Reads the store and publishes what it says; the future goes on from there until `shutdown`, and writes out what is
 /// left then. Spawn it.
 ///
@@ -295,12 +304,13 @@ pub async fn start(
     store: Store,
     git: Git,
     clock: Clock,
+    threads: Threads,
     shutdown: CancellationToken,
 ) -> anyhow::Result<(
     Fleet,
     impl Future<Output = anyhow::Result<()>> + Send + 'static,
 )> {
-    let (fleet, task) = task::start(store, git, clock, shutdown).await?;
+    let (fleet, task) = task::start(store, git, clock, threads, shutdown).await?;
     Ok((fleet, task.run()))
 }
 

@@ -66,6 +66,12 @@ impl Git {
     }
 }
 
+/// The handle to a repository that somebody else follows: nothing is fetched, what comes is taken.
+pub fn fed(tracked: watch::Receiver<Arc<Tracked>>) -> Git {
+    let (asked, _nobody) = mpsc::unbounded_channel();
+    Git { tracked, asked }
+}
+
 /// Follows `repository` until `shutdown`, with its mirror in `directory`/git. Spawn the future.
 pub fn follow(
     repository: Repository,

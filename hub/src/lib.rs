@@ -15,7 +15,7 @@
 //!
 //! A task that ends before the hub is told to stop, ends the hub, saying which and why.
 
-mod agents;
+pub mod agents;
 mod api;
 pub mod ca;
 pub mod clock;
@@ -36,10 +36,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use muster_proto::Timestamp;
+use muster_proto::tls::acceptor::accept;
 use muster_proto::tls::install_crypto;
-use muster_proto::wire::v1::agent_service_server::AgentServiceServer;
 use muster_proto::wire::v1::enrolment_service_server::EnrolmentServiceServer;
-use tonic::codec::CompressionEncoding::Zstd;
 use tonic::service::Routes;
 
 use agents::Agents;
@@ -47,6 +46,7 @@ use api::{AdminToken, Api, Invitation, Tokens};
 use ca::Ca;
 use clock::Clock;
 use enrolment::Enrolment;
+use fleet::Threads;
 use listen::Http;
 use store::{ApiToken, Store};
 use tasks::Tasks;
@@ -54,8 +54,6 @@ use webhook::Webhook;
 
 pub use config::Config;
 
-/// Reports of clusters in bad shape are long; everything else an agent says is short.
-const LARGEST_REPORT: usize = 16 << 20;
 /// The name under which the admin token's hash is stored.
 const ADMIN: &str = "admin";
 
@@ -125,8 +123,14 @@ impl Hub {
             clock.clone(),
             tasks.deciding.clone(),
         );
-        let (fleet, decide) =
-            fleet::start(store, git, clock.clone(), tasks.deciding.clone()).await?;
+        let (fleet, decide) = fleet::start(
+            store,
+            git,
+            clock.clone(),
+            Threads::Many,
+            tasks.deciding.clone(),
+        )
+        .await?;
         tasks.spawn_deciding("git", follow);
         tasks.spawn_deciding("fleet", decide);
         let (tls, certificates) = ca::serving(
@@ -147,10 +151,6 @@ impl Hub {
             clock: clock.clone(),
             shutdown: serving.clone(),
         };
-        let agents = AgentServiceServer::new(agents)
-            .accept_compressed(Zstd)
-            .send_compressed(Zstd)
-            .max_decoding_message_size(LARGEST_REPORT);
         let enrolment =
             EnrolmentServiceServer::new(Enrolment::new(fleet.clone(), ca.clone(), clock));
         let api = api::routes(
@@ -164,19 +164,12 @@ impl Hub {
         );
         tasks.spawn_serving(
             "agents",
-            listen::serve(
-                agents_listener,
-                tls.agents,
-                Http::Two,
-                Routes::new(agents),
-                serving.clone(),
-            ),
+            agents::serve(agents, accept(agents_listener, tls.agents)),
         );
         tasks.spawn_serving(
             "enrolment",
             listen::serve(
-                enrolment_listener,
-                tls.token.clone(),
+                accept(enrolment_listener, tls.token.clone()),
                 Http::Two,
                 Routes::new(enrolment),
                 serving.clone(),
@@ -184,7 +177,12 @@ impl Hub {
         );
         tasks.spawn_serving(
             "api",
-            listen::serve(api_listener, tls.token, Http::OneAndTwo, api, serving),
+            listen::serve(
+                accept(api_listener, tls.token),
+                Http::OneAndTwo,
+                api,
+                serving,
+            ),
         );
 
         tracing::info!(agents = %agents_addr, enrolment = %enrolment_addr, api = %api_addr, "the hub serves");

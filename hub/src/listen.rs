@@ -1,15 +1,15 @@
 //! Listeners: a socket, TLS from a watched configuration, HTTP/2 (and HTTP/1.1 where asked), an orderly end.
 
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use muster_proto::tls::acceptor;
+use muster_proto::tls::acceptor::Connection;
 use muster_proto::tls::connector::KEEPALIVE;
-use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -45,19 +45,21 @@ pub(crate) enum Http {
 ///
 /// # Errors
 /// When the server breaks down.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    tls: watch::Receiver<Arc<ServerConfig>>,
+pub(crate) async fn serve<S>(
+    connections: impl Stream<Item = io::Result<Connection<S>>>,
     http: Http,
     routes: Routes,
     shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     Server::builder()
         .accept_http1(http == Http::OneAndTwo)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(acceptor::accept(listener, tls), shutdown.cancelled_owned())
+        .serve_with_incoming_shutdown(connections, shutdown.cancelled_owned())
         .await
         .context("the server broke down")
 }

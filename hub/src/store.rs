@@ -1,43 +1,38 @@
-//! Everything durable of a hub: one SQLite file in the data directory.
+//! Everything durable of a hub: one SQLite file in the data directory, or, for simulation, nothing but memory.
 //!
 //! In and out: plain values. What a person or an agent was told is written before they hear of it. The data directory
 //! belongs to one hub at a time.
 
 mod approvals;
 mod clusters;
+mod database;
 mod decided;
+mod memory;
 mod pauses;
 mod reports;
 
 pub use clusters::{Audit, Cluster, ClusterState, Redeemed, StoredCertificate};
+pub use database::Database;
 pub use decided::{Commit, Stamp};
+pub use memory::Memory;
 pub use reports::StoredReport;
 
-use std::fs::{File, TryLockError};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use muster_proto::{DigestKey, Timestamp};
-use ring::rand::SecureRandom;
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Row, Sqlite, Transaction};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+use muster_decide::last_good::{Changes, Rows as Decided};
+use muster_proto::{ApplicationName, Approval, ClusterName, DigestKey, Pause, Rows, Timestamp};
 
 /// The name of the database in the data directory.
 pub const FILE: &str = "muster.db";
 
-/// The handle. Clones share one pool and one lock on the data directory.
+/// The handle. Clones share one store.
 #[derive(Clone)]
-pub struct Store {
-    pool: SqlitePool,
-    hub: Arc<HubIdentity>,
-    file: Arc<PathBuf>,
-    lock: Arc<Lock>,
+pub enum Store {
+    /// A file.
+    Database(Database),
+    /// Memory, which lives as long as its owner says.
+    Memory(Memory),
 }
 
 /// Who this hub is, from its first start on.
@@ -104,29 +99,22 @@ pub enum StoreError {
     Database(PathBuf, sqlx::Error),
 }
 
-/// The data directory is this hub's.
-struct Lock(File);
-
-impl Lock {
-    /// Said aloud, because closing the file may not do: a child process that is just being started holds a copy of the
-    /// descriptor for a moment.
-    fn release(&self) {
-        self.0.unlock().ok();
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        self.release();
-    }
-}
-
 /// What a store operation gives.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
+/// Asks the store, whichever it is.
+macro_rules! either {
+    ($self:ident, $store:ident => $asked:expr) => {
+        match $self {
+            Self::Database($store) => $asked.await,
+            Self::Memory($store) => $asked.await,
+        }
+    };
+}
+
 impl Store {
-    /// Opens the store in a data directory, making both when absent. On the first start it takes the given trust domain,
-    /// or makes one up.
+    /// Opens the database in a data directory, making both when absent. On the first start it takes the given trust
+    /// domain, or makes one up.
     ///
     /// # Errors
     /// When the directory or file can't be used; then nothing was changed.
@@ -135,211 +123,223 @@ impl Store {
         trust_domain: Option<&str>,
         now: Timestamp,
     ) -> Result<Self> {
-        let unusable = |error| StoreError::Directory(directory.to_owned(), error);
-        std::fs::create_dir_all(directory).map_err(unusable)?;
-        let lock = File::create(directory.join("lock")).map_err(unusable)?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => StoreError::Locked(directory.to_owned()),
-            TryLockError::Error(error) => unusable(error),
-        })?;
-        let lock = Lock(lock);
-        let file = directory.join(FILE);
-        if file.exists() {
-            refuse_newer(&file).await?;
-        }
-        let options = SqliteConnectOptions::new()
-            .filename(&file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // What was published must still be here after a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(30))
-            .foreign_keys(true);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(4)
-            .connect_with(options)
-            .await
-            .map_err(|error| explain(&file, error))?;
-        MIGRATIONS
-            .run(&pool)
-            .await
-            .map_err(|error| explain_migration(&file, error))?;
-        let hub = identity(&pool, &file, trust_domain, now).await?;
-        Ok(Self {
-            pool,
-            hub: Arc::new(hub),
-            file: Arc::new(file),
-            lock: Arc::new(lock),
-        })
+        let database = Database::open(directory, trust_domain, now).await?;
+        Ok(Self::Database(database))
     }
 
     /// Who this hub is.
     pub fn hub(&self) -> &HubIdentity {
-        &self.hub
+        match self {
+            Self::Database(store) => store.hub(),
+            Self::Memory(store) => store.hub(),
+        }
+    }
+
+    /// Writes out what is buffered, and leaves the store to the next hub.
+    pub async fn close(&self) {
+        match self {
+            Self::Database(store) => store.close().await,
+            Self::Memory(_) => {}
+        }
     }
 
     /// The tokens that may ask.
     ///
     /// # Errors
-    /// When the database can't be read.
+    /// When the store can't be read.
     pub async fn api_tokens(&self) -> Result<Vec<ApiToken>> {
-        let rows = sqlx::query("SELECT name, hash FROM api_token ORDER BY name")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.explain(error))?;
-        rows.iter()
-            .map(|row| {
-                Ok(ApiToken {
-                    name: row.get("name"),
-                    hash: row
-                        .get::<Vec<u8>, _>("hash")
-                        .try_into()
-                        .map_err(|_| self.damaged("a token's hash is not 32 bytes"))?,
-                })
-            })
-            .collect()
+        either!(self, store => store.api_tokens())
     }
 
     /// Adds or replaces a token that may ask.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it can't be written; then nothing was.
     pub async fn put_api_token(&self, token: &ApiToken, now: Timestamp) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO api_token (name, hash, created_ms) VALUES ($1, $2, $3)
-             ON CONFLICT (name) DO UPDATE SET hash = excluded.hash, created_ms = excluded.created_ms",
-        )
-        .bind(&token.name)
-        .bind(token.hash.as_slice())
-        .bind(now.0)
-        .execute(&self.pool)
-        .await
-        .map_err(|error| self.explain(error))?;
-        Ok(())
+        either!(self, store => store.put_api_token(token, now))
     }
 
-    /// Writes out what is buffered, closes the file, and leaves the data directory to the next hub.
-    pub async fn close(&self) {
-        self.pool.close().await;
-        self.lock.release();
+    /// Every cluster that has a row, by name.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn clusters(&self) -> Result<Vec<Cluster>> {
+        either!(self, store => store.clusters())
     }
 
-    /// A transaction that may write: taken at once, so that two never wait for each other.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>> {
-        let begun = self.pool.begin_with("BEGIN IMMEDIATE").await;
-        begun.map_err(|error| self.explain(error))
+    /// Writes a cluster's row, with the audit row of who wanted it. With `revoke`, every certificate and unused join token of
+    /// that name stops being good.
+    ///
+    /// # Errors
+    /// When it can't be written; then nothing was.
+    pub async fn put_cluster(
+        &self,
+        cluster: &Cluster,
+        revoke: bool,
+        audit: Option<&Audit>,
+    ) -> Result<()> {
+        either!(self, store => store.put_cluster(cluster, revoke, audit))
     }
 
-    fn explain(&self, error: sqlx::Error) -> StoreError {
-        explain(&self.file, error)
+    /// Remembers a join token by the hash of its secret, with the row of the cluster it invites.
+    ///
+    /// # Errors
+    /// When it can't be written; then nothing was.
+    pub async fn put_token(
+        &self,
+        hash: &[u8; 32],
+        cluster: &Cluster,
+        expires: Timestamp,
+        audit: &Audit,
+    ) -> Result<()> {
+        either!(self, store => store.put_token(hash, cluster, expires, audit))
     }
 
-    fn damaged(&self, problem: impl ToString) -> StoreError {
-        StoreError::Corrupt(self.file.to_path_buf(), problem.to_string())
+    /// Uses a join token up. Of two at once, one gets [`Redeemed::Now`]: then the cluster is a member with that UID, and its
+    /// earlier certificates are revoked.
+    ///
+    /// # Errors
+    /// When it can't be written; then nothing was.
+    pub async fn redeem(&self, hash: &[u8; 32], uid: &str, now: Timestamp) -> Result<Redeemed> {
+        either!(self, store => store.redeem(hash, uid, now))
     }
-}
 
-/// Looks before anything is written: opening for writing already changes a file.
-async fn refuse_newer(file: &Path) -> Result<()> {
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max();
-    let options = SqliteConnectOptions::new().filename(file).read_only(true);
-    let pool = SqlitePoolOptions::new()
-        .max_connections(1)
-        .connect_with(options)
-        .await
-        .map_err(|error| explain(file, error))?;
-    let applied = async {
-        let table = "SELECT 1 FROM sqlite_master WHERE name = '_sqlx_migrations'";
-        if sqlx::query(table).fetch_optional(&pool).await?.is_none() {
-            return Ok(None);
-        }
-        let newest = "SELECT MAX(version) FROM _sqlx_migrations";
-        sqlx::query_scalar::<_, Option<i64>>(newest)
-            .fetch_one(&pool)
-            .await
-    };
-    let applied = applied.await.map_err(|error| explain(file, error));
-    pool.close().await;
-    match applied? {
-        Some(version) if Some(version) > known => Err(StoreError::Newer(file.to_owned(), version)),
-        _ => Ok(()),
+    /// Every certificate that was issued and has not ended.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn certificates(&self, now: Timestamp) -> Result<Vec<StoredCertificate>> {
+        either!(self, store => store.certificates(now))
     }
-}
 
-async fn identity(
-    pool: &SqlitePool,
-    file: &Path,
-    trust_domain: Option<&str>,
-    now: Timestamp,
-) -> Result<HubIdentity> {
-    let (mut key, mut made_up) = ([0; 32], [0; 8]);
-    let random = ring::rand::SystemRandom::new();
-    random
-        .fill(&mut key)
-        .expect("the system gives random bytes");
-    random
-        .fill(&mut made_up)
-        .expect("the system gives random bytes");
-    let made_up = format!("muster-{:016x}", u64::from_be_bytes(made_up));
-    // Another key would make every object look changed to every agent.
-    let known = "SELECT EXISTS (SELECT 1 FROM hub), EXISTS (SELECT 1 FROM cluster) OR EXISTS (SELECT 1 FROM document)";
-    let known = sqlx::query(known).fetch_one(pool).await;
-    let known = known.map_err(|error| explain(file, error))?;
-    if let (false, true) = (known.get::<bool, _>(0), known.get::<bool, _>(1)) {
-        let what = "it does not say any more who this hub is, nor its digest key".into();
-        return Err(StoreError::Corrupt(file.to_owned(), what));
+    /// Remembers a certificate before it is handed out, and forgets those that ended by `now`.
+    ///
+    /// # Errors
+    /// When it can't be written; then nothing was.
+    pub async fn put_certificate(
+        &self,
+        certificate: &StoredCertificate,
+        now: Timestamp,
+    ) -> Result<()> {
+        either!(self, store => store.put_certificate(certificate, now))
     }
-    let stored = async {
-        sqlx::query(
-            "INSERT INTO hub (id, trust_domain, digest_key, created_ms) VALUES (1, $1, $2, $3)
-             ON CONFLICT (id) DO NOTHING",
-        )
-        .bind(trust_domain.unwrap_or(&made_up))
-        .bind(key.as_slice())
-        .bind(now.0)
-        .execute(pool)
-        .await?;
-        sqlx::query("SELECT trust_domain, digest_key, created_ms FROM hub")
-            .fetch_one(pool)
-            .await
-    };
-    let row = stored.await.map_err(|error| explain(file, error))?;
-    let stored: String = row.get("trust_domain");
-    if let Some(configured) = trust_domain.filter(|configured| *configured != stored) {
-        return Err(StoreError::TrustDomain {
-            path: file.to_owned(),
-            stored,
-            configured: configured.to_owned(),
-        });
-    }
-    let key: [u8; 32] = row
-        .get::<Vec<u8>, _>("digest_key")
-        .try_into()
-        .map_err(|_| {
-            StoreError::Corrupt(file.to_owned(), "the digest key is not 32 bytes".into())
-        })?;
-    Ok(HubIdentity {
-        trust_domain: stored,
-        digest_key: DigestKey::new(key),
-        created: Timestamp(row.get("created_ms")),
-    })
-}
 
-fn explain(file: &Path, error: sqlx::Error) -> StoreError {
-    // SQLITE_CORRUPT and SQLITE_NOTADB, with their extended codes in the higher bits.
-    let code = error.as_database_error().and_then(|error| error.code());
-    let code = code.and_then(|code| code.parse::<i32>().ok());
-    match code.map(|code| code & 0xff) {
-        Some(11 | 26) => StoreError::Corrupt(file.to_owned(), error.to_string()),
-        _ => StoreError::Database(file.to_owned(), error),
+    /// Writes what a person did that changed no row of its own.
+    ///
+    /// # Errors
+    /// When it can't be written; then nothing was.
+    pub async fn audit(&self, audit: &Audit) -> Result<()> {
+        either!(self, store => store.audit(audit))
     }
-}
 
-fn explain_migration(file: &Path, error: MigrateError) -> StoreError {
-    match error {
-        MigrateError::VersionMissing(version) => StoreError::Newer(file.to_owned(), version),
-        MigrateError::Execute(error) => explain(file, error),
-        other => StoreError::Corrupt(file.to_owned(), other.to_string()),
+    /// The audit log as `(who, action, what)`, oldest first.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn audit_log(&self) -> Result<Vec<(String, String, String)>> {
+        either!(self, store => store.audit_log())
+    }
+
+    /// Every word that still counts.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn approvals(&self) -> Result<BTreeSet<Approval>> {
+        either!(self, store => store.approvals())
+    }
+
+    /// Remembers a word and who gave it.
+    ///
+    /// # Errors
+    /// When it can't be written; then nothing was.
+    pub async fn put_approvals(&self, approvals: &[Approval], audit: &Audit) -> Result<()> {
+        either!(self, store => store.put_approvals(approvals, audit))
+    }
+
+    /// Writes the last good state's changes, the new generations and a line of history, and forgets the words that were
+    /// `spent`: all or nothing.
+    ///
+    /// # Errors
+    /// When it can't be written; then nothing was.
+    pub async fn put_decided(
+        &self,
+        changes: &Changes,
+        stamps: &[Stamp],
+        commit: Option<&Commit>,
+        spent: &[Approval],
+    ) -> Result<()> {
+        either!(self, store => store.put_decided(changes, stamps, commit, spent))
+    }
+
+    /// All documents and renderings.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn decided(&self) -> Result<Decided> {
+        either!(self, store => store.decided())
+    }
+
+    /// The commit that was decided last, and whether it was complete.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn last_decided(&self) -> Result<Option<(String, bool)>> {
+        either!(self, store => store.last_decided())
+    }
+
+    /// The newest commit that was complete; empty before the first.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn last_adopted(&self) -> Result<String> {
+        either!(self, store => store.last_adopted())
+    }
+
+    /// Commits that were decided, as `(revision, clusters that got a new generation)`, oldest first.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn history(&self) -> Result<Vec<(String, i64)>> {
+        either!(self, store => store.history())
+    }
+
+    /// Writes what agents last said. Losing the last of these costs nothing: an agent says everything again.
+    ///
+    /// # Errors
+    /// When it can't be written; then nothing was.
+    pub async fn put_reports(&self, reports: &[StoredReport]) -> Result<()> {
+        either!(self, store => store.put_reports(reports))
+    }
+
+    /// What each agent last said, and when.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn reports(&self) -> Result<Vec<(ClusterName, Timestamp, Rows)>> {
+        either!(self, store => store.reports())
+    }
+
+    /// All pauses, those that are over included: somebody has to end them.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn pauses(&self) -> Result<Vec<(ClusterName, Pause)>> {
+        either!(self, store => store.pauses())
+    }
+
+    /// Writes pauses (a newer one of the same place replaces the older), takes others out, and keeps the generations that
+    /// follow from that: all or nothing.
+    ///
+    /// # Errors
+    /// When it can't be written; then nothing was.
+    pub async fn put_pauses(
+        &self,
+        put: &[(ClusterName, Pause)],
+        ended: &[(ClusterName, ApplicationName)],
+        stamps: &[Stamp],
+        audit: Option<&Audit>,
+    ) -> Result<()> {
+        either!(self, store => store.put_pauses(put, ended, stamps, audit))
     }
 }
 

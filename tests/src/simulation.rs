@@ -1,40 +1,48 @@
-//! A seeded simulation of one cluster: the agent's engine, the hub's deciding, an API server in memory, and a history
-//! of commits, hand edits, restarts, restores, cut sessions, API errors and watches that expire; then calm.
+//! A seeded simulation of one cluster and its hub: a history of commits, hand edits, crashes, restarts, restores, slow,
+//! stalled and cut wires, API errors and watches that expire; then calm.
 //!
 //! In: a seed. Out: a hash of all that happened, or the first thing that must not be, with what came before it. It runs
 //! on one thread under a clock that stands still while anybody works, so a seed is one history: [`replay`] says how
 //! to see it again.
 //!
+//! What runs is the product: the hub's fleet task and its listener for agents, the agent's engine and session, gRPC
+//! between them. Simulated are: the API server ([`crate::memory`]), the wire (pipes without TLS), the hub's store
+//! (memory that forgets what was not acknowledged), Git (a snapshot is a value), and all clocks. Left out are
+//! enrolment and the renewal of certificates, what people ask by gRPC, and more than one cluster.
+//!
 //! What is looked at, at every step: generations never fall, and one names one content (invariant 4); nothing is
 //! deleted that the accepted state holds, or while its removals wait (6); secret values are in no row (10); fields and
-//! objects of others stay (11). In the calm: nothing is left of ours that is not desired (5), hand edits are undone
-//! with the hub away (7), rows say what is there (12), and all is as the newest good commit says (1).
-//!
-//! Not simulated: Git, the hub's own task and its SQLite, gRPC. [`hub`] stands for them: it decides by the hub's own
-//! function, stamps generations and keeps its store by the same rules.
+//! objects of others stay (11); every row says since when, and a silent cluster is unknown (12). In the calm: nothing
+//! is left of ours that is not desired (5), hand edits are undone with the hub away (7), rows say what is there (12),
+//! and all is as the newest good commit says (1).
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use muster_agent::engine::{self, Engine, EngineOptions};
-use muster_proto::{Desired, Digest, Generation, Removals, SyncStatus, Timestamp};
-use tokio::sync::watch;
+use muster_hub::view::{Connection, View};
+use muster_proto::{Digest, Generation, HealthStatus, SyncStatus, Timestamp};
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
-use crate::memory::{Call, Faults, Options, Rule, Server};
+use crate::memory::{Faults, Options, Server};
 
+mod agent;
 mod chance;
 mod cluster;
 mod hub;
-mod link;
+mod judge;
+mod tree;
+mod wire;
 
+use agent::Agent;
 use chance::Chance;
 use cluster::Hands;
-use hub::Hub;
+use hub::{Hub, Names};
+use judge::Judge;
+use tree::Tree;
+use wire::Wire;
 
 /// Where the objects are.
 const NAMESPACE: &str = "shop";
@@ -44,6 +52,10 @@ const SECRET: [&str; 2] = ["hunter2", "aHVudGVyM"];
 const STEPS: usize = 24;
 /// The calm must do it in this time; repairs of what is edited again and again wait up to five minutes.
 const CALM: Duration = Duration::from_secs(1200);
+/// A day in 2027, in seconds.
+const DAY: u64 = 1_800_000_000;
+/// A cluster whose wire was down for so long is silent: 45 s, and what it takes to see and show it.
+const SILENT: Duration = Duration::from_secs(48);
 
 /// How to see a seed again.
 #[must_use]
@@ -87,10 +99,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The time of day, `start` being a day in 2027.
+/// The time of day.
 fn wall(start: Instant) -> jiff::Timestamp {
     let passed = i64::try_from(start.elapsed().as_millis()).unwrap_or(0);
-    jiff::Timestamp::from_millisecond(1_800_000_000_000 + passed).expect("a time of this century")
+    let milliseconds = i64::try_from(DAY * 1000).unwrap_or(0) + passed;
+    jiff::Timestamp::from_millisecond(milliseconds).expect("a time of this century")
 }
 
 /// Lets time pass.
@@ -107,8 +120,8 @@ pub async fn play(seed: u64) -> Result<History> {
         start: Instant::now(),
         lines: Mutex::default(),
     });
-    let played = World::new(seed, log.clone())?.play().await;
-    played.with_context(|| {
+    let played = async { World::new(seed, log.clone()).await?.play().await };
+    played.await.with_context(|| {
         let lines = locked(&log.lines);
         format!("seed {seed}\n{}\nagain: {}", lines.join("\n"), replay(seed))
     })?;
@@ -121,149 +134,148 @@ struct World {
     log: Arc<Log>,
     server: Arc<Server>,
     judge: Arc<Judge>,
-    hub: Arc<Mutex<Hub>>,
+    names: Arc<Names>,
+    wire: Arc<Wire>,
+    tree: Tree,
+    hub: Hub,
     hands: Hands,
-    /// Whether the agent reaches the hub.
-    up: watch::Sender<bool>,
-    agent: Option<Agent>,
+    agent: Agent,
     agents: u64,
     seen: Seen,
 }
 
-/// A running agent. Dropping it is a crash.
-struct Agent {
-    engine: Engine,
-    _engine: AbortOnDropHandle<()>,
-    _link: AbortOnDropHandle<()>,
-}
-
-/// What was seen of accepted states.
+/// What was seen before.
 #[derive(Default)]
 struct Seen {
+    /// Of accepted states.
     highest: Generation,
     contents: BTreeMap<Generation, Digest>,
+    /// Since when nothing can come over the wire, with the hub running all the time.
+    silent: Option<Instant>,
 }
 
 impl World {
-    fn new(seed: u64, log: Arc<Log>) -> Result<Self> {
+    async fn new(seed: u64, log: Arc<Log>) -> Result<Self> {
         let start = log.start;
         let server = Server::new(Options {
             seed,
             clock: Arc::new(move || wall(start)),
             ..Options::default()
         });
-        let judge = Arc::new(Judge {
-            log: log.clone(),
-            faults: Mutex::default(),
-            held: Mutex::default(),
-            wrong: Mutex::default(),
-        });
+        let judge = Arc::new(Judge::new(log.clone()));
         let at_each_call = judge.clone();
         server.set_fault(Some(Arc::new(move |call| at_each_call.hear(call))));
+        let hands = Hands::new(server.client());
+        let uid = hands.make_stranger().await?;
+        let names = Arc::new(Names::new(
+            SystemTime::UNIX_EPOCH + Duration::from_secs(DAY),
+        )?);
+        let wire = Wire::new(seed, names.identity.clone(), names.certificate.clone());
+        let clock: muster_hub::clock::Clock =
+            Arc::new(move || Timestamp(wall(start).as_millisecond()));
+        let mut hub = Hub::start(names.clone(), wire.clone(), clock, uid).await?;
+        let mut chance = Chance::new(seed);
+        let mut tree = Tree::default();
+        let what = tree.commit(&mut chance, true);
+        log.say(&format!("commit: {what}"));
+        hub.fetched(&tree);
+        let agent = start_agent(&server, &judge, &names, &wire, start, 1);
         Ok(Self {
-            chance: Chance::new(seed),
-            hands: Hands::new(server.client()),
-            hub: Arc::new(Mutex::new(Hub::new()?)),
-            up: watch::Sender::new(true),
-            agent: None,
-            agents: 0,
+            chance,
+            hands,
+            tree,
+            hub,
+            agent,
+            agents: 1,
             seen: Seen::default(),
             log,
             server,
             judge,
+            names,
+            wire,
         })
     }
 
     async fn play(mut self) -> Result<()> {
-        self.hands.make_stranger().await?;
-        locked(&self.hub).commit(&mut self.chance, true);
-        self.start_agent()?;
         for _ in 0..STEPS {
-            self.step().await?;
             let time = self.chance.time(20_000);
             pass(time).await;
             self.check().await?;
+            self.step().await?;
         }
         self.calm().await
     }
 
-    fn start_agent(&mut self) -> Result<()> {
-        self.agent = None;
+    fn restart_agent(&mut self) {
         self.agents += 1;
-        let options = EngineOptions {
-            namespace: "muster-system".into(),
-            hub: "hub.test/abc".into(),
-            cluster: "one".parse()?,
-            instance: format!("instance-{}", self.agents),
-        };
-        let start = self.log.start;
-        let clock =
-            muster_agent::clock::Clock::new(move || Timestamp(wall(start).as_millisecond()));
-        let (engine, task) = engine::start_at(self.server.client(), options, clock);
-        *locked(&self.judge.held) = Some((
-            engine.held(),
-            [Desired::none(), Desired::none()].map(Arc::new),
-        ));
-        let link = link::run(
-            engine.clone(),
-            self.hub.clone(),
-            self.up.subscribe(),
-            self.log.clone(),
+        // The one before is gone before the next one comes.
+        let (server, start) = (&self.server, self.log.start);
+        self.agent = start_agent(
+            server,
+            &self.judge,
+            &self.names,
+            &self.wire,
+            start,
+            self.agents,
         );
-        self.agent = Some(Agent {
-            _engine: AbortOnDropHandle::new(tokio::spawn(task)),
-            _link: AbortOnDropHandle::new(tokio::spawn(link)),
-            engine,
-        });
-        Ok(())
     }
 
     /// One thing happens.
     async fn step(&mut self) -> Result<()> {
-        match self.chance.below(20) {
-            0..6 => {
-                let what = locked(&self.hub).commit(&mut self.chance, false);
-                self.log.say(&format!("commit: {what}"));
-            }
+        match self.chance.below(22) {
+            0..6 => self.commit(false),
             6..10 => {
                 let what = self.hands.edit(&mut self.chance).await?;
                 self.log.say(&format!("by hand: {what}"));
             }
             10..12 => {
                 self.log.say("the agent crashes and starts again");
-                self.start_agent()?;
+                self.restart_agent();
             }
             12 => {
-                self.log.say("the hub restarts");
-                locked(&self.hub).restart();
-                self.cut();
+                self.log.say("the hub stops and starts again");
+                self.hub.stop().await?;
+                self.hub.begin().await?;
+                self.seen.silent = None;
             }
             13 => {
-                self.log.say("the hub is restored from a backup");
-                locked(&self.hub).restore(&mut self.chance);
-                self.cut();
+                self.log.say("the hub crashes and starts again");
+                self.hub.crash();
+                self.hub.begin().await?;
+                self.seen.silent = None;
             }
             14 => {
-                let up = !*self.up.borrow();
-                self.log.say(if up {
-                    "the hub is there again"
-                } else {
-                    "the hub is away"
-                });
-                self.up.send_replace(up);
+                self.log.say("the hub is restored from a backup");
+                self.hub.crash();
+                self.hub.restore(&mut self.chance);
+                self.hub.begin().await?;
+                self.seen.silent = None;
             }
             15 => {
-                self.log.say("the session is cut");
-                self.cut();
+                let up = !self.wire.is_up();
+                self.log.say(if up {
+                    "the hub can be reached again"
+                } else {
+                    "the hub can't be reached"
+                });
+                self.wire.set_up(up);
             }
-            16..18 => {
+            16 => {
+                self.log.say("the wire is cut");
+                self.wire.cut();
+            }
+            17 => {
+                self.log.say("the wire stalls");
+                self.wire.stall();
+            }
+            18..20 => {
                 let faults = self.chance.faults();
                 self.log.say(&format!("calls fail: {faults:?}"));
-                *locked(&self.judge.faults) = Some(faults.rule());
+                self.judge.set_faults(Some(faults.rule()));
             }
-            18 => {
+            20 => {
                 self.log.say("calls succeed");
-                *locked(&self.judge.faults) = None;
+                self.judge.set_faults(None);
             }
             _ => {
                 self.log.say("the API server forgets its history");
@@ -273,21 +285,20 @@ impl World {
         Ok(())
     }
 
-    /// The session ends, and begins again if the hub is there.
-    fn cut(&self) {
-        let up = *self.up.borrow();
-        self.up.send_replace(false);
-        self.up.send_replace(up);
+    fn commit(&mut self, good: bool) {
+        let what = self.tree.commit(&mut self.chance, good);
+        self.log.say(&format!("commit: {what}"));
+        self.hub.fetched(&self.tree);
     }
 
     /// What holds at any time.
     async fn check(&mut self) -> Result<()> {
-        if let Some(wrong) = locked(&self.judge.wrong).take() {
+        if let Some(wrong) = self.judge.wrong() {
             anyhow::bail!("{wrong}");
         }
-        let agent = self.agent.as_ref().context("no agent")?;
-        let held = agent.engine.held().borrow().clone();
-        let rows = agent.engine.rows().borrow().clone();
+        self.agent.check()?;
+        let held = self.agent.engine.held().borrow().clone();
+        let rows = self.agent.engine.rows().borrow().clone();
         if held.generation > 0 {
             let highest = self.seen.highest;
             ensure!(
@@ -304,76 +315,99 @@ impl World {
                 held.generation
             );
         }
-        let said = format!("{rows:?}");
+        let view = self.hub.view()?;
+        let said = format!("{rows:?} {view:?}");
         ensure!(
             !SECRET.iter().any(|secret| said.contains(secret)),
             "invariant 10: a row holds a secret value: {said}"
         );
+        let silent = !self.wire.is_up();
+        let silent = silent.then(|| *self.seen.silent.get_or_insert_with(Instant::now));
+        self.seen.silent = silent;
+        let silent = silent.is_some_and(|since| since.elapsed() > SILENT);
+        let now = Timestamp(wall(self.log.start).as_millisecond());
+        let told = rows_are_honest(&view, silent, now);
+        told.with_context(|| format!("invariant 12: {view:#?}"))?;
+        if let Some(cluster) = view.cluster("one") {
+            self.log.say(&format!(
+                "the agent holds {}; the hub says {}, {} of {}, {:?} and {:?}",
+                held.generation,
+                cluster.connection.as_str(),
+                cluster.accepted_generation,
+                cluster.generation,
+                cluster.sync,
+                cluster.health
+            ));
+        }
         self.hands.check().await
     }
 
     /// Nothing happens any more; the cluster becomes what it should be.
     async fn calm(mut self) -> Result<()> {
-        *locked(&self.judge.faults) = None;
+        self.judge.set_faults(None);
         if self.chance.below(2) == 0 {
             self.log.say("calm, with the hub away");
-            self.up.send_replace(false);
-            self.start_agent()?;
+            self.wire.set_up(false);
+            self.restart_agent();
             let what = self.hands.edit(&mut self.chance).await?;
             self.log.say(&format!("by hand: {what}"));
             self.until("invariant 7: without the hub", async |world| {
-                let agent = world.agent.as_ref().context("no agent")?;
-                agent.engine.loaded().await.map_err(anyhow::Error::msg)?;
-                let held = agent.engine.held().borrow().clone();
-                world.hands.holds(&held).await
+                let engine = &world.agent.engine;
+                engine.loaded().await.map_err(anyhow::Error::msg)?;
+                let held = engine.held().borrow().clone();
+                world.hands.holds_state(&held).await
             })
             .await?;
         }
         self.log.say("calm");
-        locked(&self.hub).commit(&mut self.chance, true);
-        self.up.send_replace(true);
+        self.commit(true);
+        self.wire.set_up(true);
         self.until("in the end", async |world| {
             // A person gives the word whenever the hub asks for it.
-            locked(&world.hub).approve();
-            let newest = world.hub_says();
-            ensure!(
-                newest.removals == Removals::Released,
-                "{:?}",
-                newest.removals
-            );
-            let agent = world.agent.as_ref().context("no agent")?;
-            let held = agent.engine.held().borrow().clone();
-            ensure!(
-                held.digest() == newest.digest(),
-                "it holds generation {} and should hold {}",
-                held.generation,
-                newest.generation
-            );
-            world.hands.holds(&newest).await?;
-            let rows = agent.engine.rows().borrow().clone();
-            ensure!(
-                rows.generation() == newest.generation,
-                "rows of {}",
-                rows.generation()
-            );
-            for application in &newest.applications {
-                let row = rows.applications().get(&application.name);
-                let good = row.is_some_and(|row| {
-                    row.sync == SyncStatus::Synced && row.digest == application.digest()
-                });
-                ensure!(good, "invariant 12: {row:?}");
-            }
-            ensure!(
-                rows.applications().len() == newest.applications.len(),
-                "{rows:?}"
-            );
-            Ok(())
+            world.hub.approve().await?;
+            world.hands.holds(&world.tree.wanted(), true).await?;
+            world.all_is_well()
         })
         .await
     }
 
-    fn hub_says(&self) -> Arc<Desired> {
-        locked(&self.hub).newest().borrow().clone()
+    /// Hub and agent say what is there, and nothing else.
+    fn all_is_well(&self) -> Result<()> {
+        let view = self.hub.view()?;
+        let cluster = view.cluster("one").context("the hub knows no cluster")?;
+        let revision = self.tree.revision();
+        ensure!(
+            view.source.adopted_revision == revision,
+            "{:?}",
+            view.source
+        );
+        ensure!(view.waiting.is_empty(), "{:?}", view.waiting);
+        ensure!(cluster.connection == Connection::Connected, "{cluster:?}");
+        let held = self.agent.engine.held().borrow().clone();
+        ensure!(
+            held.generation == cluster.generation && held.generation == cluster.accepted_generation,
+            "the agent holds {}, the hub says {} of {}",
+            held.generation,
+            cluster.accepted_generation,
+            cluster.generation
+        );
+        let count = self.tree.applications();
+        ensure!(
+            cluster.placements.len() == count && cluster.rows.applications().len() == count,
+            "{cluster:?}"
+        );
+        for row in cluster.placements() {
+            let good = row.status.is_some_and(|status| {
+                status.sync == SyncStatus::Synced && status.health == HealthStatus::Current
+            });
+            ensure!(row.current && good, "invariant 12: {row:?}");
+        }
+        let rows = self.agent.engine.rows().borrow().clone();
+        ensure!(
+            *rows == *cluster.rows,
+            "the agent says {rows:?}, the hub {cluster:?}"
+        );
+        Ok(())
     }
 
     async fn until(&mut self, what: &str, look: impl AsyncFn(&Self) -> Result<()>) -> Result<()> {
@@ -391,63 +425,52 @@ impl World {
     }
 }
 
-/// What the agent holds, and the two states before that were seen.
-type Held = (watch::Receiver<Arc<Desired>>, [Arc<Desired>; 2]);
-
-/// Hears every call to the API server: writes it down, lets it fail, and judges deletions.
-struct Judge {
-    log: Arc<Log>,
-    faults: Mutex<Option<Rule>>,
-    held: Mutex<Option<Held>>,
-    wrong: Mutex<Option<String>>,
+fn start_agent(
+    server: &Arc<Server>,
+    judge: &Judge,
+    names: &Names,
+    wire: &Arc<Wire>,
+    start: Instant,
+    number: u64,
+) -> Agent {
+    let clock = muster_agent::clock::Clock::new(move || Timestamp(wall(start).as_millisecond()));
+    let agent = Agent::start(server.client(), names, wire.clone(), clock, number);
+    judge.follow(agent.engine.held());
+    agent
 }
 
-impl Judge {
-    fn hear(&self, call: &Call<'_>) -> Option<crate::memory::Fault> {
-        if cluster::is_hand(call.manager) {
-            return None;
-        }
-        let fault = locked(&self.faults).as_ref().and_then(|rule| rule(call));
-        if call.writes() {
-            let fault = fault.map(|fault| format!(" {fault:?}"));
-            let fault = fault.unwrap_or_default();
-            self.log.say(&format!("{} {}{fault}", call.verb, call.path));
-        }
-        if call.verb == "delete" && call.path.contains(&format!("/namespaces/{NAMESPACE}/")) {
-            self.judge_deletion(call.path);
-        }
-        fault
+/// Every row says since when it is known; a silent cluster is unknown, never its last green.
+fn rows_are_honest(view: &View, silent: bool, now: Timestamp) -> Result<()> {
+    let Some(cluster) = view.cluster("one") else {
+        return Ok(());
+    };
+    ensure!(
+        !(silent && cluster.connection == Connection::Connected),
+        "nothing came for {SILENT:?} and more, and it is shown as connected"
+    );
+    if cluster.connection != Connection::Connected {
+        let unknown = (SyncStatus::Unknown, HealthStatus::Unknown, 0, 0);
+        let shown = (
+            cluster.sync,
+            cluster.health,
+            cluster.synced,
+            cluster.healthy,
+        );
+        ensure!(
+            shown == unknown,
+            "it is not connected, and shown as {shown:?}"
+        );
     }
-
-    /// A deletion that was decided before the newest state came may still be on its way.
-    fn judge_deletion(&self, path: &str) {
-        let mut slot = locked(&self.held);
-        let Some((receiver, states)) = &mut *slot else {
-            return;
-        };
-        let now = receiver.borrow().clone();
-        if states[0].generation != now.generation {
-            states.swap(0, 1);
-            states[0] = now;
-        }
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let holds = |desired: &Desired| {
-            let objects = desired.applications.iter().flat_map(|a| a.objects());
-            objects.into_iter().any(|object| object.key.name == name)
-        };
-        let waits = |desired: &Desired| matches!(desired.removals, Removals::Held(_));
-        let wrong = if states.iter().all(|state| holds(state)) {
-            "it is in the accepted state"
-        } else if states.iter().all(|state| waits(state)) {
-            "removals wait"
-        } else {
-            return;
-        };
-        locked(&self.wrong).get_or_insert_with(|| {
-            let generations = states.each_ref().map(|state| state.generation);
-            format!("invariant 6: {path} is deleted, and {wrong} (generations {generations:?})")
-        });
+    ensure!(cluster.since.0 > 0 && cluster.since <= now, "since when?");
+    for row in cluster.rows.applications().values() {
+        ensure!(
+            row.since.0 > 0 && row.since <= now,
+            "{} says since {:?}",
+            row.application,
+            row.since
+        );
     }
+    Ok(())
 }
 
 /// The faults of a bad hour.

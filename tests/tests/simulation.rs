@@ -112,9 +112,14 @@ fn seeds_as_hashes() -> Result<()> {
     Ok(())
 }
 
-/// The seed that `MUSTER_SEED` names; any will do when it names none.
+/// The seed that `MUSTER_SEED` names; any will do when it names none. `RUST_LOG=info` shows what hub and agent log.
 #[test]
 fn one_seed() -> Result<()> {
+    let _set_once = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .without_time()
+        .with_test_writer()
+        .try_init();
     let seed = std::env::var("MUSTER_SEED").unwrap_or_else(|_| "1".into());
     let seed = seed.parse()?;
     let history = play(seed)?;

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use muster_proto::tls::connector::{Trust, connect_through};
 use muster_proto::wire::digest_bytes;
 use muster_proto::wire::v1::agent_service_client::AgentServiceClient;
 use muster_proto::wire::v1::{self, agent_message, hub_message};
@@ -120,15 +119,9 @@ type Streams = (mpsc::Sender<v1::AgentMessage>, Streaming<v1::HubMessage>);
 
 async fn open(session: &Session, hello: v1::Hello) -> Result<Streams, Ended> {
     let credentials = &session.credentials;
-    let trust = Trust::Ca(credentials.ca().clone());
-    let channel = connect_through(
-        &session.proxies,
-        &credentials.hub,
-        trust,
-        Some(credentials.for_tls()),
-    )
-    .await
-    .map_err(|error| Ended::Lost(error.to_string()))?;
+    let channel = (session.dial)(credentials)
+        .await
+        .map_err(|error| Ended::Lost(error.to_string()))?;
     let mut client = AgentServiceClient::new(channel)
         .send_compressed(CompressionEncoding::Zstd)
         .accept_compressed(CompressionEncoding::Zstd)

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
-use super::{Session, run};
-use crate::backoff::Waits;
+use super::{Session, by_tls, run};
+use crate::backoff::{Waits, random};
 use crate::credentials::{Credentials, Place};
 use crate::engine::{self, Cluster, Held, Publish, Refused, Request, Standing, Stop};
 use crate::scripted::{DEADLINE, ScriptedHub, Visit, client_that_answers};
@@ -60,7 +60,7 @@ impl Agent {
             credentials: hub.ca.credentials("eu-1", &address),
             place: place.clone(),
             client: client_that_answers(|_| panic!("a session asks no API server")),
-            proxies,
+            dial: by_tls(proxies),
             engine,
             instance: instance.clone(),
             waits: Waits {
@@ -69,6 +69,7 @@ impl Agent {
                 rarely: Duration::from_millis(20),
                 ..Waits::default()
             },
+            random,
         };
         Self {
             asked,
@@ -499,10 +500,11 @@ async fn somebody_who_is_not_the_hub_hears_nothing() {
         credentials: hub.ca.credentials("eu-1", &impostor.agents.to_string()),
         place: Place::Directory(folder.path().to_owned()),
         client: client_that_answers(|_| unreachable!()),
-        proxies: Proxies::default(),
+        dial: by_tls(Proxies::default()),
         engine,
         instance: "i".into(),
         waits: Waits::default(),
+        random,
     };
     let ended = super::stream::probe(&session).await.unwrap_err();
     let super::ended::Ended::Lost(why) = ended else {
@@ -555,10 +557,11 @@ async fn an_expired_certificate_is_told_as_that() {
         credentials: request.renewed(expired, &held).unwrap(),
         place: Place::Directory(folder.path().to_owned()),
         client: client_that_answers(|_| unreachable!()),
-        proxies: Proxies::default(),
+        dial: by_tls(Proxies::default()),
         engine,
         instance: "i".into(),
         waits: Waits::default(),
+        random,
     };
     let ended = super::stream::probe(&session).await.unwrap_err();
     let why = "the hub refuses the certificate: received fatal alert: CertificateExpired";

@@ -88,7 +88,9 @@ pub(super) async fn run(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut heard = Duration::ZERO;
     loop {
+        // What an agent says comes last: it may talk without end.
         tokio::select! {
+            biased;
             reason = &mut closed => {
                 return Err(reason.map_or_else(|_| stopping(), Status::from));
             }
@@ -139,6 +141,7 @@ async fn wait(
     let mut tick = tokio::time::interval(TICK);
     loop {
         tokio::select! {
+            biased;
             reason = &mut closed => {
                 return Err(reason.map_or_else(|_| stopping(), Status::from));
             }

@@ -14,6 +14,7 @@ use muster_proto::{
 };
 use tokio::sync::watch;
 
+use super::Threads;
 use super::member::declared_view;
 use super::showing::hub_problem;
 use super::task::{Deciding, Task};
@@ -205,7 +206,10 @@ impl Task {
             approvals: self.approvals.clone(),
             cache: std::mem::take(&mut self.cache),
         };
-        self.deciding = Some(tokio::task::spawn_blocking(move || run(input)));
+        self.deciding = Some(match self.threads {
+            Threads::Many => tokio::task::spawn_blocking(move || run(input)),
+            Threads::One => tokio::spawn(async move { run(input) }),
+        });
     }
 
     /// The clusters that take part in decisions, with the labels of their join tokens.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::contents::Contents;
 use super::deciding::Decided;
 use super::member::Member;
-use super::{Fleet, Request, SessionId};
+use super::{Fleet, Request, SessionId, Threads};
 use crate::clock::Clock;
 use crate::git::Git;
 use crate::store::{Store, StoreError, StoredCertificate};
@@ -34,6 +34,7 @@ pub(super) struct Task {
     pub(super) store: Store,
     pub(super) git: Git,
     clock: Clock,
+    pub(super) threads: Threads,
     shutdown: CancellationToken,
     pub(super) started: Timestamp,
     requests: mpsc::UnboundedReceiver<Request>,
@@ -78,6 +79,7 @@ pub(super) async fn start(
     store: Store,
     git: Git,
     clock: Clock,
+    threads: Threads,
     shutdown: CancellationToken,
 ) -> Result<(Fleet, Task), StoreError> {
     let now = clock();
@@ -89,6 +91,7 @@ pub(super) async fn start(
     let mut task = Task {
         git,
         clock,
+        threads,
         shutdown,
         started: now,
         requests,
@@ -155,9 +158,15 @@ impl Task {
         loop {
             self.decide_if_due(&tracked);
             let view_at = self.viewed_at + VIEW_EVERY;
+            // What comes by the clock or rarely is first: requests may come without end.
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
-                Some(request) = self.requests.recv() => self.answer(request).await,
+                _ = tick.tick() => self.tick().await,
+                () = tokio::time::sleep_until(view_at), if self.is_dirty() => {
+                    let now = self.now();
+                    self.show(now);
+                }
                 Ok(()) = tracked.changed() => {
                     let newest = tracked.borrow_and_update().clone();
                     self.see_source(&newest);
@@ -165,11 +174,7 @@ impl Task {
                 }
                 decided = finished(&mut self.deciding) => self.decided(decided).await,
                 written = finished(&mut self.writing) => self.reports_written(written),
-                _ = tick.tick() => self.tick().await,
-                () = tokio::time::sleep_until(view_at), if self.is_dirty() => {
-                    let now = self.now();
-                    self.show(now);
-                }
+                Some(request) = self.requests.recv() => self.answer(request).await,
             }
         }
         self.write_last_reports().await;

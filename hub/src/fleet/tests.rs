@@ -98,7 +98,9 @@ impl Bed {
         };
         let (git, following) =
             crate::git::follow(repository, &data, clock.clone(), shutdown.clone());
-        let (fleet, task) = start(store, git, clock, shutdown.clone()).await.unwrap();
+        let (fleet, task) = start(store, git, clock, Threads::Many, shutdown.clone())
+            .await
+            .unwrap();
         Hub {
             fleet,
             shutdown,

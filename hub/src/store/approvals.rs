@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use muster_proto::{Approval, Digest};
 use sqlx::{Row, Sqlite, Transaction};
 
+use super::Result;
 use super::clusters::{Audit, write_audit};
-use super::{Result, Store};
+use super::database::Database;
 
-impl Store {
+impl Database {
     /// Every word that still counts.
     ///
     /// # Errors

@@ -6,7 +6,8 @@ use muster_proto::{ClusterName, Digest, Generation, Removals, Timestamp};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::{Result, Stamp, Store};
+use super::database::Database;
+use super::{Result, Stamp};
 
 /// One cluster as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +139,7 @@ impl Cluster {
     }
 }
 
-impl Store {
+impl Database {
     /// Every cluster that has a row, by name.
     ///
     /// # Errors

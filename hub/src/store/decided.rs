@@ -5,7 +5,8 @@ use muster_proto::{Approval, ClusterName, Digest, Generation, Removals, Timestam
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::approvals::forget;
-use super::{Result, Store, pack, unpack};
+use super::database::Database;
+use super::{Result, pack, unpack};
 
 /// A cluster's new generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub struct Commit {
     pub complete: bool,
 }
 
-impl Store {
+impl Database {
     /// Writes the last good state's changes, the new generations and a line of history, and forgets the words that were
     /// `spent`: all or nothing.
     ///

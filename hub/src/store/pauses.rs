@@ -4,10 +4,11 @@ use muster_proto::{ApplicationName, ClusterName, Pause, Timestamp};
 use sqlx::Row;
 
 use super::clusters::write_audit;
+use super::database::Database;
 use super::decided::write_stamp;
-use super::{Audit, Result, Stamp, Store};
+use super::{Audit, Result, Stamp};
 
-impl Store {
+impl Database {
     /// All pauses, those that are over included: somebody has to end them.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use muster_proto::{ApplicationStatus, ClusterName, Generation, ObjectStatus, Row
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
 
-use super::{Result, Store, pack, unpack};
+use super::database::Database;
+use super::{Result, pack, unpack};
 
 /// So many clusters share a transaction: others who write get their turn in between.
 const BATCH: usize = 200;
@@ -34,7 +35,7 @@ struct Body {
     objects: Vec<ObjectStatus>,
 }
 
-impl Store {
+impl Database {
     /// Writes what agents last said. Losing the last of these costs nothing: an agent says everything again.
     ///
     /// # Errors

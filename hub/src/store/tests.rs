@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use muster_decide::last_good::{Changes, RenderingKey, RenderingRow};
 use muster_proto::{
@@ -9,6 +10,8 @@ use muster_proto::{
 };
 
 use super::*;
+
+mod memory;
 
 async fn open(directory: &Path) -> Result<Store> {
     Store::open(directory, None, Timestamp(1)).await
@@ -104,7 +107,8 @@ async fn a_damaged_file_is_named_and_left_as_it_is() {
 #[tokio::test]
 async fn a_newer_file_is_named_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await.unwrap();
+    let store = Database::open(folder.path(), None, Timestamp(1));
+    let store = store.await.unwrap();
     sqlx::query(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', TRUE, x'00', 0)",
     )

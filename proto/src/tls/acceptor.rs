@@ -8,13 +8,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -73,11 +74,29 @@ impl Heard {
     }
 }
 
-/// An accepted connection.
+/// An accepted connection: a stream, and who is at its other end.
 #[derive(Debug)]
-pub struct Connection {
-    stream: TlsStream<TcpStream>,
+pub struct Connection<S = TlsStream<TcpStream>> {
+    stream: S,
     peer: Peer,
+}
+
+impl<S> Connection<S> {
+    /// A stream whose other end has proved who it is.
+    pub fn new(
+        stream: S,
+        identity: Option<Identity>,
+        certificate: Option<CertificateDer<'static>>,
+        address: Option<std::net::SocketAddr>,
+    ) -> Self {
+        let peer = Peer {
+            identity,
+            certificate,
+            address,
+            heard: Heard::now(),
+        };
+        Self { stream, peer }
+    }
 }
 
 /// Configuration of the agents listener: a client certificate of our CA and trust domain, or no handshake.
@@ -178,16 +197,16 @@ async fn handshake(
         .map(|certificate| Identity::of_certificate(certificate))
         .transpose()
         .map_err(|error: InvalidIdentity| io::Error::other(error))?;
-    let peer = Peer {
+    let certificate = certificate.map(CertificateDer::into_owned);
+    Ok(Connection::new(
+        stream,
         identity,
-        certificate: certificate.map(CertificateDer::into_owned),
-        address: Some(address),
-        heard: Heard::now(),
-    };
-    Ok(Connection { stream, peer })
+        certificate,
+        Some(address),
+    ))
 }
 
-impl Connected for Connection {
+impl<S> Connected for Connection<S> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
@@ -195,7 +214,7 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -210,7 +229,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

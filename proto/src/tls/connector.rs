@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{CertificateError, ClientConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
@@ -55,7 +56,7 @@ pub async fn connect_through(
     let config = Arc::new(config(trust, credentials)?);
     // Host names are not what we trust by (see `HubVerifier`), but TLS wants one to send.
     let name = ServerName::try_from("hub").expect("a valid DNS name");
-    let connector = tower::service_fn(move |uri: http::Uri| {
+    let open = move |uri: http::Uri| {
         let connector = TlsConnector::from(config.clone());
         let (name, authority) = (name.clone(), uri.authority().cloned());
         let proxies = proxies.clone();
@@ -63,10 +64,29 @@ pub async fn connect_through(
             let authority = authority.ok_or_else(|| io::Error::other("an address is host:port"))?;
             let stream = proxies.open(authority.as_str()).await?;
             stream.set_nodelay(true)?;
-            io::Result::Ok(TokioIo::new(connector.connect(name, stream).await?))
+            connector.connect(name, stream).await
         }
+    };
+    connect_over(address, open).await
+}
+
+/// Speaks HTTP/2 with whoever is at the other end of the stream that `open` gives. The stream is what makes it safe: TLS
+/// is ours, so to tonic this is a plain connection.
+///
+/// # Errors
+/// Those of [`connect`].
+pub async fn connect_over<S, F>(
+    address: &str,
+    open: impl Fn(http::Uri) -> F + Send + 'static,
+) -> Result<Channel, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+{
+    let connector = tower::service_fn(move |uri: http::Uri| {
+        let stream = open(uri);
+        async move { io::Result::Ok(TokioIo::new(stream.await?)) }
     });
-    // TLS is ours: to tonic this is a plain connection.
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| ConnectError::Address(address.to_owned()))?
         .connect_timeout(CONNECT_TIMEOUT)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::NAMESPACE;
 use super::chance::Chance;
-use super::hub::OBJECTS;
+use super::tree::OBJECTS;
 
 const PERSON: &str = "kubectl-edit";
 const CONTROLLER: &str = "some-controller";
@@ -35,15 +35,19 @@ impl Hands {
         }
     }
 
-    /// An object of others that looks like ours: the label was copied.
-    pub(super) async fn make_stranger(&self) -> Result<()> {
+    /// An object of others that looks like ours: the label was copied. Gives the cluster's UID.
+    pub(super) async fn make_stranger(&self) -> Result<String> {
         let namespace = json!({"metadata": {"name": NAMESPACE}});
         self.call("POST", "/api/v1/namespaces", CONTROLLER, &namespace)
             .await?;
         let stranger = json!({"metadata": {"name": "stranger", "labels": {LABEL: "front"}}});
         self.call("POST", &folder("configmaps"), CONTROLLER, &stranger)
             .await?;
-        Ok(())
+        let system = "/api/v1/namespaces/kube-system";
+        let system = self.call("GET", system, PERSON, &Value::Null).await?;
+        let system = system.context("a cluster has this namespace")?;
+        let uid = system["metadata"]["uid"].as_str();
+        Ok(uid.unwrap_or_default().to_owned())
     }
 
     /// Somebody does something; what.
@@ -97,41 +101,52 @@ impl Hands {
         Ok(())
     }
 
-    /// Whether the cluster is as this state says: all of it, and nothing of ours beside it.
-    pub(super) async fn holds(&self, desired: &Desired) -> Result<()> {
+    /// Whether the cluster is as this state says.
+    pub(super) async fn holds_state(&self, desired: &Desired) -> Result<()> {
         let mut wanted = BTreeMap::new();
         for application in &desired.applications {
             for object in application.objects() {
                 let body: Value = serde_json::from_slice(&object.body)?;
-                wanted.insert(
-                    object.key.name.clone(),
-                    (application.name.to_string(), text_of(&body)),
-                );
+                let value = (application.name.to_string(), text_of(&body));
+                wanted.insert(object.key.name.clone(), value);
             }
         }
         let released = desired.removals == muster_proto::Removals::Released;
+        self.holds(&wanted, released).await
+    }
+
+    /// Whether the cluster has all of this, object name to application and value, and nothing of ours beside it.
+    pub(super) async fn holds(
+        &self,
+        wanted: &BTreeMap<String, (String, String)>,
+        released: bool,
+    ) -> Result<()> {
         let mut found = BTreeMap::new();
         for (name, object) in self.all().await? {
             let label = object["metadata"]["labels"][LABEL].as_str();
             let application = label.unwrap_or_default().to_owned();
-            // What waits for its removal is there, and not looked at.
-            if name != "stranger" && (released || wanted.contains_key(&name)) {
+            // What waits for its removal is there, and not looked at. That which people made theirs, field by field, was
+            // abandoned.
+            let left_alone = !released || !is_ours(&object);
+            if wanted.contains_key(&name) || !left_alone {
                 found.insert(name, (application, text_of(&object)));
             }
         }
-        ensure!(found == wanted, "there is {found:?}, wanted {wanted:?}");
+        ensure!(found == *wanted, "there is {found:?}, wanted {wanted:?}");
         Ok(())
     }
 
     async fn all(&self) -> Result<BTreeMap<String, Value>> {
         let mut all = BTreeMap::new();
-        for plural in ["configmaps", "secrets"] {
+        for (kind, plural) in [("ConfigMap", "configmaps"), ("Secret", "secrets")] {
             let path = folder(plural);
             let list = self.call("GET", &path, PERSON, &Value::Null).await?;
             let list = list.unwrap_or_default();
             for item in list["items"].as_array().into_iter().flatten() {
                 let name = item["metadata"]["name"].as_str().unwrap_or_default();
-                all.insert(name.to_owned(), item.clone());
+                let mut object = item.clone();
+                object["kind"] = kind.into();
+                all.insert(name.to_owned(), object);
             }
         }
         Ok(all)
@@ -168,6 +183,13 @@ impl Hands {
     }
 }
 
+/// Whether anything in it was applied by the agent.
+fn is_ours(object: &Value) -> bool {
+    let entries = object["metadata"]["managedFields"].as_array();
+    let ours = |entry: &Value| entry["manager"] == "muster" && entry["operation"] == "Apply";
+    entries.into_iter().flatten().any(ours)
+}
+
 fn folder(plural: &str) -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/{plural}")
 }
@@ -181,14 +203,19 @@ fn place(number: u64) -> String {
     format!("{}/o{number}", folder(plural))
 }
 
-/// The value, in plain where Git has it so and in Base64 where the API server has it so.
+/// The value, in plain: Git has it so, and the API server has that of a Secret in Base64.
 fn text_of(object: &Value) -> String {
     use base64::prelude::{BASE64_STANDARD, Engine as _};
-    let secret = object.get("stringData").is_some();
-    let field = if secret { "stringData" } else { "data" };
-    let value = object[field]["value"].as_str().unwrap_or_default();
-    match secret {
-        true => BASE64_STANDARD.encode(value),
-        false => value.to_owned(),
+    let plain = object["stringData"]["value"].as_str();
+    let value = plain
+        .or(object["data"]["value"].as_str())
+        .unwrap_or_default();
+    let encoded = plain.is_none() && object["kind"] == "Secret";
+    let decoded = encoded
+        .then(|| BASE64_STANDARD.decode(value).ok())
+        .flatten();
+    match decoded {
+        Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        None => value.to_owned(),
     }
 }

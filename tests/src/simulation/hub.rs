@@ -1,235 +1,219 @@
-//! The hub as the simulation has it: a fleet repository as a value, the hub's own deciding, generations, and a store
-//! that forgets what was not written.
+//! The hub: its own fleet task and its own listener for agents, over a store in memory and a repository that is handed
+//! to it as a value.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
-use muster_decide::render::Cache;
-use muster_decide::{
-    File, FileContent, LastGood, Members, Placed, Snapshot, Sources, decide, model,
-};
-use muster_proto::{Desired, Digest, DigestKey, Generation, Removals};
+use anyhow::{Context, Result};
+use muster_agent::credentials::{CertificateRequest, Credentials};
+use muster_hub::agents::{self, Agents};
+use muster_hub::ca::{Ca, SigningRequest};
+use muster_hub::clock::Clock;
+use muster_hub::fleet::{self, Certificate, Fleet, Threads};
+use muster_hub::git::{self, Tracked};
+use muster_hub::store::{HubIdentity, Memory, Store};
+use muster_hub::view::View;
+use muster_proto::tls::{Identity, Role};
+use muster_proto::{ClusterName, Digest, DigestKey, Timestamp};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::NAMESPACE;
 use super::chance::Chance;
+use super::tree::Tree;
+use super::wire::Wire;
 
-const APPLICATIONS: [&str; 3] = ["front", "back", "side"];
-/// The last of them is a Secret.
-pub(super) const OBJECTS: u64 = 6;
+/// Backups that are kept, the newest ones.
+const BACKUPS: usize = 8;
 
-/// The hub.
-pub(crate) struct Hub {
-    members: Members,
-    key: DigestKey,
-    tree: Tree,
-    commits: u64,
-    head: Snapshot,
-    stored: Stored,
-    backups: Vec<Stored>,
-    publish: watch::Sender<Arc<Desired>>,
+/// Who everybody is: made anew for each history, and in no line of it.
+pub(super) struct Names {
+    ca: Arc<Ca>,
+    /// The cluster.
+    pub(super) cluster: ClusterName,
+    /// What the agent has from its enrolment.
+    pub(super) credentials: Credentials,
+    /// The cluster's, as the handshake would tell it.
+    pub(super) identity: Identity,
+    pub(super) certificate: rustls::pki_types::CertificateDer<'static>,
 }
 
-/// What survives a restart.
-#[derive(Clone, Default)]
-struct Stored {
-    last_good: LastGood,
-    generation: Generation,
-    digest: Option<Digest>,
-    /// The agent was ahead of this store: removals wait for a person's word.
-    behind: bool,
+impl Names {
+    pub(super) fn new(start: SystemTime) -> Result<Self> {
+        let cluster: ClusterName = "one".parse()?;
+        let folder = tempfile::tempdir()?;
+        let ca = Ca::open(folder.path())?;
+        let request = CertificateRequest::new()?;
+        let signing = SigningRequest::read(&request.csr_der())?;
+        let issued = ca.certify_agent(&signing, &cluster, start);
+        let chain = issued.chain.iter().map(|der| der.to_vec()).collect();
+        let hub = "hub.test:7443".to_owned();
+        let credentials = request.enrolled(chain, &ca.pin(), cluster.clone(), hub, Digest::ZERO)?;
+        let identity = Identity {
+            trust_domain: ca.trust_domain.clone(),
+            role: Role::Cluster(cluster.clone()),
+        };
+        let certificate = issued.chain.first().context("a chain begins with a leaf")?;
+        Ok(Self {
+            certificate: certificate.clone(),
+            ca: Arc::new(ca),
+            cluster,
+            credentials,
+            identity,
+        })
+    }
 }
 
-/// The fleet repository.
-#[derive(Default)]
-struct Tree {
-    /// Object number to application and value.
-    objects: BTreeMap<u64, (&'static str, u64)>,
-    broken: Broken,
+/// The hub, running or not.
+pub(super) struct Hub {
+    names: Arc<Names>,
+    wire: Arc<Wire>,
+    clock: Clock,
+    store: Memory,
+    backups: Vec<Memory>,
+    tracked: watch::Sender<Arc<Tracked>>,
+    running: Option<Running>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-enum Broken {
-    #[default]
-    Nothing,
-    Document(&'static str),
-    Manifest(&'static str),
-    Everything,
+/// Dropping it is a crash.
+struct Running {
+    fleet: Fleet,
+    serving: CancellationToken,
+    deciding: CancellationToken,
+    listener: AbortOnDropHandle<Result<()>>,
+    task: AbortOnDropHandle<Result<()>>,
 }
 
 impl Hub {
-    pub(super) fn new() -> Result<Self> {
-        Ok(Self {
-            members: [("one".parse()?, BTreeMap::new())].into(),
-            key: DigestKey::new([5; 32]),
-            tree: Tree::default(),
-            commits: 0,
-            head: Snapshot::default(),
-            stored: Stored::default(),
-            backups: vec![],
-            publish: watch::Sender::new(Arc::new(Desired::none())),
-        })
-    }
-
-    pub(super) fn newest(&self) -> watch::Receiver<Arc<Desired>> {
-        self.publish.subscribe()
-    }
-
-    /// Somebody commits; `good`: nothing is broken any more. What they did.
-    pub(super) fn commit(&mut self, chance: &mut Chance, good: bool) -> String {
-        self.tree.change(chance);
-        let application = *chance.one(&APPLICATIONS);
-        self.tree.broken = match chance.below(12) {
-            _ if good => Broken::Nothing,
-            0..2 => Broken::Document(application),
-            2..4 => Broken::Manifest(application),
-            4 => Broken::Everything,
-            _ => Broken::Nothing,
+    /// A hub that runs, with one cluster that has joined it.
+    pub(super) async fn start(
+        names: Arc<Names>,
+        wire: Arc<Wire>,
+        clock: Clock,
+        cluster_uid: String,
+    ) -> Result<Self> {
+        let identity = HubIdentity {
+            trust_domain: names.ca.trust_domain.clone(),
+            digest_key: DigestKey::new([5; 32]),
+            created: Timestamp(0),
         };
-        self.commits += 1;
-        self.head = self.tree.snapshot(self.commits);
-        self.decide();
-        format!("{:?} {:?}", self.tree.broken, self.tree.objects)
+        let store = Memory::new(identity);
+        let mut hub = Self {
+            names,
+            wire,
+            clock,
+            // One of before the cluster came.
+            backups: vec![store.backup()],
+            store,
+            tracked: watch::Sender::new(Arc::default()),
+            running: None,
+        };
+        hub.begin().await?;
+        let fleet = hub.fleet()?.clone();
+        let hour = Duration::from_secs(3600);
+        let cluster = hub.names.cluster.clone();
+        let token = fleet
+            .create_join_token("a person", cluster, Default::default(), hour)
+            .await?;
+        let cluster = fleet.redeem_token(token.secret, cluster_uid).await?;
+        let certificate = Certificate {
+            serial: muster_hub::ca::serial(&hub.names.certificate),
+            not_after: muster_hub::ca::ends(&hub.names.certificate),
+        };
+        fleet.certificate_issued(cluster, certificate).await?;
+        Ok(hub)
     }
 
-    /// Begins again with what was stored, at the newest commit.
-    pub(super) fn restart(&mut self) {
-        self.decide();
+    /// Runs, with what is in the store.
+    pub(super) async fn begin(&mut self) -> Result<()> {
+        self.store = self.store.next_life();
+        let (serving, deciding) = (CancellationToken::new(), CancellationToken::new());
+        let (fleet, task) = fleet::start(
+            Store::Memory(self.store.clone()),
+            git::fed(self.tracked.subscribe()),
+            self.clock.clone(),
+            Threads::One,
+            deciding.clone(),
+        )
+        .await?;
+        let agents = Agents {
+            fleet: fleet.clone(),
+            ca: self.names.ca.clone(),
+            clock: self.clock.clone(),
+            shutdown: serving.clone(),
+        };
+        let listener = agents::serve(agents, self.wire.listen());
+        self.running = Some(Running {
+            fleet,
+            serving,
+            deciding,
+            task: AbortOnDropHandle::new(tokio::spawn(task)),
+            listener: AbortOnDropHandle::new(tokio::spawn(listener)),
+        });
+        Ok(())
     }
 
-    /// Begins again with what was stored at some time before.
+    /// Ends at once: what it was about to write is not written.
+    pub(super) fn crash(&mut self) {
+        self.running = None;
+        self.wire.close();
+    }
+
+    /// Ends in order, as when it is told to.
+    pub(super) async fn stop(&mut self) -> Result<()> {
+        let running = self.running.take().context("the hub does not run")?;
+        running.serving.cancel();
+        tokio::time::timeout(Duration::from_secs(5), running.listener)
+            .await
+            .ok();
+        running.deciding.cancel();
+        running.task.await??;
+        self.wire.close();
+        Ok(())
+    }
+
+    /// Puts back what was in the store at some time before. To be done while it does not run.
     pub(super) fn restore(&mut self, chance: &mut Chance) {
-        if !self.backups.is_empty() {
-            self.stored = chance.one(&self.backups).clone();
-        }
-        self.decide();
+        self.store = chance.one(&self.backups).backup();
     }
 
-    /// A person lets removals go on.
-    pub(super) fn approve(&mut self) {
-        if std::mem::take(&mut self.stored.behind) {
-            self.decide();
+    /// The repository has a new commit.
+    pub(super) fn fetched(&mut self, tree: &Tree) {
+        if self.backups.len() > BACKUPS {
+            self.backups.remove(1);
         }
+        self.backups.push(self.store.backup());
+        self.tracked.send_replace(Arc::new(Tracked {
+            url: "https://git.test/fleet".into(),
+            branch: "main".into(),
+            snapshot: Some(Arc::new(tree.snapshot())),
+            subject: "Change things".into(),
+            fetched_at: (self.clock)(),
+            error: None,
+        }));
     }
 
-    /// What an agent says it holds: it may be ahead of us.
-    pub(super) fn hello(&mut self, generation: Generation, digest: Digest) {
-        let ours = self.stored.digest;
-        let same = generation == self.stored.generation && ours == Some(digest);
-        if generation > self.stored.generation
-            || (generation == self.stored.generation && generation > 0 && !same)
-        {
-            self.stored.behind |= generation > self.stored.generation;
-            self.stored.generation = generation;
-            self.stored.digest = None;
-            self.decide();
-        }
+    pub(super) fn fleet(&self) -> Result<&Fleet> {
+        let running = self.running.as_ref().context("the hub does not run")?;
+        let works = !running.task.is_finished() && !running.listener.is_finished();
+        anyhow::ensure!(works, "a task of the hub has ended by itself");
+        Ok(&running.fleet)
     }
 
-    fn decide(&mut self) {
-        let last_good = &self.stored.last_good;
-        let decision = decide(
-            &Sources::from(self.head.clone()),
-            &Placed::new(model::read(&self.head), &self.members, last_good),
-            last_good,
-            &BTreeSet::new(),
-            &self.key,
-            &mut Cache::default(),
-        );
-        // A commit without any application is refused whole: what is published stays.
-        let mut desired = match decision {
-            Ok(decision) => {
-                let desired = decision.clusters["one"].desired(0, Vec::new());
-                self.stored.last_good = decision.last_good;
-                desired
-            }
-            Err(_) => Desired::clone(&self.publish.borrow()),
-        };
-        if self.stored.behind {
-            let why = "the store is older than its agents".to_owned();
-            desired.removals = Removals::Held(why);
-            desired = Desired::new(0, desired.applications, desired.removals, Vec::new());
-        }
-        if self.stored.digest != Some(desired.digest()) {
-            self.stored.generation += 1;
-            self.stored.digest = Some(desired.digest());
-        }
-        // Stored before anybody hears of it.
-        self.backups.push(self.stored.clone());
-        self.publish
-            .send_replace(Arc::new(desired.stamped(self.stored.generation)));
-    }
-}
-
-impl Tree {
-    /// Objects come, change, move and go.
-    fn change(&mut self, chance: &mut Chance) {
-        for _ in 0..=chance.below(3) {
-            let number = chance.below(OBJECTS);
-            let application = *chance.one(&APPLICATIONS);
-            if chance.below(4) == 0 {
-                self.objects.remove(&number);
-            } else {
-                let value = chance.below(3);
-                self.objects.insert(number, (application, value));
-            }
-        }
-        if self.objects.is_empty() {
-            self.objects.insert(0, ("front", 0));
-        }
+    /// What people see.
+    pub(super) fn view(&self) -> Result<Arc<View>> {
+        Ok(self.fleet()?.view().borrow().clone())
     }
 
-    fn snapshot(&self, commit: u64) -> Snapshot {
-        let mut files: Vec<(String, String)> = Vec::new();
-        for application in APPLICATIONS {
-            if !self
-                .objects
-                .values()
-                .any(|(owner, _)| *owner == application)
-            {
-                continue;
-            }
-            let nonsense = match self.broken {
-                Broken::Document(broken) if broken == application => "  nonsense: 1\n",
-                _ => "",
-            };
-            files.push((
-                format!("{application}/muster.yaml"),
-                format!(
-                    "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata:\n  name: {application}\nspec:\n  namespace: {NAMESPACE}\n{nonsense}"
-                ),
-            ));
-            if self.broken == Broken::Manifest(application) {
-                files.push((format!("{application}/broken.yaml"), "kind: [".into()));
-            }
+    /// A person gives the word for all that waits for one.
+    pub(super) async fn approve(&self) -> Result<()> {
+        let fleet = self.fleet()?;
+        let view = self.view()?;
+        let ids: Vec<String> = view.waiting.iter().map(|waits| waits.what.id()).collect();
+        if !ids.is_empty() {
+            // What does not wait any more is not approved; the view follows.
+            fleet.approve("a person", ids).await.ok();
         }
-        for (number, (application, value)) in &self.objects {
-            let (kind, field, word) = match *number + 1 == OBJECTS {
-                true => ("Secret", "stringData", "hunter2"),
-                false => ("ConfigMap", "data", "plain"),
-            };
-            files.push((
-                format!("{application}/o{number}.yaml"),
-                format!(
-                    "apiVersion: v1\nkind: {kind}\nmetadata:\n  name: o{number}\n{field}:\n  value: {word}-{value}\n"
-                ),
-            ));
-        }
-        if self.broken == Broken::Everything {
-            files.clear();
-        }
-        let file = |(path, text): (String, String)| {
-            let file = File {
-                oid: format!("{path}-{text}"),
-                content: FileContent::Bytes(text.into()),
-            };
-            (path, file)
-        };
-        Snapshot {
-            repository: None,
-            revision: format!("{commit:040x}"),
-            files: files.into_iter().map(file).collect(),
-        }
+        Ok(())
     }
 }
