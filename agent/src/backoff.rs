@@ -29,30 +29,36 @@ impl Default for Waits {
     }
 }
 
-/// Waiting times that grow with every failure: anything between nothing and 1 s, 2 s, 4 s … 60 s.
+/// Waiting times that grow with the outage: anything between nothing and as long as was waited so far, 1 s at least
+/// and 60 s at most. So a hub that was away for two seconds is found again within two more, however often it was tried
+/// meanwhile.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     waits: Waits,
-    failures: u32,
+    waited: Duration,
 }
 
 impl Backoff {
     /// Nothing has failed yet.
     pub fn new(waits: Waits) -> Self {
-        Self { waits, failures: 0 }
+        Self {
+            waits,
+            waited: Duration::ZERO,
+        }
     }
 
     /// The next wait; `random` is in `0.0..1.0`.
     pub fn next(&mut self, random: f64) -> Duration {
-        let doubled = self.waits.first.saturating_mul(1 << self.failures.min(20));
-        self.failures = self.failures.saturating_add(1);
-        whole_milliseconds(doubled.min(self.waits.longest).mul_f64(random))
+        let most = self.waited.max(self.waits.first).min(self.waits.longest);
+        let wait = whole_milliseconds(most.mul_f64(random));
+        self.waited = self.waited.saturating_add(wait);
+        wait
     }
 
     /// Something worked for `long`: when that is long enough, begin anew.
     pub fn worked(&mut self, long: Duration) {
         if long >= self.waits.lasted {
-            self.failures = 0;
+            self.waited = Duration::ZERO;
         }
     }
 
@@ -85,11 +91,27 @@ mod tests {
     fn waits_double_up_to_a_minute_and_begin_anew_after_a_good_minute() {
         let mut backoff = Backoff::new(Waits::default());
         let seconds: Vec<u64> = (0..9).map(|_| backoff.next(1.0).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(seconds, [1, 1, 2, 4, 8, 16, 32, 60, 60]);
         backoff.worked(Duration::from_secs(59));
         assert_eq!(backoff.next(1.0).as_secs(), 60);
         backoff.worked(Duration::from_secs(60));
         assert_eq!(backoff.next(1.0).as_secs(), 1);
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_the_outage_so_far_unless_that_was_less_than_a_second() {
+        let mut backoff = Backoff::new(Waits::default());
+        let mut away = Duration::ZERO;
+        // As unlucky as it was seen: short waits at first, and then the longest.
+        for random in [0.1, 0.9, 0.2, 0.1, 1.0, 1.0, 1.0] {
+            let wait = backoff.next(random);
+            assert!(
+                wait <= away.max(Duration::from_secs(1)),
+                "{wait:?} after {away:?}"
+            );
+            away += wait;
+        }
+        assert!(away > Duration::from_secs(5));
     }
 
     #[test]
