@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use muster_proto::{ApplicationName, ClusterName};
 
+use crate::patch::Text;
 use crate::problem::{Location, Problem};
 use crate::snapshot::{FileContent, Snapshot};
 
@@ -46,7 +47,7 @@ pub struct Fleet {
     pub rollouts: BTreeMap<String, Rollout>,
     /// Documents that could not be read, and why; sorted.
     pub problems: Vec<Problem>,
-    /// Folders whose manifests belong to an application of their own.
+    /// Folders whose manifests belong to an application of their own, and files that are patches.
     pub(crate) homes: BTreeSet<String>,
     broken: BTreeSet<(Kind, String)>,
     unreadable: bool,
@@ -147,6 +148,12 @@ impl Fleet {
         match document.kind {
             Kind::Application => {
                 let read = application::read(document)?;
+                let patches = read.targets.iter().flat_map(|target| &target.patches);
+                self.homes
+                    .extend(patches.filter_map(|patch| match &patch.text {
+                        Text::File(path) => Some(path.clone()),
+                        Text::Inline(..) => None,
+                    }));
                 self.applications.insert(read.name.clone(), Arc::new(read));
             }
             Kind::Cluster => {
@@ -351,12 +358,9 @@ spec:
         let fields = [
             "rollout: careful",
             "helm: {}",
-            "variables: {}",
             "sync: {retry: {limit: 1}}",
             "sync: {timeout: 1m}",
             "targets:\n  - helm: {}",
-            "targets:\n  - path: a\n  - clusters: {}\n    patches: [{path: a}]",
-            "targets:\n  - variables: {}",
         ];
         let said = fields.map(|field| {
             let text = document("Application", "web", &format!("spec:\n  {field}\n"));
@@ -367,12 +371,9 @@ spec:
         insta::assert_snapshot!(said.join("\n"), @r"
         muster.yaml:6: spec.rollout is not supported yet: the application keeps what it had
         muster.yaml:6: spec.helm is not supported yet: the application keeps what it had
-        muster.yaml:6: spec.variables is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.retry is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.timeout is not supported yet: the application keeps what it had
         muster.yaml:7: spec.targets[0].helm is not supported yet: the application keeps what it had
-        muster.yaml:9: spec.targets[1].patches is not supported yet: the application keeps what it had
-        muster.yaml:7: spec.targets[0].variables is not supported yet: the application keeps what it had
         ");
     }
 

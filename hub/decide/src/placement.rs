@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::desired::Members;
 use crate::labels::{Expression, Selector};
 use crate::model::{Application, Cluster, Fleet, Kind};
+use crate::specialise::Facts;
 use crate::{Labels, LastGood};
 
 /// The documents of a commit and where its applications go; nothing is rendered yet.
@@ -73,6 +74,19 @@ impl Placed {
         match application.origin {
             None => &self.fleet.homes,
             Some(_) => &NONE,
+        }
+    }
+
+    /// What placeholders of a cluster stand for.
+    ///
+    /// # Panics
+    /// When it is none of this fleet.
+    pub(crate) fn facts<'f>(&'f self, cluster: &'f ClusterName) -> Facts<'f> {
+        let document = self.documents.get(cluster);
+        Facts {
+            name: cluster,
+            labels: &self.labels[cluster],
+            values: document.map(|document| &document.spec.values),
         }
     }
 

@@ -5,7 +5,8 @@
 //! result, and [`Cache`] finds it again at the next commit.
 //!
 //! Plain YAML is parsed here ([`plain`]). What a program renders is a [`Job`] first: [`Cache::jobs`] names those whose
-//! output is not known, the hub runs them, and [`Cache::take`] takes in what came of it.
+//! output is not known, the hub runs them, and [`Cache::take`] takes in what came of it. Patches and placeholders come
+//! after ([`variation`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,11 +24,13 @@ mod plain;
 #[cfg(test)]
 mod tests;
 mod tool;
+mod variation;
 
 pub use closure::{Closure, Plain, closure};
 pub(crate) use plain::filled;
 pub use plain::plain;
 pub use tool::{Failure, Job, Output, Tool, Tools};
+pub(crate) use variation::Varied;
 
 /// One object and where it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +61,7 @@ pub struct Cache {
     used: BTreeSet<Digest>,
     /// What failed and may go well with the same files: forgotten with the commit.
     unlucky: BTreeSet<Digest>,
+    variations: HashMap<Digest, variation::Kept>,
     objects: Objects,
 }
 
@@ -200,6 +204,7 @@ impl Cache {
         let unlucky = std::mem::take(&mut self.unlucky);
         self.renderings
             .retain(|digest, _| used.contains(digest) && !unlucky.contains(digest));
+        self.end_of_variations();
         self.objects
             .0
             .retain(|_, object| Arc::strong_count(object) > 1);

@@ -39,8 +39,8 @@ pub struct Facts<'f> {
     pub name: &'f ClusterName,
     /// `${cluster.labels.KEY}`.
     pub labels: &'f Labels,
-    /// `${cluster.values.PATH}`.
-    pub values: &'f Map<String, Value>,
+    /// `${cluster.values.PATH}`; a cluster without a document has none.
+    pub values: Option<&'f Map<String, Value>>,
 }
 
 /// What a cluster gets, or what is wrong on it.
@@ -115,8 +115,8 @@ impl Template {
                 })),
             }
         }
-        if wrong.is_empty() && template.may_collide && template.names.is_empty() {
-            wrong = template.twice(&template.shared());
+        if let Some(objects) = template.constant().filter(|_| wrong.is_empty()) {
+            wrong = template.twice(&objects);
         }
         wrong.truncate(MOST);
         match wrong.is_empty() {
@@ -143,9 +143,13 @@ impl Template {
         }
     }
 
-    /// Whether every cluster gets the same.
-    pub fn is_constant(&self) -> bool {
-        self.names.is_empty()
+    /// What every cluster gets, when that is the same; in the order of the manifests.
+    pub fn constant(&self) -> Option<Vec<Arc<Object>>> {
+        let shared = self.objects.iter().map(|part| match part {
+            Part::Shared(object, _) => Some(Arc::clone(object)),
+            Part::Holed(..) => None,
+        });
+        shared.collect()
     }
 
     /// The objects of one cluster, in the order of the manifests. `objects` makes equal ones one allocation.
@@ -206,14 +210,6 @@ impl Template {
             }
         });
         told.collect()
-    }
-
-    fn shared(&self) -> Vec<Arc<Object>> {
-        let shared = self.objects.iter().filter_map(|part| match part {
-            Part::Shared(object, _) => Some(Arc::clone(object)),
-            Part::Holed(..) => None,
-        });
-        shared.collect()
     }
 
     fn twice(&self, objects: &[Arc<Object>]) -> Vec<Wrong> {

@@ -1,24 +1,35 @@
 //! Every variant of every application, rendered once, and what stands in for those that do not render.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use muster_proto::{ApplicationName, ClusterName, DesiredApplication, DigestKey, ObjectKey};
+use muster_proto::{
+    ApplicationName, ClusterName, DesiredApplication, DigestKey, Object, ObjectKey,
+};
 
 use crate::last_good::{LastApplication, Placement};
 use crate::model::Application;
 use crate::placement::Placed;
 use crate::problem::{Location, Problem};
-use crate::render::{Cache, Wrong, filled};
+use crate::render::{Cache, Varied, Wrong, filled};
 use crate::snapshot::Sources;
 
-/// A variant as this commit renders it, or what is wrong with it.
-type Variant = Result<Arc<DesiredApplication>, Arc<Vec<Wrong>>>;
+/// What a commit makes of something, or what is wrong with it.
+type Made<T> = Result<T, Arc<Vec<Wrong>>>;
+
+/// A variant as this commit renders it.
+#[derive(Debug)]
+enum Variant {
+    /// Every cluster gets the same.
+    Same(Arc<DesiredApplication>),
+    /// Its objects hold placeholders that clusters fill.
+    ByCluster(BTreeMap<ClusterName, Made<Arc<DesiredApplication>>>),
+}
 
 /// Renderings of this commit, by application and place of the target.
 #[derive(Debug, Default)]
 pub(super) struct Variants {
-    rendered: BTreeMap<(ApplicationName, usize), Variant>,
+    rendered: BTreeMap<(ApplicationName, usize), Made<Variant>>,
     /// Where each object of an application is written, by identity with the namespace filled in.
     written: BTreeMap<ApplicationName, BTreeMap<ObjectKey, Location>>,
 }
@@ -50,6 +61,8 @@ impl Variants {
             };
             let rendered = sources.of(application).map_err(wrong).and_then(|snapshot| {
                 let manifests = cache.render(snapshot, homes, of, namespace, key)?;
+                let varied = cache.vary(manifests, of, &sources.fleet, namespace, key)?;
+                let (Varied::Same(manifests) | Varied::ByCluster(manifests, _)) = &varied;
                 if manifests.is_empty() && had_objects {
                     let folder = if of.path.is_empty() { "the repository" } else { &of.path };
                     return Err(wrong(format!(
@@ -57,22 +70,53 @@ impl Variants {
                     )));
                 }
                 let written = self.written.entry(application.name.clone()).or_default();
+                let mut note = |key: &ObjectKey, location: &Location| {
+                    let written = written.entry(filled(key, namespace));
+                    written.or_insert_with(|| location.clone());
+                };
                 for manifest in manifests.iter() {
-                    let identity = filled(&manifest.object.key, namespace);
-                    written
-                        .entry(identity)
-                        .or_insert_with(|| manifest.location.clone());
+                    note(&manifest.object.key, &manifest.location);
                 }
-                let objects = manifests.iter();
-                let made = DesiredApplication::new(
-                    application.name.clone(),
-                    snapshot.revision.clone(),
-                    application.settings.clone(),
-                    objects.map(|manifest| manifest.object.clone()).collect(),
-                );
-                // What did not change keeps the commit it came with.
-                let same = known.get(&made.digest()).cloned();
-                Ok(same.unwrap_or_else(|| Arc::new(made)))
+                let made = |objects: Vec<Arc<Object>>| {
+                    let made = DesiredApplication::new(
+                        application.name.clone(),
+                        snapshot.revision.clone(),
+                        application.settings.clone(),
+                        objects,
+                    );
+                    // What did not change keeps the commit it came with.
+                    let same = known.get(&made.digest()).cloned();
+                    same.unwrap_or_else(|| Arc::new(made))
+                };
+                let template = match &varied {
+                    Varied::ByCluster(_, template) => template,
+                    Varied::Same(manifests) => {
+                        let objects = manifests.iter();
+                        let objects = objects.map(|manifest| manifest.object.clone());
+                        return Ok(Variant::Same(made(objects.collect())));
+                    }
+                };
+                // Clusters that agree in what is asked get one and the same list of objects.
+                let mut distinct: HashMap<*const Vec<Arc<Object>>, Arc<DesiredApplication>> =
+                    HashMap::new();
+                let clusters = places.iter().filter(|(_, place)| **place == target);
+                let clusters = clusters.map(|(cluster, _)| {
+                    let objects = cache.fill(template, &placed.facts(cluster));
+                    let application = objects.map(|objects| {
+                        let same = distinct.entry(Arc::as_ptr(&objects));
+                        let same = same.or_insert_with(|| {
+                            for (manifest, object) in manifests.iter().zip(objects.iter()) {
+                                if manifest.object.key != object.key {
+                                    note(&object.key, &manifest.location);
+                                }
+                            }
+                            made(objects.to_vec())
+                        });
+                        same.clone()
+                    });
+                    (cluster.clone(), application)
+                });
+                Ok(Variant::ByCluster(clusters.collect()))
             });
             self.rendered
                 .insert((application.name.clone(), target), rendered);
@@ -87,26 +131,34 @@ impl Variants {
         cluster: &ClusterName,
         last: Option<&LastApplication>,
     ) -> (Option<Placement>, bool) {
-        let name = &application.targets[target].name;
-        match self.rendered.get(&(application.name.clone(), target)) {
-            Some(Ok(rendered)) => {
+        let of = &application.targets[target];
+        let rendered = match self.rendered.get(&(application.name.clone(), target)) {
+            Some(Ok(Variant::Same(rendered))) => Some(rendered),
+            Some(Ok(Variant::ByCluster(clusters))) => clusters[cluster].as_ref().ok(),
+            Some(Err(_)) => None,
+            // The application asks for what can't be done yet.
+            None => return (None, true),
+        };
+        match rendered {
+            Some(rendered) => {
                 let placement = Placement {
-                    target: name.clone(),
+                    target: of.name.clone(),
                     application: rendered.clone(),
                 };
                 (Some(placement), false)
             }
-            Some(Err(_)) => {
+            None => {
                 let targets = application.spec.targets.as_ref();
                 let named = targets.is_none_or(|targets| targets[target].name.is_some());
-                (stand_in(name, named, cluster, last), true)
+                // What placeholders made of it elsewhere is meant for others.
+                let shared = of.variables.is_none();
+                (stand_in(&of.name, named, shared, cluster, last), true)
             }
-            // The application asks for what can't be done yet.
-            None => (None, true),
         }
     }
 
-    /// Whether any variant of the application failed.
+    /// Whether any variant of the application failed for all its clusters. One that can't be filled for some concerns
+    /// those alone: no object moves from one cluster to another.
     pub(super) fn failed(&self, application: &Application) -> bool {
         application.unsupported.is_some()
             || application.targets.iter().enumerate().any(|(target, _)| {
@@ -124,28 +176,53 @@ impl Variants {
         self.written.get(application)?.get(key)
     }
 
-    /// Everything that is wrong with any variant.
+    /// Everything that is wrong with any variant; what is wrong alike on many clusters, once.
     pub(super) fn problems(&self) -> impl Iterator<Item = Problem> + '_ {
-        let wrong = self.rendered.iter().filter_map(|((name, _), rendered)| {
-            let wrong = rendered.as_ref().err()?;
-            Some(wrong.iter().map(|wrong| Problem {
-                application: Some(name.clone()),
-                cluster: None,
-                location: Some(wrong.location.clone()),
-                message: wrong.message.clone(),
-            }))
-        });
-        wrong.flatten()
+        let mut alike: BTreeMap<(&ApplicationName, &Wrong), Vec<&ClusterName>> = BTreeMap::new();
+        for ((name, _), rendered) in &self.rendered {
+            match rendered {
+                Ok(Variant::Same(_)) => {}
+                Ok(Variant::ByCluster(clusters)) => {
+                    for (cluster, made) in clusters {
+                        for wrong in made.as_ref().err().iter().flat_map(|wrong| wrong.iter()) {
+                            alike.entry((name, wrong)).or_default().push(cluster);
+                        }
+                    }
+                }
+                Err(wrong) => {
+                    for wrong in wrong.iter() {
+                        alike.entry((name, wrong)).or_default();
+                    }
+                }
+            }
+        }
+        alike.into_iter().map(|((name, wrong), clusters)| Problem {
+            application: Some(name.clone()),
+            cluster: match clusters[..] {
+                [only] => Some(only.clone()),
+                _ => None,
+            },
+            location: Some(wrong.location.clone()),
+            message: match clusters[..] {
+                [] | [_] => wrong.message.clone(),
+                [first, ..] => {
+                    let many = clusters.len();
+                    format!("{} (on {many} clusters, such as {first})", wrong.message)
+                }
+            },
+        })
     }
 }
 
-/// The last good rendering of that variant: the cluster's own, else another cluster's, else whatever the cluster had.
+/// The last good rendering of that variant: the cluster's own, else another cluster's where all get the same, else
+/// whatever the cluster had.
 ///
 /// A target without a name is called by its place in the list, and one put before it takes that name over: a cluster
 /// that has anything keeps it then, rather than taking what was meant for others.
 fn stand_in(
     target: &Arc<str>,
     named: bool,
+    shared: bool,
     cluster: &ClusterName,
     last: Option<&LastApplication>,
 ) -> Option<Placement> {
@@ -155,7 +232,7 @@ fn stand_in(
     let of_others = || {
         last.placements
             .values()
-            .find(|placement| placement.target == *target)
+            .find(|placement| shared && placement.target == *target)
     };
     own_variant.or_else(of_others).or(own).cloned()
 }

@@ -7,10 +7,11 @@ use muster_proto::{ApplicationName, HealthRule, IgnoreRule, PruneBudget, Setting
 
 use super::document::{Broken, Document};
 use super::repository::Origin;
-use super::spec::ApplicationSpec;
+use super::spec::{ApplicationSpec, TargetSpec};
 use super::{split, unsupported};
 use crate::placement::ClusterSelector;
 use crate::problem::Location;
+use crate::{patch, specialise};
 
 /// One application as Git states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,10 @@ pub struct Target {
     pub path: String,
     /// Where the path is stated.
     pub location: Location,
+    /// Laid over what the folder renders to, one after the other.
+    pub patches: Vec<patch::Stated>,
+    /// What `${vars.NAME}` stands for; `None` leaves every placeholder as it is.
+    pub variables: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 pub(super) fn read(document: &Document) -> Result<Application, Broken> {
@@ -85,6 +90,8 @@ pub(super) fn read(document: &Document) -> Result<Application, Broken> {
             clusters: target.clusters.clone(),
             path,
             location,
+            patches: patches(target, index, document)?,
+            variables: specialise::variables(spec.variables.as_ref(), target.variables.as_ref()),
         });
     }
     if spec.targets.is_none() {
@@ -93,6 +100,8 @@ pub(super) fn read(document: &Document) -> Result<Application, Broken> {
             clusters: ClusterSelector::default(),
             path,
             location,
+            patches: Vec::new(),
+            variables: specialise::variables(spec.variables.as_ref(), None),
         });
     }
     if targets.is_empty() {
@@ -130,6 +139,49 @@ fn origin(spec: &ApplicationSpec, document: &Document) -> Result<Option<Origin>,
             Err(document.broken(line, message.into()))
         }
     }
+}
+
+/// A patch says itself what it does, or names a file beside this one that does: also when the manifests are in another
+/// repository.
+fn patches(
+    target: &TargetSpec,
+    index: usize,
+    document: &Document,
+) -> Result<Vec<patch::Stated>, Broken> {
+    let stated = target.patches.iter().enumerate().map(|(number, stated)| {
+        let at = |field: &str| {
+            let (index, number) = (index.to_string(), number.to_string());
+            document.line(&["targets", &index, "patches", &number, field])
+        };
+        let broken = |line: u32, why: &str| {
+            let message = format!("spec.targets[{index}].patches[{number}]: {why}");
+            Err(document.broken(line, message))
+        };
+        let text = match (&stated.patch, &stated.path) {
+            (Some(text), None) => {
+                // A block begins at its first line that is not empty.
+                let empty = text.len() - text.trim_start_matches('\n').len();
+                let empty = u32::try_from(empty).unwrap_or_default();
+                let first = at("patch").saturating_sub(empty);
+                let first = Location::new(document.file.as_str(), first);
+                patch::Text::Inline(text.clone(), first)
+            }
+            (None, Some(path)) => match join(split(&document.file).0, path) {
+                Ok(path) => patch::Text::File(path),
+                Err(why) => return broken(at("path"), &format!("path: {why}")),
+            },
+            (None, None) => return broken(at(""), "needs a patch, or the path of one"),
+            (Some(_), Some(_)) => {
+                return broken(at("path"), "has a patch and a path: take one out");
+            }
+        };
+        Ok(patch::Stated {
+            target: stated.target.clone(),
+            text,
+            location: Location::new(document.file.as_str(), at("")),
+        })
+    });
+    stated.collect()
 }
 
 fn dependencies(

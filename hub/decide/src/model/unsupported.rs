@@ -10,7 +10,6 @@ pub(super) fn first(spec: &ApplicationSpec, document: &Document) -> Option<(Loca
     let own = [
         (spec.rollout.is_some(), "rollout"),
         (spec.helm.is_some(), "helm"),
-        (spec.variables.is_some(), "variables"),
         (spec.sync.retry.is_some(), "sync.retry"),
         (spec.sync.timeout.is_some(), "sync.timeout"),
     ];
@@ -35,11 +34,7 @@ pub(super) fn first(spec: &ApplicationSpec, document: &Document) -> Option<(Loca
 }
 
 fn in_target(target: &TargetSpec) -> impl Iterator<Item = &'static str> {
-    let used = [
-        (target.helm.is_some(), "helm"),
-        (!target.patches.is_empty(), "patches"),
-        (target.variables.is_some(), "variables"),
-    ];
+    let used = [(target.helm.is_some(), "helm")];
     used.into_iter()
         .filter(|(used, _)| *used)
         .map(|(_, field)| field)

@@ -81,7 +81,7 @@ pub fn closure<'s>(
 }
 
 /// Every `*.yaml`, `*.yml` and `*.json` below a folder, but no `muster.yaml`, nothing hidden (a name that begins with a
-/// dot), and nothing in `homes`: folders below it that hold an application of their own.
+/// dot), and nothing in `homes`: folders below it that hold an application of their own, and files that are patches.
 ///
 /// # Errors
 /// When there is a link or a submodule that could stand for manifests.
@@ -151,10 +151,11 @@ fn stands_for_a_folder<'s>(snapshot: &'s Snapshot, folder: &str) -> Option<(&'s 
     })
 }
 
-/// Whether a file is in a folder below that holds its own application.
+/// Whether a file is a patch, or in a folder below that holds its own application.
 fn is_elsewhere(homes: &BTreeSet<String>, prefix: &str, inside: &str) -> bool {
     let folders = inside.match_indices('/').map(|(end, _)| &inside[..end]);
+    let itself = [inside];
     folders
-        .into_iter()
+        .chain(itself)
         .any(|folder| homes.contains(&format!("{prefix}{folder}")))
 }

@@ -20,6 +20,8 @@ fn target(folder: &str) -> Target {
         clusters: ClusterSelector::default(),
         path: folder.to_owned(),
         location: Location::new("muster.yaml", 3),
+        patches: Vec::new(),
+        variables: None,
     }
 }
 

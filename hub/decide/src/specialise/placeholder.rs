@@ -131,7 +131,10 @@ impl Name {
                 Some(label) => Answer::Text(label),
                 None => Answer::Nothing,
             },
-            Self::Value(path) => look_up(facts.values, path),
+            Self::Value(path) => match facts.values {
+                Some(values) => look_up(values, path),
+                None => Answer::Nothing,
+            },
             Self::Variable(_) => Answer::Nothing,
         }
     }
@@ -144,7 +147,7 @@ impl Name {
                 format!("the cluster has no such label{}", did_you_mean(key, known))
             }
             Self::Value(path) => {
-                let paths = paths(facts.values);
+                let paths = facts.values.map(paths).unwrap_or_default();
                 let hint = did_you_mean(path, paths.iter().map(String::as_str));
                 format!("the cluster has no such value{hint}")
             }
