@@ -12,6 +12,7 @@ use crate::snapshot::Snapshot;
 
 mod guarded;
 mod histories;
+mod targets;
 
 /// A fleet whose hub remembers.
 #[derive(Default)]
