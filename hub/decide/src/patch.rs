@@ -30,6 +30,9 @@ mod tests;
 use operations::Operation;
 use target::{Candidate, Target};
 
+/// How many values the operations of one patch may copy within an object.
+const MOST_COPIED: usize = 100_000;
+
 /// One entry of `patches` as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stated {
@@ -265,8 +268,9 @@ fn operate(
     wrong: &mut Vec<Wrong>,
 ) {
     let mut value = candidate.value().clone();
+    let mut copies = MOST_COPIED;
     for (location, operation) in operations {
-        if let Err(why) = operation.apply(&mut value) {
+        if let Err(why) = operation.apply(&mut value, &mut copies) {
             wrong.push(Wrong {
                 location: location.clone(),
                 message: format!("does not fit {}: {why}", candidate.object().key),

@@ -98,8 +98,8 @@ impl Operation {
     /// Does it.
     ///
     /// # Errors
-    /// Why it can't be done; the value may be changed then.
-    pub(super) fn apply(&self, root: &mut Value) -> Result<(), String> {
+    /// Why it can't be done; the value may be changed then. `copies` is how many values may still be copied.
+    pub(super) fn apply(&self, root: &mut Value, copies: &mut usize) -> Result<(), String> {
         match &self.act {
             Act::Add(at, value) => add(root, at, value.clone()),
             Act::Remove(at) => take(root, at).map(drop),
@@ -112,7 +112,12 @@ impl Operation {
                 add(root, to, value)
             }
             Act::Copy { from, to } => {
-                let value = find_mut(root, from)?.clone();
+                let value = find_mut(root, from)?;
+                // A value that is copied into itself doubles.
+                *copies = copies
+                    .checked_sub(size(value))
+                    .ok_or("it copies too much")?;
+                let value = value.clone();
                 add(root, to, value)
             }
             Act::Test(at, value) => match equal(find_mut(root, at)?, value) {
@@ -123,6 +128,15 @@ impl Operation {
                 )),
             },
         }
+    }
+}
+
+/// How many values a value is.
+fn size(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(fields) => fields.values().map(size).sum(),
+        _ => 0,
     }
 }
 
@@ -271,8 +285,9 @@ mod tests {
             panic!("a patch is a list")
         };
         let mut value = object.clone();
+        let mut copies = 1000;
         for operation in read(items).map_err(|fault| fault.message)? {
-            operation.apply(&mut value)?;
+            operation.apply(&mut value, &mut copies)?;
         }
         Ok(value)
     }
@@ -446,6 +461,16 @@ mod tests {
             let said = run(&object, &json!([operation]));
             assert_eq!(said, Err(message.to_owned()), "{operation}");
         }
+    }
+
+    #[test]
+    fn a_patch_that_doubles_an_object_again_and_again_is_stopped() {
+        let copy = json!({"op": "copy", "from": "", "path": "/a"});
+        let patch = Value::Array(vec![copy; 100]);
+        assert_eq!(
+            run(&json!({"b": 1}), &patch),
+            Err("it copies too much".into())
+        );
     }
 
     #[test]

@@ -15,6 +15,9 @@ mod read;
 
 use read::Reader;
 
+/// No API server takes a larger object: what would become one is refused before it fills the memory.
+const MOST_BYTES: usize = 4 << 20;
+
 /// An object and its holes.
 #[derive(Debug)]
 pub(super) struct Compiled {
@@ -81,6 +84,7 @@ impl Compiled {
             names,
             path: Vec::new(),
             wrong: Vec::new(),
+            put_in: 0,
         };
         let place = Place::of(&object.api_version, &object.key.kind);
         let root = reader.tree(&value, place);
@@ -119,6 +123,10 @@ impl Compiled {
         let mut body = Vec::new();
         let mut trouble = Vec::new();
         self.root.write(answers, &mut body, &mut trouble);
+        if body.len() > MOST_BYTES {
+            trouble.push(Trouble::Unfit(too_large("its end")));
+        }
+        trouble.truncate(super::MOST);
         if !trouble.is_empty() {
             return Err(trouble);
         }
@@ -184,6 +192,10 @@ impl Tree {
     }
 
     fn write(&self, answers: &[Answer], to: &mut Vec<u8>, trouble: &mut Vec<Trouble>) {
+        if to.len() > MOST_BYTES {
+            // Said once the whole is there; what is written no longer matters.
+            return;
+        }
         match self {
             Self::Fixed(bytes) => to.extend(bytes),
             Self::Text(segments) => to.extend(quoted(&joined(segments, answers, trouble))),
@@ -226,7 +238,7 @@ impl Hole {
     /// As a scalar of its own.
     fn write(&self, answers: &[Answer], to: &mut Vec<u8>, trouble: &mut Vec<Trouble>) {
         let value = match (answers[self.name], &self.default) {
-            (Answer::Text(text), _) => return to.extend(quoted(text)),
+            (Answer::Text(text), _) => &Value::from(text),
             (Answer::Value(value), _) => value,
             (Answer::Nothing, Some(default)) => default,
             (Answer::Nothing, None) => return trouble.push(self.undefined()),
@@ -243,11 +255,14 @@ impl Hole {
     /// Within a text.
     fn text(&self, answers: &[Answer], to: &mut String, trouble: &mut Vec<Trouble>) {
         let value = match (answers[self.name], &self.default) {
-            (Answer::Text(text), _) => return to.push_str(text),
+            (Answer::Text(text), _) => &Value::from(text),
             (Answer::Value(value), _) => value,
             (Answer::Nothing, Some(default)) => default,
             (Answer::Nothing, None) => return trouble.push(self.undefined()),
         };
+        if to.len() > MOST_BYTES {
+            return trouble.push(Trouble::Unfit(too_large(&self.at)));
+        }
         match as_text(value) {
             Some(text) => to.push_str(&text),
             None => trouble.push(Trouble::Unfit(only_whole(&self.shown, &self.at, value))),
@@ -307,6 +322,10 @@ fn only_text(shown: &str, at: &str, value: &Value) -> String {
 fn only_whole(shown: &str, at: &str, value: &Value) -> String {
     let what = what(value);
     format!("{shown} is {what}: at {at} it stands within a text, and can only stand alone")
+}
+
+fn too_large(at: &str) -> String {
+    format!("what is put in makes the object larger than {MOST_BYTES} bytes (at {at})")
 }
 
 fn same_key(at: &str) -> String {

@@ -314,6 +314,33 @@ fn what_nothing_stands_for_or_does_not_fit_says_where_and_no_values() {
 }
 
 #[test]
+fn an_object_that_would_fill_the_memory_is_refused() {
+    let mut large = cluster("eu-1");
+    large
+        .values
+        .insert("large".into(), "x".repeat(1 << 20).into());
+    for text in ["${cluster.values.large}", "x${cluster.values.large}"] {
+        let texts = vec![json!(text.repeat(100)); 100];
+        let mut template = template(&[thing(json!(texts))]).unwrap();
+        let filled = template.filled(&large.facts(), &mut Objects::default());
+        let wrong = filled.unwrap_err();
+        assert!(
+            wrong[0].message.contains("makes the object larger"),
+            "{}",
+            wrong[0].message
+        );
+    }
+    let variables = map(json!({"large": "x".repeat(1 << 20)}));
+    let object = manifest(&thing(json!(vec!["${vars.large}"; 100])), 1);
+    let wrong = Template::of(&[object], &variables, "", &key()).unwrap_err();
+    assert!(
+        wrong[0].message.contains("makes the object larger"),
+        "{}",
+        wrong[0].message
+    );
+}
+
+#[test]
 fn what_is_the_same_is_one_allocation() {
     let objects = [
         thing(json!({"a": "${HOME}"})),

@@ -6,7 +6,8 @@ use muster_proto::canonical;
 use serde_json::{Map, Value};
 
 use super::{
-    Hole, Segment, Tree, as_text, fixed, only_text, only_whole, quoted, same_key, undefined,
+    Hole, MOST_BYTES, Segment, Tree, as_text, fixed, only_text, only_whole, quoted, same_key,
+    too_large, undefined,
 };
 use crate::nearest::did_you_mean;
 use crate::specialise::place::Place;
@@ -19,6 +20,8 @@ pub(super) struct Reader<'r> {
     pub(super) names: &'r mut Vec<Name>,
     pub(super) path: Vec<String>,
     pub(super) wrong: Vec<String>,
+    /// Bytes of variables so far.
+    pub(super) put_in: usize,
 }
 
 /// What a placeholder is at once: its variable's value, or a hole for clusters.
@@ -161,7 +164,16 @@ impl Reader<'_> {
                     "at {at}: {name} holds a placeholder itself, and what is put in is not looked through again"
                 ))
             }
-            Answer::Value(value) => Some(Found::Value(value.clone())),
+            Answer::Value(value) => {
+                self.put_in += canonical(value).len();
+                match self.put_in > MOST_BYTES {
+                    true => {
+                        let at = self.at();
+                        self.complain(too_large(&at))
+                    }
+                    false => Some(Found::Value(value.clone())),
+                }
+            }
             Answer::Text(_) | Answer::Nothing => match default {
                 Some(value) => Some(Found::Value(value)),
                 None => {
