@@ -158,21 +158,20 @@ impl Reader<'_> {
             }));
         };
         match placeholder::look_up(self.variables, path) {
-            Answer::Value(value) if placeholder::may_be_in(&canonical(value)) => {
-                let at = self.at();
-                self.complain(format!(
-                    "at {at}: {name} holds a placeholder itself, and what is put in is not looked through again"
-                ))
-            }
+            _ if self.put_in > MOST_BYTES => None,
             Answer::Value(value) => {
-                self.put_in += canonical(value).len();
-                match self.put_in > MOST_BYTES {
-                    true => {
-                        let at = self.at();
-                        self.complain(too_large(&at))
-                    }
-                    false => Some(Found::Value(value.clone())),
+                let bytes = canonical(value);
+                let at = self.at();
+                self.put_in += bytes.len();
+                if self.put_in > MOST_BYTES {
+                    return self.complain(too_large(&at));
                 }
+                if placeholder::may_be_in(&bytes) {
+                    return self.complain(format!(
+                        "at {at}: {name} holds a placeholder itself, and what is put in is not looked through again"
+                    ));
+                }
+                Some(Found::Value(value.clone()))
             }
             Answer::Text(_) | Answer::Nothing => match default {
                 Some(value) => Some(Found::Value(value)),
