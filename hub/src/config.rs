@@ -7,14 +7,18 @@
 mod settings;
 mod values;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Command};
+use muster_decide::render::Tool;
 
+use crate::render::jail;
 use settings::{Setting, Settings};
 
 /// Everything `muster-hub serve` can be told.
@@ -36,6 +40,8 @@ pub struct Config {
     pub advertise_enrolment: Option<String>,
     /// Key of the webhook's HMAC; `None`: a webhook needs no signature.
     pub webhook_secret: Option<Secret>,
+    /// How programs render.
+    pub rendering: Rendering,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines appear: `tracing` filter directives such as `info,muster_hub=debug`.
@@ -63,6 +69,34 @@ pub struct Repository {
     pub known_hosts_file: Option<PathBuf>,
     /// How often to look for new commits.
     pub poll: Duration,
+}
+
+/// The programs that render, and what they may take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendering {
+    /// Where each is.
+    pub tools: BTreeMap<Tool, ToolFile>,
+    /// Runs at the same time; `None`: one for each processor.
+    pub concurrency: Option<NonZeroUsize>,
+    /// A run that takes longer is ended.
+    pub timeout: Duration,
+    /// Bytes of outputs that are kept on disk.
+    pub cache_size: u64,
+    /// Go on where the kernel can't confine programs.
+    pub allow_unconfined: bool,
+    /// A program that knows `render-jail`; `None`: this one. Only who embeds a hub says something else.
+    pub jail: Option<PathBuf>,
+}
+
+/// Where a program that renders is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolFile {
+    /// In the first of these folders that has it.
+    Search(Vec<PathBuf>),
+    /// This file.
+    At(PathBuf),
+    /// It is not used.
+    None,
 }
 
 /// A secret's bytes, never shown.
@@ -94,6 +128,7 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(settings::flags(serve, SETTINGS))
+        .subcommand(jail::command())
         .subcommand(Command::new("version").about("Print the version"))
 }
 
@@ -129,7 +164,7 @@ impl Config {
         flags: &ArgMatches,
         environment: impl Fn(&str) -> Option<String>,
     ) -> anyhow::Result<Self> {
-        let settings = settings::merge(SETTINGS, flags, environment)?;
+        let settings = settings::merge(SETTINGS, flags, &environment)?;
         let config = Self {
             data: settings.required("data", |text| Ok(PathBuf::from(text)))?,
             repository: repository(&settings)?,
@@ -139,6 +174,7 @@ impl Config {
             advertise_agents: settings.optional("advertise-agents", values::host_and_port)?,
             advertise_enrolment: settings.optional("advertise-enrolment", values::host_and_port)?,
             webhook_secret: webhook_secret(&settings)?,
+            rendering: rendering(&settings, &environment)?,
             log_format: settings.required("log-format", log_format)?,
             log: settings.required("log", values::log_filter)?,
         };
@@ -196,6 +232,31 @@ fn repository(settings: &Settings) -> anyhow::Result<Repository> {
         known_hosts_file: settings.file("repo-known-hosts-file")?,
         poll: settings.required("poll", values::poll_interval)?,
         url,
+    })
+}
+
+fn rendering(
+    settings: &Settings,
+    environment: impl Fn(&str) -> Option<String>,
+) -> anyhow::Result<Rendering> {
+    let path = environment("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path)
+        .filter(|it| it.is_absolute())
+        .collect();
+    let tools = Tool::ALL.map(|tool| {
+        let file = settings.optional(tool.name(), values::tool_file)?;
+        Ok((
+            tool,
+            file.unwrap_or_else(|| ToolFile::Search(folders.clone())),
+        ))
+    });
+    Ok(Rendering {
+        tools: tools.into_iter().collect::<anyhow::Result<_>>()?,
+        concurrency: settings.optional("render-concurrency", values::at_least_one)?,
+        timeout: settings.required("render-timeout", values::render_timeout)?,
+        cache_size: settings.required("render-cache", values::size)?,
+        allow_unconfined: settings.required("allow-unconfined-render", values::yes_or_no)?,
+        jail: None,
     })
 }
 
@@ -317,6 +378,36 @@ const SETTINGS: &[Setting] = &[
         value: "FILE",
         default: None,
         help: "Key that webhooks must be signed with (HMAC SHA-256)",
+    },
+    Setting {
+        name: "kustomize",
+        value: "FILE",
+        default: None,
+        help: "The program kustomize, or `none`; without it, the one on the PATH",
+    },
+    Setting {
+        name: "render-concurrency",
+        value: "N",
+        default: None,
+        help: "How many programs render at the same time; without it, one for each processor",
+    },
+    Setting {
+        name: "render-timeout",
+        value: "TIME",
+        default: Some("60s"),
+        help: "How long a program may render",
+    },
+    Setting {
+        name: "render-cache",
+        value: "SIZE",
+        default: Some("1GiB"),
+        help: "How much of what programs rendered is kept on disk",
+    },
+    Setting {
+        name: "allow-unconfined-render",
+        value: "YES",
+        default: Some("no"),
+        help: "Also render where the kernel can't confine programs: `yes` or `no`",
     },
     Setting {
         name: "log-format",

@@ -15,6 +15,7 @@ mod deciding;
 mod idle;
 mod member;
 mod pauses;
+mod rendering;
 mod rows;
 mod sessions;
 mod showing;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::git::Git;
+use crate::render::Renderer;
 use crate::store::Store;
 use crate::view::View;
 
@@ -303,6 +305,7 @@ pub enum Threads {
 pub async fn start(
     store: Store,
     git: Git,
+    renderer: Renderer,
     clock: Clock,
     threads: Threads,
     shutdown: CancellationToken,
@@ -310,7 +313,7 @@ pub async fn start(
     Fleet,
     impl Future<Output = anyhow::Result<()>> + Send + 'static,
 )> {
-    let (fleet, task) = task::start(store, git, clock, threads, shutdown).await?;
+    let (fleet, task) = task::start(store, git, renderer, clock, threads, shutdown).await?;
     Ok((fleet, task.run()))
 }
 

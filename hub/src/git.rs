@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
+use bytes::Bytes;
 use muster_decide::Snapshot;
 use muster_proto::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -46,6 +48,27 @@ pub struct Tracked {
     pub fetched_at: Timestamp,
     /// Why the last fetch failed, and what to do; `None` when it did not.
     pub error: Option<String>,
+    /// Files that the snapshot does not hold.
+    pub blobs: Blobs,
+}
+
+/// Reads files out of the mirror by their object id; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Blobs(Option<Arc<Mirror>>);
+
+impl Blobs {
+    /// The files of these ids, in their order. Blocks.
+    ///
+    /// # Errors
+    /// When one is not there: the mirror was cloned anew at a later commit, or is damaged.
+    pub fn read<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Vec<Bytes>> {
+        let mut ids = ids.into_iter().peekable();
+        if ids.peek().is_none() {
+            return Ok(Vec::new());
+        }
+        let mirror = self.0.as_ref().context("nothing was fetched yet")?;
+        mirror.blobs(ids)
+    }
 }
 
 /// The handle to the following task.
@@ -82,15 +105,16 @@ pub fn follow(
     Git,
     impl Future<Output = anyhow::Result<()>> + Send + 'static,
 ) {
-    let start = Tracked {
+    let mut start = Tracked {
         url: repository.url.clone(),
         branch: repository.branch.clone(),
         ..Tracked::default()
     };
-    let (publish, tracked) = watch::channel(Arc::new(start));
-    let (asked, questions) = mpsc::unbounded_channel();
     let poll = repository.poll;
     let mirror = Arc::new(Mirror::new(repository, directory.join("git")));
+    start.blobs = Blobs(Some(mirror.clone()));
+    let (publish, tracked) = watch::channel(Arc::new(start));
+    let (asked, questions) = mpsc::unbounded_channel();
     let task = Follower {
         mirror,
         poll,

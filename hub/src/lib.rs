@@ -25,6 +25,7 @@ pub mod fleet;
 pub mod git;
 mod listen;
 pub mod program;
+pub mod render;
 pub mod store;
 mod tasks;
 pub mod view;
@@ -48,6 +49,7 @@ use clock::Clock;
 use enrolment::Enrolment;
 use fleet::Threads;
 use listen::Http;
+use render::Renderer;
 use store::{ApiToken, Store};
 use tasks::Tasks;
 use webhook::Webhook;
@@ -95,6 +97,7 @@ impl Hub {
         make_data_folder(&config.data)?;
         let ca = Arc::new(Ca::open(&config.data)?);
         let store = Store::open(&config.data, Some(&ca.trust_domain), clock()).await?;
+        let renderer = Renderer::start(&config.rendering, &config.data).await?;
         let (admin_token_file, tokens) = tokens(&config.data, &store, clock()).await?;
 
         let (agents_listener, agents_addr) =
@@ -126,6 +129,7 @@ impl Hub {
         let (fleet, decide) = fleet::start(
             store,
             git,
+            renderer,
             clock.clone(),
             Threads::Many,
             tasks.deciding.clone(),

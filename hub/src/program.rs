@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config, LogFormat};
+use crate::render::jail;
 
 /// The command line, a variable or the configuration file makes no sense: starting again won't help.
 const USAGE: u8 = 2;
@@ -24,9 +25,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
         }
     };
-    let Some(("serve", flags)) = matches.subcommand() else {
-        println!("muster-hub {}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
+    let flags = match matches.subcommand() {
+        Some(("serve", flags)) => flags,
+        Some((jail::COMMAND, flags)) => return jail::main(flags),
+        _ => {
+            println!("muster-hub {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
     };
     let config = match Config::read(flags, config::environment) {
         Ok(config) => config,

@@ -30,6 +30,9 @@ enum Command {
     /// The program muster: takes its arguments.
     #[command(disable_help_flag = true)]
     Muster(Program),
+    /// What the hub calls to confine a program that renders.
+    #[command(hide = true, disable_help_flag = true)]
+    RenderJail(Program),
     /// Serves the bare Git repositories of a folder over HTTP until it is interrupted; prints their URLs. For trying
     /// things out: everybody on this machine may read.
     Git {
@@ -97,6 +100,11 @@ fn without_second_dashes(mut line: Vec<OsString>) -> Vec<OsString> {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Hub(program) => Ok(muster_hub::program::main(program.called("muster-hub"))),
+        Command::RenderJail(program) => {
+            let line = ["muster-hub", muster_hub::render::jail::COMMAND].map(OsString::from);
+            let line = line.into_iter().chain(program.arguments);
+            Ok(muster_hub::program::main(line))
+        }
         Command::Agent(program) => Ok(muster_agent::program::main(program.called("muster-agent"))),
         Command::Muster(program) => Ok(muster_cli::program::main(program.called("muster"))),
         Command::Git { folder, listen } => asynchronously(serve_git(folder, listen)),

@@ -23,9 +23,10 @@ use muster_hub::{Hub, Running, clock};
 use muster_proto::Timestamp;
 use tempfile::TempDir;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, real};
 use crate::git::Repository;
 use crate::git::server::GitServer;
+use crate::supervisor::testbed;
 
 /// How long anything that should happen "at once" may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -44,6 +45,8 @@ pub struct World {
     ahead: Arc<AtomicI64>,
     /// Where the hub listens.
     host: IpAddr,
+    /// The programs it renders with: name and file.
+    tools: Vec<(&'static str, PathBuf)>,
     members: BTreeMap<String, Member>,
 }
 
@@ -73,6 +76,27 @@ impl World {
     /// # Errors
     /// When Git or the hub can't be started.
     pub async fn on(repository: Repository) -> Result<Self> {
+        Self::with_tools(repository, Vec::new()).await
+    }
+
+    /// A hub that renders with the pinned kustomize and Helm; the first call in a process may build them, which takes
+    /// minutes.
+    ///
+    /// # Errors
+    /// When Git or the hub can't be started, or a program can't be had.
+    pub async fn rendering(files: &[(&str, &str)]) -> Result<Self> {
+        muster_proto::tls::install_crypto();
+        let mut tools = Vec::new();
+        for name in ["kustomize"] {
+            tools.push((name, real::program(name).await?));
+        }
+        Self::with_tools(Repository::with(files)?, tools).await
+    }
+
+    async fn with_tools(
+        repository: Repository,
+        tools: Vec<(&'static str, PathBuf)>,
+    ) -> Result<Self> {
         muster_proto::tls::install_crypto();
         let git = GitServer::start(repository.root().to_owned(), None).await?;
         let mut world = Self {
@@ -83,6 +107,7 @@ impl World {
             known: None,
             ahead: Arc::default(),
             host: host_of_its_own(),
+            tools,
             members: BTreeMap::new(),
         };
         world.start_hub().await?;
@@ -115,7 +140,13 @@ impl World {
             "--api-listen".to_owned(),
             listen(known.map(|known| known.api)),
         ];
-        let config = muster_hub::config::Config::from_arguments(arguments)?;
+        let tools = self.tools.iter();
+        let tools = tools.map(|(name, file)| format!("--{name}={}", file.display()));
+        let mut config =
+            muster_hub::config::Config::from_arguments(arguments.into_iter().chain(tools))?;
+        if !self.tools.is_empty() {
+            config.rendering.jail = Some(testbed()?);
+        }
         let (real, ahead) = (clock::system(), self.ahead.clone());
         let clock = Arc::new(move || Timestamp(real().0 + ahead.load(Ordering::Relaxed)));
         let running = Hub::start_at(config, clock)

@@ -23,6 +23,7 @@ mod real {
     mod pauses;
     mod pruning;
     mod readme;
+    mod rendering;
     mod scenario;
     mod secrets;
     mod supervision;

@@ -19,6 +19,7 @@ use crate::problem::Location;
 use crate::snapshot::{Snapshot, Sources};
 
 mod closure;
+mod hidden;
 mod kustomize;
 mod plain;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod tool;
 mod variation;
 
 pub use closure::{Closure, Plain, closure};
+pub use hidden::hidden;
 pub(crate) use plain::filled;
 pub use plain::plain;
 pub use tool::{Failure, Job, Output, Tool, Tools};
@@ -92,6 +94,13 @@ impl Objects {
     }
 }
 
+impl Wanted {
+    /// Names what comes of it: the same for the same run, read in the same way.
+    pub fn key(&self, tools: &Tools) -> Digest {
+        Closure::Tool(self.job.clone()).key(&self.namespace, tools)
+    }
+}
+
 impl Cache {
     /// An empty cache that knows the objects of what was decided before, so that equal ones are shared with them. Later
     /// on it knows them anyway. `tools` are those that will run.
@@ -142,13 +151,12 @@ impl Cache {
 
     /// Takes in what came of a job.
     pub fn take(&mut self, wanted: Wanted, output: Output, key: &DigestKey) {
+        let digest = wanted.key(&self.tools);
         let Wanted {
-            job,
             namespace,
             location,
             ..
         } = wanted;
-        let digest = Closure::Tool(job).key(&namespace, &self.tools);
         let rendered = match output {
             Ok(bytes) => plain::output(&bytes, &location, &namespace, key, &mut self.objects),
             Err(Failure { message, again }) => {
@@ -193,7 +201,10 @@ impl Cache {
             }
             Closure::Tool(job) => Err(Arc::new(vec![Wrong {
                 location: snapshot.shown(place(snapshot, job)),
-                message: format!("{} has not rendered it yet", job.tool.name()),
+                message: format!(
+                    "{} is rendering it: until then it stays as it was",
+                    job.tool.name()
+                ),
             }])),
         }
     }

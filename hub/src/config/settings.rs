@@ -48,12 +48,18 @@ pub(super) fn flags(command: Command, settings: &'static [Setting]) -> Command {
                 None => String::new(),
             };
             let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
-            command.arg(
-                Arg::new(setting.name)
-                    .long(setting.name)
-                    .value_name(setting.value)
-                    .help(help),
-            )
+            let flag = Arg::new(setting.name)
+                .long(setting.name)
+                .value_name(setting.value)
+                .help(help);
+            // What is `no` unless told otherwise is told by its flag alone.
+            command.arg(match setting.default {
+                Some("no") => flag
+                    .num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("yes"),
+                _ => flag,
+            })
         })
 }
 

@@ -53,6 +53,18 @@ fn data_and_repository_are_all_it_needs() {
         advertise_agents: None,
         advertise_enrolment: None,
         webhook_secret: None,
+        rendering: Rendering {
+            tools: {
+                Kustomize: Search(
+                    [],
+                ),
+            },
+            concurrency: None,
+            timeout: 60s,
+            cache_size: 1073741824,
+            allow_unconfined: false,
+            jail: None,
+        },
         log_format: Text,
         log: "info",
     }
@@ -235,9 +247,12 @@ fn the_reference_and_the_help_name_every_setting_with_its_default_and_no_other()
     let documented: Vec<(&str, &str, &str)> = rows
         .map(|row| {
             let mut cells = row.split('|').map(str::trim);
-            let (name, value) = cells.next().unwrap().split_once(' ').unwrap();
+            let flag = cells.next().unwrap().trim_end_matches('`');
+            // A switch may be told its value, too: `--name[=VALUE]`.
+            let flag = flag.trim_end_matches(']');
+            let (name, value) = flag.split_once("[=").or(flag.split_once(' ')).expect(flag);
             let default = cells.next().unwrap().trim_matches('`');
-            (name, value.trim_end_matches('`'), default)
+            (name, value, default)
         })
         .collect();
     let config = ("config", "FILE", "");
@@ -257,7 +272,12 @@ fn the_reference_and_the_help_name_every_setting_with_its_default_and_no_other()
             "[env: MUSTER_HUB_{}]",
             name.to_uppercase().replace('-', "_")
         );
-        let (_, told) = help.split_once(&format!("--{name} <{value}>")).unwrap();
+        let flags = [
+            format!("--{name} <{value}>"),
+            format!("--{name}[=<{value}>]"),
+        ];
+        let told = flags.iter().find_map(|flag| help.split_once(flag));
+        let (_, told) = told.unwrap();
         let (told, _) = told.split_once("[env: ").unwrap();
         assert!(help.contains(&variable), "{variable} in {help}");
         let shown = format!("[default: {default}]");
@@ -265,5 +285,50 @@ fn the_reference_and_the_help_name_every_setting_with_its_default_and_no_other()
             default.is_empty() || told.contains(&shown),
             "{name}: {told}"
         );
+    }
+}
+
+#[test]
+fn programs_that_render_are_looked_for_on_the_path_unless_told_otherwise() {
+    let tool = |flags: &str| {
+        let path = [("PATH", "/opt/bin:relative:/usr/bin")];
+        let config = read(&format!("{LEAST} {flags}"), &path).unwrap();
+        config.rendering.tools[&Tool::Kustomize].clone()
+    };
+    let folders = vec!["/opt/bin".into(), "/usr/bin".into()];
+    assert_eq!(tool(""), ToolFile::Search(folders));
+    assert_eq!(
+        tool("--kustomize /x/kustomize"),
+        ToolFile::At("/x/kustomize".into())
+    );
+    assert_eq!(tool("--kustomize none"), ToolFile::None);
+
+    let unconfined = |flags: &str| {
+        let config = read(&format!("{LEAST} {flags}"), &[]).unwrap();
+        config.rendering.allow_unconfined
+    };
+    assert!(unconfined("--allow-unconfined-render"));
+    assert!(unconfined("--allow-unconfined-render=yes"));
+    assert!(!unconfined("--allow-unconfined-render=no"));
+
+    for (flags, says) in [
+        (
+            "--kustomize kustomize",
+            "--kustomize: \"kustomize\" is no path: write such as /usr/local/bin/kustomize, or `none`",
+        ),
+        (
+            "--render-timeout 10ms",
+            "--render-timeout: \"10ms\" is too short: at least 1s",
+        ),
+        (
+            "--render-cache 7",
+            "--render-cache: \"7\" is no size: write a number and a unit, such as 512MiB or 2GiB",
+        ),
+        (
+            "--render-concurrency 0",
+            "--render-concurrency: \"0\" is no number of at least 1",
+        ),
+    ] {
+        assert_eq!(problem(&format!("{LEAST} {flags}")), says);
     }
 }

@@ -1,8 +1,10 @@
 //! How the text of one setting becomes a value. Each says what is wrong so that `"TEXT" PROBLEM` is a sentence.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::ToolFile;
 use tracing_subscriber::EnvFilter;
 
 /// `IP:PORT`, `localhost:PORT`, or `:PORT` for every address.
@@ -107,12 +109,24 @@ pub(super) fn folder(text: &str) -> Result<String, String> {
 
 /// `500ms`, `60s`, `5m` or `1h`; at least 100 ms.
 pub(super) fn poll_interval(text: &str) -> Result<Duration, String> {
+    match time(text)? {
+        time if time < Duration::from_millis(100) => Err("is too often: at least 100ms".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// As [`poll_interval`]; at least a second, at most an hour.
+pub(super) fn render_timeout(text: &str) -> Result<Duration, String> {
+    match time(text)? {
+        time if time < Duration::from_secs(1) => Err("is too short: at least 1s".to_owned()),
+        time if time > Duration::from_secs(3600) => Err("is too long: at most 1h".to_owned()),
+        time => Ok(time),
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
     let problem = || "is no time: write a number and a unit, such as 30s, 5m or 1h".to_owned();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .ok_or_else(problem)?;
-    let (number, unit) = text.split_at(digits);
-    let number: u32 = number.parse().map_err(|_| problem())?;
+    let (number, unit) = number_and_unit(text).ok_or_else(problem)?;
     let unit = match unit {
         "ms" => Duration::from_millis(1),
         "s" => Duration::from_secs(1),
@@ -120,9 +134,48 @@ pub(super) fn poll_interval(text: &str) -> Result<Duration, String> {
         "h" => Duration::from_secs(3600),
         _ => return Err(problem()),
     };
-    match number * unit {
-        time if time < Duration::from_millis(100) => Err("is too often: at least 100ms".to_owned()),
-        time => Ok(time),
+    Ok(number * unit)
+}
+
+/// `64MiB` or `2GiB`, as bytes.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let problem = || "is no size: write a number and a unit, such as 512MiB or 2GiB".to_owned();
+    let (number, unit) = number_and_unit(text).ok_or_else(problem)?;
+    let unit: u64 = match unit {
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(problem()),
+    };
+    Ok(u64::from(number) * unit)
+}
+
+fn number_and_unit(text: &str) -> Option<(u32, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    Some((number.parse().ok()?, unit))
+}
+
+/// A number of things of which there must be some.
+pub(super) fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| "is no number of at least 1".to_owned())
+}
+
+/// `yes` or `no`.
+pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("is neither `yes` nor `no`".to_owned()),
+    }
+}
+
+/// A program by its path, or `none`.
+pub(super) fn tool_file(text: &str) -> Result<ToolFile, String> {
+    match text {
+        "none" => Ok(ToolFile::None),
+        path if path.contains('/') => Ok(ToolFile::At(path.into())),
+        _ => Err("is no path: write such as /usr/local/bin/kustomize, or `none`".to_owned()),
     }
 }
 

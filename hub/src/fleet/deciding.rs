@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use muster_decide::last_good::Changes;
-use muster_decide::render::{Cache, Failure};
+use muster_decide::render::{Cache, Wanted};
 use muster_decide::{
     Decision, LastGood, Location, Members, Placed, Refused, Sources, decide, model,
 };
@@ -16,11 +16,19 @@ use tokio::sync::watch;
 
 use super::Threads;
 use super::member::declared_view;
+use super::rendering::Arrived;
 use super::showing::hub_problem;
-use super::task::{Deciding, Task};
-use crate::git::Tracked;
+use super::task::Task;
+use crate::git::{Blobs, Tracked};
 use crate::store::Commit;
 use crate::view::{Placement, Problem, Waiting, What};
+
+/// What a decision is about, and where its files are.
+#[derive(Debug, Clone)]
+pub(super) struct Basis {
+    pub(super) sources: Sources,
+    pub(super) blobs: Blobs,
+}
 
 /// Everything that deciding needs, by value.
 pub(super) struct Input {
@@ -31,6 +39,7 @@ pub(super) struct Input {
     pub(super) key: DigestKey,
     pub(super) approvals: Arc<BTreeSet<Approval>>,
     pub(super) cache: Cache,
+    pub(super) arrived: Arrived,
 }
 
 /// A decision, made ready for the task.
@@ -52,27 +61,46 @@ pub(super) struct ForCluster {
     pub(super) placements: Arc<Vec<Placement>>,
 }
 
-/// Blocks: the work of a commit on a large fleet. Gives the cache back.
-pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
-    let fleet = model::read(&input.sources.fleet);
-    let placed = Placed::new(fleet, &input.members, &input.last_good);
-    for wanted in input.cache.jobs(&input.sources, &placed) {
-        let tool = wanted.job.tool.name();
-        let failure = Failure {
-            message: format!("{tool} is not supported yet: the application keeps what it had"),
-            again: false,
-        };
-        input.cache.take(wanted, Err(failure), &input.key);
+/// What came of it: the cache that was lent, and a decision unless it waits for tools.
+pub(super) struct Outcome {
+    cache: Cache,
+    /// Runs that the commit lacks.
+    lacking: Vec<Wanted>,
+    /// For the next time, when something is lacking.
+    placed: Option<Box<Placed>>,
+    decided: Option<Result<Box<Decided>, Refused>>,
+}
+
+/// Blocks: the work of a commit on a large fleet.
+pub(super) fn run(mut input: Input) -> Outcome {
+    let placed = input.arrived.placed.take().unwrap_or_else(|| {
+        let fleet = model::read(&input.sources.fleet);
+        Box::new(Placed::new(fleet, &input.members, &input.last_good))
+    });
+    for (wanted, output) in std::mem::take(&mut input.arrived.outputs) {
+        input.cache.take(wanted, output, &input.key);
     }
+    let lacking = input.cache.jobs(&input.sources, &placed);
+    let decided = (lacking.is_empty() || input.arrived.rush).then(|| made(&mut input, &placed));
+    Outcome {
+        cache: input.cache,
+        placed: (!lacking.is_empty()).then_some(placed),
+        lacking,
+        decided,
+    }
+}
+
+/// Decides with what is rendered.
+fn made(input: &mut Input, placed: &Placed) -> Result<Box<Decided>, Refused> {
     let decision = decide(
         &input.sources,
-        &placed,
+        placed,
         &input.last_good,
         &input.approvals,
         &input.key,
         &mut input.cache,
     );
-    let decided = decision.map(|decision| {
+    decision.map(|decision| {
         let mut contents = HashMap::new();
         let clusters = decision.clusters.iter().map(|(name, cluster)| {
             for placement in &cluster.placements {
@@ -99,7 +127,7 @@ pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
         );
         Box::new(Decided {
             revision: input.sources.fleet.revision.clone(),
-            subject: input.subject,
+            subject: input.subject.clone(),
             changes: decision.last_good.changes_since(&input.last_good),
             clusters,
             applications,
@@ -107,8 +135,7 @@ pub(super) fn run(mut input: Input) -> (Cache, Result<Box<Decided>, Refused>) {
             spent,
             decision,
         })
-    });
-    (input.cache, decided)
+    })
 }
 
 /// For people: every application, where its document is, and the commit of its newest rendering, when `head`
@@ -186,19 +213,26 @@ pub(super) fn placements(placed: &[muster_decide::Placement]) -> Vec<Placement> 
 
 impl Task {
     pub(super) fn decide_if_due(&mut self, tracked: &watch::Receiver<Arc<Tracked>>) {
-        if !self.members_changed || self.deciding.is_some() {
+        if !(self.members_changed || self.renders.has_news()) || self.deciding.is_some() {
             return;
         }
         let tracked = tracked.borrow().clone();
         let Some(snapshot) = tracked.snapshot.clone() else {
             return;
         };
-        self.members_changed = false;
-        let input = Input {
+        if std::mem::take(&mut self.members_changed) {
+            self.renders.forget_places();
+        }
+        let basis = Basis {
             sources: Sources {
                 fleet: snapshot,
                 ..Sources::default()
             },
+            blobs: tracked.blobs.clone(),
+        };
+        let input = Input {
+            arrived: self.renders.take(&basis.sources),
+            sources: basis.sources.clone(),
             subject: tracked.subject.clone(),
             members: self.members_in(),
             last_good: self.last_good.clone(),
@@ -206,10 +240,11 @@ impl Task {
             approvals: self.approvals.clone(),
             cache: std::mem::take(&mut self.cache),
         };
-        self.deciding = Some(match self.threads {
+        let deciding = match self.threads {
             Threads::Many => tokio::task::spawn_blocking(move || run(input)),
             Threads::One => tokio::spawn(async move { run(input) }),
-        });
+        };
+        self.deciding = Some((basis, deciding));
     }
 
     /// The clusters that take part in decisions, with the labels of their join tokens.
@@ -220,18 +255,29 @@ impl Task {
             .collect()
     }
 
-    pub(super) async fn decided(&mut self, decided: Result<Deciding, tokio::task::JoinError>) {
-        match decided {
-            Ok((cache, outcome)) => {
-                self.cache = cache;
+    pub(super) async fn decided(
+        &mut self,
+        basis: &Basis,
+        outcome: Result<Outcome, tokio::task::JoinError>,
+    ) {
+        match outcome {
+            Ok(outcome) => {
+                self.cache = outcome.cache;
+                let (lacking, placed) = (outcome.lacking, outcome.placed);
+                let is_decided = outcome.decided.is_some();
+                self.renders.want(lacking, placed, basis, is_decided);
+                let Some(decided) = outcome.decided else {
+                    return;
+                };
                 self.unwritten = None;
-                match outcome {
+                match decided {
                     Ok(decided) => self.take_decision(decided).await,
                     Err(refused) => self.refuse_commit(&refused),
                 }
             }
             Err(error) => {
                 tracing::error!(%error, "deciding ended in a panic; what was decided before stays");
+                self.cache = Cache::knowing(self.last_good.objects(), self.renders.tools());
                 let now = self.now();
                 let problem = hub_problem("deciding what every cluster should run failed inside the hub; what was decided before stays (its log says more)".into());
                 self.board.put_problems("commit", [problem], now);

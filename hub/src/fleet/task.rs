@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_decide::render::{Cache, Tools};
-use muster_decide::{LastGood, Refused};
+use muster_decide::LastGood;
+use muster_decide::render::Cache;
 use muster_proto::{Approval, ClusterName, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -14,11 +14,13 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::contents::Contents;
-use super::deciding::Decided;
+use super::deciding::{Basis, Decided, Outcome};
 use super::member::Member;
+use super::rendering::Renders;
 use super::{Fleet, Request, SessionId, Threads};
 use crate::clock::Clock;
 use crate::git::Git;
+use crate::render::Renderer;
 use crate::store::{Store, StoreError, StoredCertificate};
 use crate::view::{Board, ClusterView, View};
 
@@ -26,9 +28,6 @@ use crate::view::{Board, ClusterView, View};
 const VIEW_EVERY: Duration = Duration::from_millis(100);
 /// How often silence is looked for, reports are written, and what failed is tried again.
 const TICK: Duration = Duration::from_secs(1);
-
-/// What deciding gives back: the cache it was lent, and the outcome.
-pub(super) type Deciding = (Cache, Result<Box<Decided>, Refused>);
 
 pub(super) struct Task {
     pub(super) store: Store,
@@ -53,7 +52,8 @@ pub(super) struct Task {
     pub(super) last_good: LastGood,
     pub(super) contents: Contents,
     pub(super) cache: Cache,
-    pub(super) deciding: Option<JoinHandle<Deciding>>,
+    pub(super) deciding: Option<(Basis, JoinHandle<Outcome>)>,
+    pub(super) renders: Renders,
     /// Decide again when the present decision is made.
     pub(super) members_changed: bool,
     /// The commit of the newest decision, and whether it was complete.
@@ -78,6 +78,7 @@ pub(super) struct Task {
 pub(super) async fn start(
     store: Store,
     git: Git,
+    renderer: Renderer,
     clock: Clock,
     threads: Threads,
     shutdown: CancellationToken,
@@ -105,7 +106,8 @@ pub(super) async fn start(
         certificates: HashMap::new(),
         approvals: Arc::new(approvals),
         last_session: 0,
-        cache: Cache::knowing(last_good.objects(), Tools::default()),
+        cache: Cache::knowing(last_good.objects(), renderer.tools()),
+        renders: Renders::new(renderer),
         last_good,
         contents: Contents::default(),
         deciding: None,
@@ -172,7 +174,8 @@ impl Task {
                     self.see_source(&newest);
                     self.members_changed = true;
                 }
-                decided = finished(&mut self.deciding) => self.decided(decided).await,
+                (basis, decided) = made(&mut self.deciding) => self.decided(&basis, decided).await,
+                () = self.renders.turn() => {}
                 written = finished(&mut self.writing) => self.reports_written(written),
                 Some(request) = self.requests.recv() => self.answer(request).await,
             }
@@ -277,6 +280,18 @@ impl Task {
             self.take_decision(decided).await;
         }
     }
+}
+
+/// Waits for the decision that is being made, as [`finished`].
+async fn made(
+    deciding: &mut Option<(Basis, JoinHandle<Outcome>)>,
+) -> (Basis, Result<Outcome, tokio::task::JoinError>) {
+    let Some((basis, handle)) = deciding else {
+        return std::future::pending().await;
+    };
+    let made = (basis.clone(), handle.await);
+    *deciding = None;
+    made
 }
 
 /// Waits for what runs beside the task; for ever when nothing does. Cancel-safe: the handle stays until it is done.

@@ -98,7 +98,8 @@ impl Bed {
         };
         let (git, following) =
             crate::git::follow(repository, &data, clock.clone(), shutdown.clone());
-        let (fleet, task) = start(store, git, clock, Threads::Many, shutdown.clone())
+        let renderer = Renderer::without_tools();
+        let (fleet, task) = start(store, git, renderer, clock, Threads::Many, shutdown.clone())
             .await
             .unwrap();
         Hub {

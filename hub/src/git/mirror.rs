@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use anyhow::Context as _;
+use bytes::Bytes;
 use gix::remote::{Direction, fetch::Shallow};
 use muster_decide::Snapshot;
 use muster_proto::{Digest, Timestamp};
@@ -20,6 +22,7 @@ const MOST_PACKS: usize = 50;
 /// In a mirror: when it was last fetched, in ms.
 const FETCHED_AT: &str = "muster-fetched-at";
 
+#[derive(Debug)]
 pub(super) struct Mirror {
     repository: Repository,
     folder: PathBuf,
@@ -93,6 +96,16 @@ impl Mirror {
             subject,
             fetched_at,
         })
+    }
+
+    /// Files by their object id.
+    pub(super) fn blobs<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a str>,
+    ) -> anyhow::Result<Vec<Bytes>> {
+        let (_, mirror) = self.newest().context("there is no mirror")?;
+        let opened = gix::open_opts(mirror, transport::options(&self.repository))?;
+        ids.map(|id| read::blob(&opened, id, id.parse()?)).collect()
     }
 
     fn read(

@@ -66,11 +66,16 @@ pub(super) fn commit(
     ))
 }
 
-fn blob(repository: &gix::Repository, path: &str, id: gix::ObjectId) -> anyhow::Result<Bytes> {
+/// The bytes of a file; `path` names it in errors.
+pub(super) fn blob(
+    repository: &gix::Repository,
+    path: &str,
+    id: gix::ObjectId,
+) -> anyhow::Result<Bytes> {
     let size = repository.find_header(id)?.size();
     anyhow::ensure!(
         size <= LARGEST_FILE as u64,
-        "{path} has {size} bytes, and no manifest may have more than {LARGEST_FILE}"
+        "{path} has {size} bytes, and no file that is read may have more than {LARGEST_FILE}"
     );
     Ok(repository.find_object(id)?.detach().data.into())
 }

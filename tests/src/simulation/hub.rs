@@ -11,6 +11,7 @@ use muster_hub::ca::{Ca, SigningRequest};
 use muster_hub::clock::Clock;
 use muster_hub::fleet::{self, Certificate, Fleet, Threads};
 use muster_hub::git::{self, Tracked};
+use muster_hub::render::Renderer;
 use muster_hub::store::{HubIdentity, Memory, Store};
 use muster_hub::view::View;
 use muster_proto::tls::{Identity, Role};
@@ -131,6 +132,7 @@ impl Hub {
         let (fleet, task) = fleet::start(
             Store::Memory(self.store.clone()),
             git::fed(self.tracked.subscribe()),
+            Renderer::without_tools(),
             self.clock.clone(),
             Threads::One,
             deciding.clone(),
@@ -189,6 +191,7 @@ impl Hub {
             snapshot: Some(Arc::new(tree.snapshot())),
             subject: "Change things".into(),
             fetched_at: (self.clock)(),
+            blobs: git::Blobs::default(),
             error: None,
         }));
     }

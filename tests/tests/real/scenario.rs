@@ -20,14 +20,24 @@ pub(super) struct Scenario {
 impl Scenario {
     /// The first commit is what `files` makes of the namespace: (path, content).
     pub(super) async fn start(files: impl FnOnce(&str) -> Vec<(String, String)>) -> Result<Self> {
-        let cluster = real::shared("one").await?;
         let namespace = unique("scenario");
         let files = files(&namespace);
-        let files: Vec<_> = files
-            .iter()
-            .map(|(path, content)| (path.as_str(), content.as_str()))
-            .collect();
-        let mut world = World::start(&files).await?;
+        let world = World::start(&borrowed(&files)).await?;
+        Self::on(world, namespace).await
+    }
+
+    /// The same, of a hub that renders with kustomize and Helm.
+    pub(super) async fn rendering(
+        files: impl FnOnce(&str) -> Vec<(String, String)>,
+    ) -> Result<Self> {
+        let namespace = unique("scenario");
+        let files = files(&namespace);
+        let world = World::rendering(&borrowed(&files)).await?;
+        Self::on(world, namespace).await
+    }
+
+    async fn on(mut world: World, namespace: String) -> Result<Self> {
+        let cluster = real::shared("one").await?;
         world.join("one", &cluster, &["stage=test"]).await?;
         Ok(Self {
             world,
@@ -142,6 +152,13 @@ impl Scenario {
     }
 }
 
+fn borrowed(files: &[(String, String)]) -> Vec<(&str, &str)> {
+    let files = files.iter();
+    files
+        .map(|(path, content)| (path.as_str(), content.as_str()))
+        .collect()
+}
+
 fn shop(namespace: &str) -> Vec<(String, String)> {
     vec![
         application("shop", namespace),
@@ -200,11 +217,7 @@ pub(super) async fn push(
     message: &str,
     files: &[(String, String)],
 ) -> Result<String> {
-    let files: Vec<_> = files
-        .iter()
-        .map(|(path, content)| (path.as_str(), content.as_str()))
-        .collect();
-    world.push(message, &files).await
+    world.push(message, &borrowed(files)).await
 }
 
 /// The problems `muster status` shows.

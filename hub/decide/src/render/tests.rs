@@ -359,7 +359,7 @@ fn a_run_is_wanted_once_and_again_when_a_file_of_it_changed_or_it_was_unlucky() 
     );
     assert_eq!(
         render(&mut cache, &first),
-        "k/kustomization.yaml: kustomize has not rendered it yet"
+        "k/kustomization.yaml: kustomize is rendering it: until then it stays as it was"
     );
 
     let unlucky = Failure {

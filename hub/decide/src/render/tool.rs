@@ -16,6 +16,9 @@ pub enum Tool {
 }
 
 impl Tool {
+    /// All there are.
+    pub const ALL: [Self; 1] = [Self::Kustomize];
+
     /// As its makers write it.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,0 +1,214 @@
+//! Runs the programs that render: bounded in number, time, memory and output, in a jail, each output once.
+//!
+//! In: a [`Job`], the commit and its mirror. Out: an [`Output`]. A job's key names its output, so that what was
+//! rendered before comes from the disk, also after a restart. A program that is missing fails the applications that
+//! need it and nothing else.
+
+mod cache;
+mod folder;
+pub mod jail;
+mod loader;
+mod process;
+mod programs;
+mod words;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use muster_decide::Snapshot;
+use muster_decide::render::{Failure, Job, Output, Tool, Tools, hidden};
+use tokio::sync::Semaphore;
+
+use crate::config::Rendering;
+use crate::git::Blobs;
+use cache::Outputs;
+use folder::Folder;
+use process::{Ended, Limits};
+use programs::Program;
+
+/// What a tool may write to its output, and one entry of a chart or kustomization may hold.
+const LARGEST_OUTPUT: usize = 32 << 20;
+/// What a tool may have of memory for data: ten times what large charts take.
+const MEMORY: u64 = 1 << 30;
+
+/// A handle to the programs; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Renderer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    programs: BTreeMap<Tool, Program>,
+    jail: jail::Jail,
+    limits: Limits,
+    slots: Semaphore,
+    /// Where private folders are made.
+    work: PathBuf,
+    outputs: Outputs,
+}
+
+impl Renderer {
+    /// Finds the programs and asks them for their versions.
+    ///
+    /// # Errors
+    /// When a program that was configured can't be used, when the kernel can't confine one and nobody allowed to go
+    /// without, or when `data` can't be written.
+    pub async fn start(rendering: &Rendering, data: &Path) -> anyhow::Result<Self> {
+        let jail = jail::Jail::new(rendering)?;
+        let programs = programs::find(rendering).await?;
+        if let (false, Some((tool, program))) = (jail.is_confining(), programs.iter().next())
+            && !rendering.allow_unconfined
+        {
+            bail!(
+                "this kernel can't confine programs (it takes Landlock with network rules, Linux 6.7), and the hub would run {} on whatever the repository holds: give --{} none to render without it, or --allow-unconfined-render",
+                program.file.display(),
+                tool.name(),
+            );
+        }
+        for (tool, program) in &programs {
+            tracing::info!(
+                tool = tool.name(),
+                version = program.version,
+                file = %program.file.display(),
+                confined = jail.is_confining(),
+                "found a program that renders"
+            );
+        }
+        let place = data.join("render");
+        let work = folder::clean(&place.join("work"))
+            .with_context(|| format!("{} can't be written", place.display()))?;
+        let outputs = Outputs::open(&place, rendering.cache_size)
+            .with_context(|| format!("{} can't be written", place.display()))?;
+        Ok(Self(Arc::new(Shared {
+            programs,
+            jail,
+            limits: Limits {
+                time: rendering.timeout,
+                memory: MEMORY,
+                output: LARGEST_OUTPUT,
+            },
+            slots: Semaphore::new(rendering.concurrency.map_or_else(cores, NonZeroUsize::get)),
+            work,
+            outputs,
+        })))
+    }
+
+    /// One that has no program: whatever needs one fails.
+    pub fn without_tools() -> Self {
+        Self(Arc::new(Shared {
+            programs: BTreeMap::new(),
+            jail: jail::Jail::default(),
+            limits: Limits {
+                time: Duration::ZERO,
+                memory: 0,
+                output: 0,
+            },
+            slots: Semaphore::new(1),
+            work: PathBuf::new(),
+            outputs: Outputs::default(),
+        }))
+    }
+
+    /// The versions of the programs that are there.
+    pub fn tools(&self) -> Tools {
+        let programs = self.0.programs.iter();
+        Tools(
+            programs
+                .map(|(tool, program)| (*tool, program.version.clone()))
+                .collect(),
+        )
+    }
+
+    /// Runs a job, or finds its output of an earlier time. Cancel-safe: to drop the future kills what runs.
+    pub async fn run(&self, job: &Job, snapshot: &Arc<Snapshot>, blobs: &Blobs) -> Output {
+        let key = job.key(&self.tools());
+        let shared = &self.0;
+        let Some(program) = shared.programs.get(&job.tool) else {
+            return Err(Failure {
+                message: programs::missing(job.tool),
+                again: false,
+            });
+        };
+        if let Some(output) = shared.outputs.get(key).await {
+            return Ok(output);
+        }
+        let slot = shared.slots.acquire().await;
+        let _slot = slot.map_err(|_| again("the hub is stopping"))?;
+        let output = self.once(program, job, snapshot, blobs).await?;
+        if let Err(error) = shared.outputs.put(key, output.clone()).await {
+            tracing::warn!(%error, "a rendering could not be kept on disk and will be made again after a restart");
+        }
+        Ok(output)
+    }
+
+    async fn once(
+        &self,
+        program: &Program,
+        job: &Job,
+        snapshot: &Arc<Snapshot>,
+        blobs: &Blobs,
+    ) -> Output {
+        let shared = &self.0;
+        let folder = {
+            let (work, job) = (shared.work.clone(), job.clone());
+            let (snapshot, blobs) = (snapshot.clone(), blobs.clone());
+            let made =
+                tokio::task::spawn_blocking(move || Folder::of(&work, &job, &snapshot, &blobs));
+            let made = made.await.map_err(|error| again(&error.to_string()))?;
+            made.map_err(|error| again(&format!("its files can't be written: {error:#}")))?
+        };
+        let arguments = programs::arguments(job);
+        let command = shared
+            .jail
+            .command(&program.file, &arguments, &folder, &shared.limits);
+        let tool = job.tool.name();
+        let output = match process::run(command, &shared.limits).await {
+            Ok(Ended::Well(output)) => Ok(output),
+            Ok(Ended::Badly(said)) => {
+                let hidden = hidden(job, |path| {
+                    let read = std::fs::read(folder.files().join(path));
+                    read.ok().map(Bytes::from)
+                });
+                Err(Failure {
+                    message: words::failure(tool, &said, &folder, &hidden),
+                    again: false,
+                })
+            }
+            Ok(Ended::Jail(said)) => Err(again(&format!("{tool} can't be run: {said}"))),
+            Ok(Ended::Killed(signal)) => Err(again(&format!(
+                "{tool} was killed by signal {signal}: it may have taken more than its share of processor time or memory"
+            ))),
+            Ok(Ended::TooLong) => Err(again(&format!(
+                "{tool} was still running after {} s and was ended (--render-timeout)",
+                shared.limits.time.as_secs()
+            ))),
+            Ok(Ended::TooMuch) => Err(Failure {
+                message: format!(
+                    "{tool} wrote more than {} MiB and was ended",
+                    shared.limits.output >> 20
+                ),
+                again: false,
+            }),
+            Err(error) => Err(again(&format!("{tool} can't be run: {error}"))),
+        };
+        // Off the path of whoever waits.
+        tokio::task::spawn_blocking(move || drop(folder));
+        output
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// May go well the next time.
+fn again(message: &str) -> Failure {
+    Failure {
+        message: message.to_owned(),
+        again: true,
+    }
+}

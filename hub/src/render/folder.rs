@@ -1,0 +1,123 @@
+//! The private folder of one run: exactly the files of the job, and a home to write in.
+//!
+//! In: a job, and where its files are. Out: a [`Folder`] on disk, which is removed when it is dropped.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use muster_decide::render::Job;
+use muster_decide::{FileContent, Snapshot};
+
+use crate::git::Blobs;
+
+/// A folder below the data directory. Dropping it removes it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    place: PathBuf,
+}
+
+impl Folder {
+    /// Blocks.
+    ///
+    /// # Errors
+    /// When a file is not in the mirror any more, has a name that no file should have, or can't be written.
+    pub(super) fn of(
+        work: &Path,
+        job: &Job,
+        snapshot: &Snapshot,
+        blobs: &Blobs,
+    ) -> anyhow::Result<Self> {
+        let folder = Self {
+            place: work.join(uuid::Uuid::new_v4().to_string()),
+        };
+        for place in [&folder.place, &folder.files(), &folder.home()] {
+            private().create(place)?;
+        }
+        let mut missing = Vec::new();
+        for (path, oid) in &job.files {
+            match known(snapshot, path, oid) {
+                Some(bytes) => folder.write(path, bytes)?,
+                None => missing.push((path, oid)),
+            }
+        }
+        let ids = missing.iter().map(|(_, oid)| oid.as_str());
+        let found = blobs.read(ids)?;
+        for ((path, _), bytes) in missing.into_iter().zip(found) {
+            folder.write(path, &bytes)?;
+        }
+        // The folder of the job itself may hold no file of its own.
+        fs::create_dir_all(folder.files().join(&job.folder))?;
+        Ok(folder)
+    }
+
+    /// What the tool may read; it runs there.
+    pub(super) fn files(&self) -> PathBuf {
+        self.place.join("files")
+    }
+
+    /// What the tool may write.
+    pub(super) fn home(&self) -> PathBuf {
+        self.place.join("home")
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        // Git itself refuses such names, a server may not.
+        if path
+            .split('/')
+            .any(|part| matches!(part, "" | "." | "..") || part.contains('\0'))
+        {
+            bail!("{path:?} is no path that a file may have");
+        }
+        let file = self.files().join(path);
+        let write = || {
+            if let Some(above) = file.parent() {
+                private().recursive(true).create(above)?;
+            }
+            let mut options = OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&file)?;
+            file.write_all(bytes)
+        };
+        write().with_context(|| path.to_owned())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.place) {
+            tracing::warn!(%error, folder = %self.place.display(), "a private folder of a rendering stays; the next start removes it");
+        }
+    }
+}
+
+/// An empty folder, whatever was there; its path without links, as tools say it.
+pub(super) fn clean(place: &Path) -> io::Result<PathBuf> {
+    match fs::remove_dir_all(place) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    private().recursive(true).create(place)?;
+    place.canonicalize()
+}
+
+/// Folders for the owner only.
+pub(super) fn private() -> DirBuilder {
+    let mut folder = DirBuilder::new();
+    folder.mode(0o700);
+    folder
+}
+
+fn known<'s>(snapshot: &'s Snapshot, path: &str, oid: &str) -> Option<&'s Bytes> {
+    let file = snapshot.files.get(path).filter(|file| file.oid == oid)?;
+    match &file.content {
+        FileContent::Bytes(bytes) => Some(bytes),
+        _ => None,
+    }
+}

@@ -1,0 +1,111 @@
+//! The programs that render: where they are, which version, and how they are called.
+//!
+//! In: the configuration. Out: a [`Program`] for each tool that is there.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use muster_decide::render::{Job, Tool};
+use tokio::process::Command;
+
+use crate::config::{Rendering, ToolFile};
+
+/// To say its version takes milliseconds; this is for machines that are busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A program that is there.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    pub(super) file: PathBuf,
+    /// As it says it.
+    pub(super) version: String,
+}
+
+/// Every tool that is configured or on the PATH.
+pub(super) async fn find(rendering: &Rendering) -> anyhow::Result<BTreeMap<Tool, Program>> {
+    let mut programs = BTreeMap::new();
+    for tool in Tool::ALL {
+        let file = match &rendering.tools[&tool] {
+            ToolFile::None => continue,
+            ToolFile::At(file) => file.clone(),
+            ToolFile::Search(folders) => match on_path(folders, tool.name()) {
+                Some(file) => file,
+                None => continue,
+            },
+        };
+        let program = ask(tool, &file).await.with_context(|| {
+            format!(
+                "{} can't be used: give another one with --{}, or `none`",
+                file.display(),
+                tool.name()
+            )
+        })?;
+        programs.insert(tool, program);
+    }
+    Ok(programs)
+}
+
+/// What to say where a tool is needed that is not there.
+pub(super) fn missing(tool: Tool) -> String {
+    let name = tool.name();
+    format!(
+        "it takes {name}, and the hub found none when it started: put it on the hub's PATH or name it with --{name} FILE, and start the hub again"
+    )
+}
+
+/// The command line of a job, from the root of its files.
+pub(super) fn arguments(job: &Job) -> Vec<String> {
+    let folder = format!("./{}", job.folder);
+    let words: &[&str] = match job.tool {
+        // Files above the folder are in the repository, too: the jail says what can be read.
+        Tool::Kustomize => &[
+            "build",
+            "--load-restrictor",
+            "LoadRestrictionsNone",
+            &folder,
+        ],
+    };
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn on_path(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
+    let files = folders.iter().map(|folder| folder.join(name));
+    files.into_iter().find(|file| is_program(file))
+}
+
+fn is_program(file: &Path) -> bool {
+    let metadata = file.metadata();
+    metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+async fn ask(tool: Tool, file: &Path) -> anyhow::Result<Program> {
+    // Links of package managers lead to the file that the jail must let in.
+    let file = file.canonicalize()?;
+    let words: &[&str] = match tool {
+        Tool::Kustomize => &["version"],
+    };
+    let asked = Command::new(&file)
+        .args(words)
+        .env_clear()
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let answer = tokio::time::timeout(PATIENCE, asked).await;
+    let answer = answer.context("it does not say its version")??;
+    let said = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+    if !answer.status.success() || said.is_empty() || said.contains('\n') {
+        bail!(
+            "`{} {}` does not answer with a version",
+            file.display(),
+            words.join(" ")
+        );
+    }
+    Ok(Program {
+        file,
+        version: said,
+    })
+}

@@ -1,0 +1,292 @@
+//! The jail and the bounds of programs that render, tried with programs that mean no good: scripts in the place of
+//! kustomize, run by the hub's own program.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use muster_decide::render::{Failure, Job, Output, Tool};
+use muster_decide::snapshot::File;
+use muster_decide::{FileContent, Snapshot};
+use muster_hub::config::{Rendering, ToolFile};
+use muster_hub::git::Blobs;
+use muster_hub::render::Renderer;
+
+/// A script in the place of kustomize, and a data directory.
+struct Bed {
+    folder: tempfile::TempDir,
+    timeout: Duration,
+}
+
+impl Bed {
+    /// The script sees its arguments as kustomize would.
+    fn with(script: &str) -> Self {
+        let bed = Self {
+            folder: tempfile::tempdir().unwrap(),
+            timeout: Duration::from_secs(60),
+        };
+        let version = "if [ \"$1\" = version ]; then echo v0.0.0; exit; fi";
+        let text = format!("#!/bin/bash\n{version}\n{script}\n");
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(bed.tool())
+            .unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        bed
+    }
+
+    fn tool(&self) -> PathBuf {
+        self.folder.path().join("kustomize")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn rendering(&self) -> Rendering {
+        Rendering {
+            tools: Tool::ALL
+                .map(|tool| match tool {
+                    Tool::Kustomize => (tool, ToolFile::At(self.tool())),
+                })
+                .into(),
+            concurrency: None,
+            timeout: self.timeout,
+            cache_size: 1 << 20,
+            allow_unconfined: false,
+            jail: Some(env!("CARGO_BIN_EXE_muster-hub").into()),
+        }
+    }
+
+    async fn renderer(&self) -> Renderer {
+        Renderer::start(&self.rendering(), &self.data())
+            .await
+            .unwrap()
+    }
+
+    async fn run(&self) -> Output {
+        run(
+            &self.renderer().await,
+            &[("app/kustomization.yaml", "x: y")],
+        )
+        .await
+    }
+
+    async fn fails(&self) -> Failure {
+        self.run().await.unwrap_err()
+    }
+
+    /// The private folders that are there.
+    fn left(&self) -> usize {
+        std::fs::read_dir(self.data().join("render/work"))
+            .unwrap()
+            .count()
+    }
+
+    /// They are removed beside the run.
+    async fn leaves_nothing(&self) {
+        let ends = Instant::now() + Duration::from_secs(20);
+        while self.left() > 0 {
+            assert!(Instant::now() < ends, "{} folders stay", self.left());
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn run(renderer: &Renderer, files: &[(&str, &str)]) -> Output {
+    let file = |(path, text): &(&str, &str)| {
+        let file = File {
+            oid: blake3::hash(text.as_bytes()).to_hex().to_string(),
+            content: FileContent::Bytes(Bytes::copy_from_slice(text.as_bytes())),
+        };
+        ((*path).to_owned(), file)
+    };
+    let snapshot = Arc::new(Snapshot {
+        repository: None,
+        revision: "1".into(),
+        files: files.iter().map(file).collect(),
+    });
+    let oids = |(path, file): (&String, &File)| (path.clone(), file.oid.clone());
+    let job = Job {
+        tool: Tool::Kustomize,
+        folder: "app".into(),
+        files: snapshot.files.iter().map(oids).collect::<BTreeMap<_, _>>(),
+    };
+    renderer.run(&job, &snapshot, &Blobs::default()).await
+}
+
+fn text(output: Output) -> String {
+    String::from_utf8(output.unwrap().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn a_tool_sees_its_files_its_home_and_nothing_else() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    let script = format!(
+        r#"
+        echo "arguments: $*"
+        names=$(compgen -e | while read name; do
+            case $name in PWD|OLDPWD|SHLVL|_) ;; *) echo -n "$name ";; esac
+        done)
+        echo "environment: $names"
+        echo "file: $(<app/kustomization.yaml)"
+        (echo more >> app/kustomization.yaml) 2>/dev/null && echo "wrote a file"
+        (echo more > app/new) 2>/dev/null && echo "wrote beside it"
+        (echo mine > $HOME/x) && echo "home: $(<$HOME/x)"
+        for file in {} /etc/passwd /proc/self/environ {}/ca.pem; do
+            (: < $file) 2>/dev/null && echo "read $file"
+        done
+        (/bin/ls /) 2>/dev/null && echo "ran a program"
+        true
+        "#,
+        secret.path().display(),
+        "/var/lib/muster-hub",
+    );
+    let bed = Bed::with(&script);
+    assert_eq!(
+        text(bed.run().await),
+        "arguments: build --load-restrictor LoadRestrictionsNone ./app\n\
+         environment: HOME TMPDIR \n\
+         file: x: y\n\
+         home: mine\n"
+    );
+    bed.leaves_nothing().await;
+}
+
+#[tokio::test]
+async fn a_tool_reaches_no_network() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port} && echo connected");
+    // The script itself works: only the jail is in its way.
+    let open = std::process::Command::new("/bin/bash")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    assert_eq!(open.stdout, b"connected\n");
+
+    let failure = Bed::with(&script).fails().await;
+    assert!(failure.message.starts_with("kustomize: "), "{failure:?}");
+    assert!(failure.message.contains("Permission denied"), "{failure:?}");
+    assert!(!failure.again);
+}
+
+#[tokio::test]
+async fn a_tool_that_never_ends_is_ended() {
+    let mut bed = Bed::with("while :; do :; done");
+    bed.timeout = Duration::from_secs(1);
+    let failure = bed.fails().await;
+    assert_eq!(
+        failure.message,
+        "kustomize was still running after 1 s and was ended (--render-timeout)"
+    );
+    assert!(failure.again);
+    bed.leaves_nothing().await;
+}
+
+#[tokio::test]
+async fn a_hundred_megabytes_of_output_are_cut() {
+    let bed =
+        Bed::with("line=$(printf 'x%.0s' {1..10000}); for i in {1..10000}; do echo $line; done");
+    let failure = bed.fails().await;
+    assert_eq!(
+        failure.message,
+        "kustomize wrote more than 32 MiB and was ended"
+    );
+    assert!(!failure.again);
+}
+
+#[tokio::test]
+async fn a_tool_that_takes_all_memory_fails_alone() {
+    let failure = Bed::with("text=x; while :; do text=$text$text; done")
+        .fails()
+        .await;
+    assert!(
+        failure.message.contains("cannot allocate") || failure.message.contains("killed"),
+        "{failure:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_tool_that_fills_the_disk_fails_alone() {
+    let script = "line=$(printf 'x%.0s' {1..10000}); while echo $line; do :; done > $HOME/big";
+    let bed = Bed::with(&format!(
+        "trap '' XFSZ; {script} 2>&1; echo 'Error: the disk is full' >&2; exit 1"
+    ));
+    assert_eq!(bed.fails().await.message, "kustomize: the disk is full");
+}
+
+#[tokio::test]
+async fn what_a_tool_says_names_the_file_in_the_repository_and_no_secret() {
+    let bed = Bed::with("echo \"Error: $PWD/app/a.yaml: bad value 's3cr3t-value'\" >&2; exit 1");
+    let secret = "kind: Secret\nstringData: {a: s3cr3t-value}\n";
+    let output = run(&bed.renderer().await, &[("app/a.yaml", secret)]).await;
+    assert_eq!(
+        output.unwrap_err().message,
+        "kustomize: app/a.yaml: bad value '***'"
+    );
+}
+
+#[tokio::test]
+async fn what_was_rendered_is_not_rendered_again_also_after_a_restart() {
+    let bed = Bed::with("echo \"random: $RANDOM$RANDOM$RANDOM\"");
+    let first = text(bed.run().await);
+    assert_eq!(text(bed.run().await), first);
+    // Another file is another key.
+    let other = run(
+        &bed.renderer().await,
+        &[("app/kustomization.yaml", "other")],
+    )
+    .await;
+    assert_ne!(text(other), first);
+    // What is damaged on the disk is made anew.
+    for entry in std::fs::read_dir(bed.data().join("render/outputs")).unwrap() {
+        std::fs::write(entry.unwrap().path(), "damaged").unwrap();
+    }
+    assert_ne!(text(bed.run().await), first);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_out_of_the_folder_is_written_nowhere() {
+    let bed = Bed::with("true");
+    let renderer = bed.renderer().await;
+    for name in ["../x", "app/../../x", "/x", "app//x", "app/./x"] {
+        let failure = run(&renderer, &[(name, "text")]).await.unwrap_err();
+        assert!(
+            failure.message.contains(&format!("{name:?}")),
+            "{failure:?}"
+        );
+    }
+    assert!(!Path::new("/x").exists());
+    bed.leaves_nothing().await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_missing_fails_who_needs_it_and_one_that_is_none_the_start() {
+    let bed = Bed::with("true");
+    let mut rendering = bed.rendering();
+    let folders = vec![bed.folder.path().join("nowhere")];
+    rendering
+        .tools
+        .insert(Tool::Kustomize, ToolFile::Search(folders));
+    let renderer = Renderer::start(&rendering, &bed.data()).await.unwrap();
+    let failure = run(&renderer, &[("app/kustomization.yaml", "x: y")]).await;
+    assert!(failure.unwrap_err().message.contains("--kustomize FILE"));
+
+    let file = bed.folder.path().join("none");
+    std::fs::write(&file, "no program").unwrap();
+    rendering.tools.insert(Tool::Kustomize, ToolFile::At(file));
+    let error = Renderer::start(&rendering, &bed.data()).await.unwrap_err();
+    assert!(
+        format!("{error:#}").contains("--kustomize, or `none`"),
+        "{error:#}"
+    );
+}

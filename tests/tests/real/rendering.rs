@@ -1,0 +1,115 @@
+//! What programs render: hub output beside the programs' own, and what becomes of it in a cluster.
+
+mod parity;
+
+use anyhow::{Result, ensure};
+
+use super::scenario::{Scenario, push};
+
+/// `base/settings.yaml`, and an overlay a cluster stage that says its colour.
+fn overlays(namespace: &str) -> Vec<(String, String)> {
+    let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    let document = format!(
+        "apiVersion: muster.dev/v1alpha1
+kind: Application
+metadata: {{name: shop}}
+spec:
+  namespace: {namespace}
+  source: {{path: base}}
+  targets:
+  - name: test
+    clusters: {{matchLabels: {{stage: test}}}}
+    path: overlays/test
+  - name: production
+    path: overlays/production
+"
+    );
+    vec![
+        file("shop/muster.yaml", &document),
+        file(
+            "shop/base/kustomization.yaml",
+            "resources: [settings.yaml]\n",
+        ),
+        file(
+            "shop/base/settings.yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {colour: white}\n",
+        ),
+        overlay("test", "blue"),
+        overlay("production", "green"),
+        file(
+            "cellar/muster.yaml",
+            &format!(
+                "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {{name: cellar}}\nspec: {{namespace: {namespace}}}\n"
+            ),
+        ),
+        file(
+            "cellar/kustomization.yaml",
+            "configMapGenerator:\n- name: wine\n  files: [year]\n  options: {disableNameSuffixHash: true}\n",
+        ),
+        file("cellar/year", "1982"),
+    ]
+}
+
+fn overlay(name: &str, colour: &str) -> (String, String) {
+    let text = format!(
+        "resources: [../../base]
+patches:
+- patch: |
+    apiVersion: v1
+    kind: ConfigMap
+    metadata: {{name: settings}}
+    data: {{colour: {colour}}}
+"
+    );
+    (format!("shop/overlays/{name}/kustomization.yaml"), text)
+}
+
+#[tokio::test]
+async fn each_target_gets_its_overlay_and_a_file_that_is_no_yaml_is_read_too() -> Result<()> {
+    let mut scenario = Scenario::rendering(overlays).await?;
+    scenario.becomes("settings", "colour", "blue").await?;
+    scenario.becomes("wine", "year", "1982").await?;
+    // Only the base changes: everything that is built on it follows.
+    let base = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {colour: white, size: large}\n";
+    let change = [("shop/base/settings.yaml".to_owned(), base.to_owned())];
+    push(&scenario.world, "Change the base", &change).await?;
+    scenario.becomes("settings", "size", "large").await?;
+
+    // A restart finds what was rendered.
+    scenario.world.stop_hub().await?;
+    scenario.world.start_hub().await?;
+    scenario.world.synced("shop", 1).await?;
+    push(
+        &scenario.world,
+        "Change a file",
+        &[("cellar/year".into(), "1990".into())],
+    )
+    .await?;
+    scenario.becomes("wine", "year", "1990").await
+}
+
+#[tokio::test]
+async fn a_broken_overlay_leaves_its_application_while_others_move() -> Result<()> {
+    let scenario = Scenario::rendering(overlays).await?;
+    scenario.becomes("settings", "colour", "blue").await?;
+    // The hub sees that nothing is there to patch only when kustomize says so.
+    let (path, text) = overlay("test", "red");
+    let broken = text.replace("name: settings", "name: setings");
+    let year = ("cellar/year".to_owned(), "1990".to_owned());
+    push(
+        &scenario.world,
+        "Misspell a name",
+        &[(path.clone(), broken), year],
+    )
+    .await?;
+    scenario.becomes("wine", "year", "1990").await?;
+    let fleet = scenario
+        .shows("shop/overlays/test/kustomization.yaml kustomize: ")
+        .await?;
+    ensure!(fleet.to_string().contains("setings"), "{fleet:#}");
+    ensure!(scenario.value("settings", "colour").await? == "blue");
+
+    push(&scenario.world, "Mend it", &[(path, text)]).await?;
+    scenario.becomes("settings", "colour", "red").await?;
+    scenario.shows_no_more("kustomize").await
+}

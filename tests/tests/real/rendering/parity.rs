@@ -1,0 +1,268 @@
+//! Hub output equals the programs' own output, object by object, for trees made after the shapes of kustomize's
+//! examples, Helm's starter chart, and the example repositories of Flux and Fleet: see `trees/`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use muster_decide::render::{Cache, Tool};
+use muster_decide::{
+    Decision, File, FileContent, LastGood, Members, Placed, Snapshot, Sources, decide, model,
+};
+use muster_hub::config::{Rendering, ToolFile};
+use muster_hub::git::Blobs;
+use muster_hub::render::Renderer;
+use muster_proto::{Content, DigestKey};
+use muster_tests::cluster::real;
+use muster_tests::supervisor::testbed;
+
+/// A file of a repository: path and content.
+type Files = BTreeMap<String, Vec<u8>>;
+/// Bodies of objects, by identity.
+type Objects = BTreeMap<String, Bytes>;
+
+/// A cluster, the application that goes there, and the command that prints the same.
+struct Same {
+    tree: &'static str,
+    application: &'static str,
+    cluster: &'static str,
+    command: &'static str,
+}
+
+const KUSTOMIZE: [Same; 12] = [
+    same(
+        "hello",
+        "hello",
+        "staging",
+        "kustomize build overlays/staging",
+    ),
+    same(
+        "hello",
+        "hello",
+        "production",
+        "kustomize build --load-restrictor LoadRestrictionsNone overlays/production",
+    ),
+    same("hello", "hello", "other", "kustomize build base"),
+    same(
+        "components",
+        "components",
+        "enterprise",
+        "kustomize build enterprise",
+    ),
+    same("components", "components", "other", "kustomize build dev"),
+    same("fields", "fields", "one", "kustomize build ."),
+    same(
+        "flux",
+        "apps",
+        "production",
+        "kustomize build apps/production",
+    ),
+    same("flux", "apps", "other", "kustomize build apps/staging"),
+    same(
+        "flux",
+        "infrastructure",
+        "other",
+        "kustomize build infrastructure",
+    ),
+    same(
+        "fleet",
+        "guestbook",
+        "env=prod",
+        "kustomize build overlays/prod",
+    ),
+    same(
+        "fleet",
+        "guestbook",
+        "other",
+        "kustomize build overlays/dev",
+    ),
+    // Where the folder is the root of the repository.
+    same("hello/base", "hello", "one", "kustomize build ."),
+];
+
+const fn same(
+    tree: &'static str,
+    application: &'static str,
+    cluster: &'static str,
+    command: &'static str,
+) -> Same {
+    Same {
+        tree,
+        application,
+        cluster,
+        command,
+    }
+}
+
+#[tokio::test]
+async fn kustomize_trees_come_out_as_kustomize_prints_them() -> Result<()> {
+    all_the_same(&KUSTOMIZE).await
+}
+
+async fn all_the_same(cases: &[Same]) -> Result<()> {
+    let data = tempfile::tempdir()?;
+    let renderer = renderer(data.path()).await?;
+    for case in cases {
+        let context = || format!("{} of {} on {}", case.application, case.tree, case.cluster);
+        let hub = objects(&renderer, case).await.with_context(context)?;
+        let own = printed(case).await.with_context(context)?;
+        ensure!(!own.is_empty(), "{}: nothing was printed", context());
+        let (hub_keys, own_keys): (Vec<_>, Vec<_>) = (hub.keys().collect(), own.keys().collect());
+        ensure!(
+            hub_keys == own_keys,
+            "{}: {hub_keys:?} {own_keys:?}",
+            context()
+        );
+        for (key, body) in &own {
+            ensure!(
+                hub[key] == body,
+                "{}: {key}:\n{:?}\n{body:?}",
+                context(),
+                hub[key]
+            );
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn renderer(data: &Path) -> Result<Renderer> {
+    let mut tools = BTreeMap::new();
+    for tool in Tool::ALL {
+        tools.insert(tool, ToolFile::At(real::program(tool.name()).await?));
+    }
+    let rendering = Rendering {
+        tools,
+        concurrency: None,
+        timeout: Duration::from_secs(60),
+        cache_size: 1 << 30,
+        allow_unconfined: false,
+        jail: Some(testbed()?),
+    };
+    Renderer::start(&rendering, data).await
+}
+
+/// What the hub makes of an application of a tree, for a cluster.
+async fn objects(renderer: &Renderer, case: &Same) -> Result<Objects> {
+    let mut files = files(case.tree)?;
+    // One that has no document: the whole tree is the application.
+    files.entry("muster.yaml".into()).or_insert_with(|| {
+        let name = case.application;
+        format!("apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {{name: {name}}}\nspec: {{}}\n").into()
+    });
+    let (name, labels) = match case.cluster.split_once('=') {
+        Some((key, value)) => ("one", [(key.to_owned(), value.to_owned())].into()),
+        None => (case.cluster, BTreeMap::new()),
+    };
+    let members: Members = [(name.parse()?, labels)].into();
+    let decision = decided(renderer, files, &members).await?;
+    ensure!(decision.problems.is_empty(), "{:#?}", decision.problems);
+    let cluster = &decision.clusters[name];
+    let mut applications = cluster.placements.iter().map(|it| &it.application);
+    let application = applications.find(|it| it.name.as_str() == case.application);
+    let application = application.context("it is not placed there")?;
+    let Content::Objects { objects, .. } = &application.content else {
+        anyhow::bail!("it is kept as it was");
+    };
+    Ok(objects
+        .iter()
+        .map(|object| (object.key.to_string(), object.body.clone()))
+        .collect())
+}
+
+/// What is decided for the first commit of a repository. Everything but YAML is read as the hub reads it: by need.
+pub(super) async fn decided(
+    renderer: &Renderer,
+    files: Files,
+    members: &Members,
+) -> Result<Decision> {
+    let file = |(path, bytes): (String, Vec<u8>)| {
+        let file = File {
+            oid: muster_proto::Digest::of([&bytes]).to_string(),
+            content: FileContent::Bytes(bytes.into()),
+        };
+        (path, file)
+    };
+    let sources = Sources::from(Snapshot {
+        repository: None,
+        revision: "1".into(),
+        files: files.into_iter().map(file).collect(),
+    });
+    let last_good = LastGood::default();
+    let placed = Placed::new(model::read(&sources.fleet), members, &last_good);
+    let mut cache = Cache::knowing([], renderer.tools());
+    let key = DigestKey::new([7; 32]);
+    for wanted in cache.jobs(&sources, &placed) {
+        let output = renderer
+            .run(&wanted.job, &sources.fleet, &Blobs::default())
+            .await;
+        cache.take(wanted, output, &key);
+    }
+    Ok(decide(
+        &sources,
+        &placed,
+        &last_good,
+        &Default::default(),
+        &key,
+        &mut cache,
+    )?)
+}
+
+/// What the program itself prints, run in the tree as people run it, and read as plain YAML.
+async fn printed(case: &Same) -> Result<Objects> {
+    let mut words = case.command.split(' ');
+    let program = real::program(words.next().unwrap_or_default()).await?;
+    let output = Command::new(program)
+        .args(words)
+        .current_dir(tree(case.tree))
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let plain = [
+        ("muster.yaml".to_owned(), b"apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {name: plain}\nspec: {}\n".to_vec()),
+        ("printed.yaml".to_owned(), output.stdout),
+    ];
+    let data = tempfile::tempdir()?;
+    let members: Members = [("one".parse()?, BTreeMap::new())].into();
+    let decision = decided(&renderer(data.path()).await?, plain.into(), &members).await?;
+    ensure!(decision.problems.is_empty(), "{:#?}", decision.problems);
+    let placement = &decision.clusters["one"].placements[0];
+    let Content::Objects { objects, .. } = &placement.application.content else {
+        anyhow::bail!("it has no objects");
+    };
+    Ok(objects
+        .iter()
+        .map(|object| (object.key.to_string(), object.body.clone()))
+        .collect())
+}
+
+fn tree(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/real/rendering/trees")
+        .join(name)
+}
+
+fn files(name: &str) -> Result<Files> {
+    let mut files = Files::new();
+    let mut folders = vec![tree(name)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let inside = path
+                    .strip_prefix(tree(name))?
+                    .to_string_lossy()
+                    .into_owned();
+                files.insert(inside, std::fs::read(&path)?);
+            }
+        }
+    }
+    Ok(files)
+}
