@@ -24,6 +24,8 @@ pub(super) struct Compiled {
     key: ObjectKey,
     api_version: String,
     changes_identity: bool,
+    /// About how many bytes it will have.
+    size: usize,
     root: Tree,
 }
 
@@ -44,8 +46,9 @@ enum Tree {
     Text(Vec<Segment>),
     /// A scalar that is one placeholder.
     Whole(Hole),
-    List(Vec<Tree>),
-    /// A mapping with a hole somewhere in it.
+    /// One after the other.
+    Sequence(Vec<Tree>),
+    /// A mapping with a hole in a key, so that the order of its keys is known when they are filled only.
     Map {
         at: String,
         entries: Vec<(Vec<Segment>, Tree)>,
@@ -93,6 +96,7 @@ impl Compiled {
                 key: object.key.clone(),
                 api_version: object.api_version.clone(),
                 changes_identity: has_open_identity(&value),
+                size: object.body.len() + 64,
                 root,
             }),
             false => Err(reader.wrong),
@@ -120,7 +124,7 @@ impl Compiled {
         answers: &[Answer],
         key: &DigestKey,
     ) -> Result<Object, Vec<Trouble>> {
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(self.size);
         let mut trouble = Vec::new();
         self.root.write(answers, &mut body, &mut trouble);
         if body.len() > MOST_BYTES {
@@ -161,19 +165,55 @@ fn has_open_identity(object: &Value) -> bool {
 
 impl Tree {
     fn list(items: Vec<Tree>) -> Self {
-        match items.iter().all(|item| matches!(item, Tree::Fixed(_))) {
-            true => Self::List(items).frozen(),
-            false => Self::List(items),
+        let mut parts = Vec::new();
+        for item in items {
+            let before = if parts.is_empty() { "[" } else { "," };
+            parts.extend([Self::fixed(before), item]);
         }
+        parts.push(Self::fixed(if parts.is_empty() { "[]" } else { "]" }));
+        Self::sequence(parts)
     }
 
+    /// Entries in the order of their keys, as far as those are fixed.
     fn map(at: String, entries: Vec<(Vec<Segment>, Tree)>) -> Self {
-        let is_fixed = |(key, value): &(Vec<Segment>, Tree)| {
-            fixed(key).is_some() && matches!(value, Tree::Fixed(_))
-        };
-        match entries.iter().all(is_fixed) {
-            true => Self::Map { at, entries }.frozen(),
-            false => Self::Map { at, entries },
+        if entries.iter().any(|(key, _)| fixed(key).is_none()) {
+            return Self::Map { at, entries };
+        }
+        let mut parts = Vec::new();
+        for (key, value) in entries {
+            let before = if parts.is_empty() { "{" } else { "," };
+            let key = quoted(fixed(&key).unwrap_or_default());
+            parts.extend([
+                Self::fixed(before),
+                Self::Fixed(key),
+                Self::fixed(":"),
+                value,
+            ]);
+        }
+        parts.push(Self::fixed(if parts.is_empty() { "{}" } else { "}" }));
+        Self::sequence(parts)
+    }
+
+    fn fixed(json: &str) -> Self {
+        Self::Fixed(json.as_bytes().to_vec())
+    }
+
+    /// Parts in one row, with what is fixed between two holes in one piece.
+    fn sequence(parts: Vec<Tree>) -> Self {
+        let mut row: Vec<Tree> = Vec::new();
+        let inner = parts.into_iter().flat_map(|part| match part {
+            Self::Sequence(parts) => parts,
+            part => vec![part],
+        });
+        for part in inner {
+            match (row.last_mut(), part) {
+                (Some(Self::Fixed(before)), Self::Fixed(more)) => before.extend(more),
+                (_, part) => row.push(part),
+            }
+        }
+        match <[Tree; 1]>::try_from(row) {
+            Ok([only]) => only,
+            Err(row) => Self::Sequence(row),
         }
     }
 
@@ -182,13 +222,6 @@ impl Tree {
             Some(text) => Self::Fixed(quoted(text)),
             None => Self::Text(segments),
         }
-    }
-
-    /// A tree without holes, as bytes.
-    fn frozen(self) -> Self {
-        let mut bytes = Vec::new();
-        self.write(&[], &mut bytes, &mut Vec::new());
-        Self::Fixed(bytes)
     }
 
     fn write(&self, answers: &[Answer], to: &mut Vec<u8>, trouble: &mut Vec<Trouble>) {
@@ -200,15 +233,10 @@ impl Tree {
             Self::Fixed(bytes) => to.extend(bytes),
             Self::Text(segments) => to.extend(quoted(&joined(segments, answers, trouble))),
             Self::Whole(hole) => hole.write(answers, to, trouble),
-            Self::List(items) => {
-                to.push(b'[');
-                for (index, item) in items.iter().enumerate() {
-                    if index > 0 {
-                        to.push(b',');
-                    }
-                    item.write(answers, to, trouble);
+            Self::Sequence(parts) => {
+                for part in parts {
+                    part.write(answers, to, trouble);
                 }
-                to.push(b']');
             }
             Self::Map { at, entries } => {
                 let mut keys: Vec<_> = entries
