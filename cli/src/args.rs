@@ -66,6 +66,12 @@ pub(crate) enum Command {
     Sync(SyncCommand),
     /// Give the word that something waits for (`muster status` shows what does)
     Approve(ApproveArgs),
+    /// Print the JSON Schema of the documents in a fleet repository, for editors
+    Schema {
+        /// The same as a page for people
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Version of this program and of the hub
     Version(VersionArgs),
     /// The hubs this program knows

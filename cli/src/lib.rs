@@ -31,6 +31,7 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use clap::{CommandFactory as _, Parser as _};
+use muster_decide::schema;
 
 use args::{Args, Command};
 pub use config::{Environment, Terminal};
@@ -150,6 +151,13 @@ async fn dispatch(
         Command::Approve(command) => {
             let hub = config::find_hub(environment, connection)?;
             tell::approve(&hub, command, out).await
+        }
+        Command::Schema { markdown } => {
+            match markdown {
+                true => out.write_all(schema::reference().as_bytes())?,
+                false => writeln!(out, "{:#}", schema::schema())?,
+            }
+            Ok(ExitCode::Ok)
         }
         Command::Version(command) => version::print(environment, connection, command, out).await,
         Command::Context(command) => context::run(environment, connection, command, out),

@@ -318,6 +318,18 @@ async fn the_own_version_is_printed_even_if_the_hub_is_away() {
 }
 
 #[tokio::test]
+async fn the_schema_of_the_documents_needs_no_hub() {
+    let run = muster(&Environment::default(), "schema").await;
+    let schema: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    let kinds = schema["oneOf"].as_array().unwrap();
+    let kinds: Vec<_> = kinds
+        .iter()
+        .map(|kind| kind["title"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["Application", "Cluster", "Repository", "Rollout"]);
+}
+
+#[tokio::test]
 async fn completion_knows_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let run = muster(&Environment::default(), &format!("completion {shell}")).await;

@@ -113,6 +113,7 @@ pub struct Settings {
 
 /// What to do with fields that people put on our objects and Git does not state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Additions {
     /// Take them away.
@@ -153,6 +154,7 @@ impl PruneBudget {
 
 /// Health of one kind, in CEL over the object as `self`. `failed` is asked first, then `inProgress`, then `current`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HealthRule {
     /// API group; the core group when it says nothing.
@@ -178,6 +180,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// What to do with an object that exists already and belongs to nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Adoption {
     /// Take it over.

@@ -8,6 +8,7 @@ use crate::ObjectKey;
 
 /// Which fields of which objects are left to others: in drift, and in every apply but the one that creates.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct IgnoreRule {
     /// Of which API group; any when it says nothing.
@@ -28,6 +29,7 @@ pub struct IgnoreRule {
 
 /// An item of a list, by its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListItem {
     /// JSON pointer of the list.

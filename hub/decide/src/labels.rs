@@ -32,6 +32,7 @@ pub struct Selector {
 
 /// One requirement on one label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", try_from = "Fields")]
 pub struct Expression {
     /// The label.
@@ -45,6 +46,7 @@ pub struct Expression {
 
 /// What must hold of a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Operator {
     /// It is there and has one of the values.
     In,
@@ -84,10 +86,16 @@ impl Expression {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schemars(rename = "Expression"))]
+/// One requirement on one label.
 struct Fields {
+    /// The label.
     key: String,
+    /// What must hold.
     operator: Operator,
+    /// For `In` and `NotIn`.
     #[serde(default)]
     values: Vec<String>,
 }

@@ -20,6 +20,8 @@ pub mod placement;
 pub mod plan;
 pub mod problem;
 pub mod render;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod snapshot;
 pub mod specialise;
 mod yaml;

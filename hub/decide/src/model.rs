@@ -184,42 +184,9 @@ pub(crate) fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
+/// Every field of DESIGN.md section 3.
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fleet(files: &[(&str, &str)]) -> Fleet {
-        read(&Snapshot::of("r", files.iter().copied()))
-    }
-
-    /// Adds the head that all documents have.
-    fn document(kind: &str, name: &str, rest: &str) -> String {
-        format!("apiVersion: muster.dev/v1alpha1\nkind: {kind}\nmetadata:\n  name: {name}\n{rest}")
-    }
-
-    fn problems(fleet: &Fleet) -> String {
-        let shown: Vec<_> = fleet.problems.iter().map(ToString::to_string).collect();
-        shown.join("\n")
-    }
-
-    #[test]
-    fn an_application_needs_no_more_than_a_name() {
-        let fleet = fleet(&[("apps/web/muster.yaml", &document("Application", "web", ""))]);
-        let web = &fleet.applications["web"];
-        assert_eq!(problems(&fleet), "");
-        assert_eq!(web.location.to_string(), "apps/web/muster.yaml:1");
-        let [target] = &web.targets[..] else {
-            panic!("{:?}", web.targets)
-        };
-        assert_eq!(
-            (&*target.name, target.path.as_str()),
-            ("default", "apps/web")
-        );
-        assert_eq!(web.settings, muster_proto::Settings::default());
-    }
-
-    /// Every field of DESIGN.md section 3.
-    const EVERYTHING: &str = r#"
+pub(crate) const EVERYTHING: &str = r#"
 apiVersion: muster.dev/v1alpha1
 kind: Application
 metadata:
@@ -289,6 +256,40 @@ spec:
   windows: [{days: [Mon, Tue], start: "09:00", end: "17:00", timeZone: Europe/Berlin}]
   onFailure: rollback
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet(files: &[(&str, &str)]) -> Fleet {
+        read(&Snapshot::of("r", files.iter().copied()))
+    }
+
+    /// Adds the head that all documents have.
+    fn document(kind: &str, name: &str, rest: &str) -> String {
+        format!("apiVersion: muster.dev/v1alpha1\nkind: {kind}\nmetadata:\n  name: {name}\n{rest}")
+    }
+
+    fn problems(fleet: &Fleet) -> String {
+        let shown: Vec<_> = fleet.problems.iter().map(ToString::to_string).collect();
+        shown.join("\n")
+    }
+
+    #[test]
+    fn an_application_needs_no_more_than_a_name() {
+        let fleet = fleet(&[("apps/web/muster.yaml", &document("Application", "web", ""))]);
+        let web = &fleet.applications["web"];
+        assert_eq!(problems(&fleet), "");
+        assert_eq!(web.location.to_string(), "apps/web/muster.yaml:1");
+        let [target] = &web.targets[..] else {
+            panic!("{:?}", web.targets)
+        };
+        assert_eq!(
+            (&*target.name, target.path.as_str()),
+            ("default", "apps/web")
+        );
+        assert_eq!(web.settings, muster_proto::Settings::default());
+    }
 
     #[test]
     fn every_field_of_the_format_is_read() {

@@ -114,6 +114,7 @@ fn documents(fleet: &Fleet, last_good: &LastGood) -> BTreeMap<ClusterName, Arc<C
 
 /// Clusters by labels, expressions and names; all that is stated must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterSelector {
     /// Labels that must have this value.

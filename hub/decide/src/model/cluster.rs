@@ -20,6 +20,7 @@ pub struct Cluster {
 
 /// `spec` of a `Cluster`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ClusterSpec {
     /// Laid over the labels of its join token.

@@ -25,7 +25,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 4] = [
         Self::Application,
         Self::Cluster,
         Self::Repository,

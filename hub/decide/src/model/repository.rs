@@ -8,6 +8,7 @@ use crate::nearest::did_you_mean;
 
 /// `spec` of a `Repository`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Repository {
     /// Where it is, without a password.
@@ -46,11 +47,34 @@ pub enum GitRef {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[derive(Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct GitRefFields {
+    /// The newest of a branch.
     branch: Option<String>,
+    /// The one of a tag.
     tag: Option<String>,
+    /// The highest tag within a range, such as `>=1.2 <2`.
     semver: Option<String>,
+    /// This one, by its object id.
     commit: Option<String>,
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for GitRef {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "GitRef".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut schema = GitRefFields::json_schema(generator);
+        schema.insert(
+            "description".into(),
+            "Which commit: exactly one of these.".into(),
+        );
+        schema.insert("minProperties".into(), 1.into());
+        schema.insert("maxProperties".into(), 1.into());
+        schema
+    }
 }
 
 impl TryFrom<GitRefFields> for GitRef {

@@ -9,6 +9,7 @@ use crate::placement::ClusterSelector;
 
 /// `spec` of a `Rollout`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rollout {
     /// One after the other; clusters that no wave selects come last.
@@ -29,6 +30,7 @@ pub struct Rollout {
 
 /// Clusters that move together.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Wave {
     /// For people.
@@ -41,6 +43,10 @@ pub struct Wave {
     pub batch_size: Option<Amount>,
     /// How long they must stay healthy before the next may move.
     #[serde(default, deserialize_with = "duration")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(schema_with = "super::scalar::duration_schema")
+    )]
     pub soak: Option<Duration>,
     /// A person must promote the rollout into this wave.
     #[serde(default)]
@@ -49,12 +55,17 @@ pub struct Wave {
 
 /// What must hold before the next batch may move.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Gate {
     /// Every object must be Current.
     pub healthy: bool,
     /// A cluster that is not healthy by then has failed.
     #[serde(deserialize_with = "duration")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(schema_with = "super::scalar::duration_schema")
+    )]
     pub timeout: Option<Duration>,
 }
 
@@ -69,6 +80,7 @@ impl Default for Gate {
 
 /// A time in which clusters may move.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Window {
     /// Which days; all when it says nothing.
@@ -85,6 +97,7 @@ pub struct Window {
 
 /// A day of the week.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[expect(missing_docs)]
 pub enum Day {
     Mon,
@@ -98,6 +111,7 @@ pub enum Day {
 
 /// What happens when too many clusters fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum OnFailure {
     /// Nobody moves any more until a person says so.

@@ -60,6 +60,33 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(
     }
 }
 
+/// How a duration is written.
+#[cfg(feature = "schema")]
+pub(super) fn duration_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "pattern": "^([0-9]+(ms|s|m|h))+$",
+        "examples": ["30s", "5m", "1h30m"],
+    })
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Amount {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Amount".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A number, or a share of all such as 25%.",
+            "oneOf": [
+                {"type": "integer", "minimum": 0},
+                {"type": "string", "pattern": "^(100|[0-9]{1,2})%$"},
+            ],
+        })
+    }
+}
+
 fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;

@@ -14,6 +14,7 @@ use crate::placement::ClusterSelector;
 
 /// `spec` of an `Application`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ApplicationSpec {
     /// Where its manifests are; the folder of its file when it says nothing.
@@ -49,6 +50,7 @@ pub type Variables = BTreeMap<String, serde_json::Value>;
 
 /// Where manifests are.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Source {
     /// A folder: relative to the file of the application, or in the repository below.
@@ -62,6 +64,8 @@ pub struct Source {
 
 /// Clusters that take one variant.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Target"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TargetSpec {
     /// Name of the variant. Give one: a target without is called by its place.
@@ -80,6 +84,7 @@ pub struct TargetSpec {
 
 /// How a Helm chart is rendered.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Helm {
     /// The application's name when it says nothing.
@@ -96,6 +101,7 @@ pub struct Helm {
 
 /// A patch of rendered objects.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Patch {
     /// Which objects; those that the patch names when it says nothing.
@@ -108,6 +114,7 @@ pub struct Patch {
 
 /// Which objects a patch is for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[expect(missing_docs)]
 pub struct PatchTarget {
@@ -122,6 +129,7 @@ pub struct PatchTarget {
 
 /// How a cluster is made to match.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Sync {
     /// Objects that leave Git are removed.
@@ -138,6 +146,10 @@ pub struct Sync {
     pub retry: Option<Retry>,
     /// How long an application may take until it is healthy.
     #[serde(deserialize_with = "duration")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(schema_with = "super::scalar::duration_schema")
+    )]
     pub timeout: Option<Duration>,
     /// How much may go without a person's word.
     pub prune_budget: Option<PruneBudget>,
@@ -160,20 +172,30 @@ impl Default for Sync {
 
 /// How a refused apply is tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Retry {
     /// How many times; for ever when it says nothing.
     pub limit: Option<u32>,
     /// The first pause; each is double the one before.
     #[serde(deserialize_with = "duration")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(schema_with = "super::scalar::duration_schema")
+    )]
     pub initial: Option<Duration>,
     /// The longest pause.
     #[serde(deserialize_with = "duration")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(schema_with = "super::scalar::duration_schema")
+    )]
     pub max: Option<Duration>,
 }
 
 /// More than both waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PruneBudget {
     /// Of the application's objects.
