@@ -56,6 +56,19 @@ pub(crate) fn ignore(rules: &[IgnoreRule], key: &ObjectKey, object: &Value) -> O
     })
 }
 
+impl Ignore {
+    /// The part of a field set that the rules name by field or list item.
+    pub(crate) fn of_rules(&self, set: &Value) -> Value {
+        let parts = self.paths.iter().map(|path| path.only(set, &self.object));
+        parts.fold(json!({}), |all, part| fields::union(&all, &part))
+    }
+
+    /// Is whatever this manager owns left to it?
+    pub(crate) fn is_let(&self, manager: &str) -> bool {
+        self.managers.iter().any(|named| named == manager)
+    }
+}
+
 /// What is left to others on an object with these managedFields; `None` when nothing.
 pub(crate) fn left(ignore: Option<&Ignore>, managed: &[ManagedFieldsEntry]) -> Option<Left> {
     let others = of_others(ignore, managed);
@@ -133,7 +146,7 @@ fn of_others(ignore: Option<&Ignore>, managed: &[ManagedFieldsEntry]) -> Value {
     let scaled = managed.iter().any(scales);
     let named = managed.iter().filter(|entry| {
         let manager = entry.manager.as_deref().unwrap_or_default();
-        ignore.is_some_and(|ignore| ignore.managers.iter().any(|named| named == manager))
+        ignore.is_some_and(|ignore| ignore.is_let(manager))
     });
     let all = if scaled { replicas() } else { json!({}) };
     named.fold(all, |all, entry| fields::union(&all, &set(entry)))

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::desired::wanted::Wanted;
 use crate::drift::{self, MANAGER};
 use crate::fields;
+use crate::ignore::Ignore;
 use crate::marks;
 
 /// Where `kubectl apply` keeps what it applied.
@@ -30,6 +31,9 @@ pub(crate) struct Whose<'a> {
     /// Git states `spec.replicas`. Where it does not, they stay with whoever set them last: taken over and dropped
     /// they would fall back to 1 under an autoscaler (kubernetes/kubernetes#67135).
     pub(crate) replicas: bool,
+    /// What the application leaves to others stays with them, people at `kubectl` too: taken over and, as it is left out
+    /// of what is applied, dropped, it would fall back to a default.
+    pub(crate) ignore: Option<&'a Ignore>,
 }
 
 /// managedFields with the fields of others in our entry; `None` when there is nothing to take.
@@ -84,6 +88,7 @@ impl<'a> Whose<'a> {
             kubectl: !ours || wanted.settings.additions == Additions::Repair,
             named: &wanted.settings.take_over,
             replicas: wanted.replicas,
+            ignore: wanted.ignore.as_deref(),
         }
     }
 
@@ -96,6 +101,7 @@ impl<'a> Whose<'a> {
             ROLLOUT => false,
             BEFORE => true,
             MANAGER => entry.operation.as_deref() == Some("Update"),
+            _ if self.ignore.is_some_and(|ignore| ignore.is_let(manager)) => false,
             _ => {
                 self.kubectl && manager.starts_with("kubectl")
                     || self.named.iter().any(|named| named == manager)
@@ -108,7 +114,7 @@ impl<'a> Whose<'a> {
         self.split(set).0
     }
 
-    /// What is taken of a set, and what stays: marks are put on by hand, and stay until they are taken off by hand.
+    /// What is taken of a set, and what stays. Marks are put on by hand, and stay until they are taken off by hand.
     fn split(&self, set: &Value) -> (Value, Value) {
         let marks = marks::all().flat_map(|mark| {
             ["annotations", "labels"].map(|map| {
@@ -129,6 +135,11 @@ impl<'a> Whose<'a> {
                 taken = path.without(&taken, &Value::Null);
                 left = fields::union(&left, &field);
             }
+        }
+        if let Some(ignore) = self.ignore {
+            let theirs = ignore.of_rules(&taken);
+            taken = fields::minus(&taken, &theirs);
+            left = fields::union(&left, &theirs);
         }
         (taken, left)
     }
@@ -152,12 +163,16 @@ fn with(entry: &ManagedFieldsEntry, fields: Value) -> ManagedFieldsEntry {
 
 #[cfg(test)]
 mod tests {
+    use muster_proto::IgnoreRule;
+
     use super::*;
+    use crate::ignore;
 
     const ALL: Whose<'static> = Whose {
         kubectl: true,
         named: &[],
         replicas: true,
+        ignore: None,
     };
 
     fn entry(
@@ -245,7 +260,7 @@ mod tests {
         let whose = Whose {
             kubectl: false,
             named: &named,
-            replicas: true,
+            ..ALL
         };
         let after = after(&managed, whose).unwrap();
         assert_eq!(
@@ -278,6 +293,39 @@ mod tests {
         // And then there is nothing to take any more.
         let rest = taken_over(&managed, "v1", whose).unwrap();
         assert_eq!(taken_over(&rest, "v1", whose), None);
+    }
+
+    #[test]
+    fn what_is_ignored_stays_with_whoever_wrote_it() {
+        let key = crate::graph::namespace_key("n");
+        let rule = |rule: Value| {
+            let rule: IgnoreRule = serde_json::from_value(rule).unwrap();
+            ignore::ignore(&[rule], &key, &json!({})).unwrap()
+        };
+        let fields = json!({"f:spec": {"f:replicas": {}, "f:paused": {}}});
+        let managed = [entry("kubectl-edit", "Update", "", fields.clone())];
+        let field = rule(json!({"jsonPointers": ["/spec/replicas"]}));
+        let whose = Whose {
+            ignore: Some(&field),
+            ..ALL
+        };
+        let expected = [
+            ("muster", json!({"f:spec": {"f:paused": {}}})),
+            ("kubectl-edit", json!({"f:spec": {"f:replicas": {}}})),
+        ];
+        let expected = expected.map(|(manager, fields)| (manager.to_owned(), fields));
+        assert_eq!(after(&managed, whose).unwrap(), expected);
+        assert_eq!(
+            whose.part(&fields),
+            json!({"f:spec": {"f:paused": {}}}),
+            "nor is it an addition"
+        );
+        let manager = rule(json!({"managers": ["kubectl-edit"]}));
+        let whose = Whose {
+            ignore: Some(&manager),
+            ..ALL
+        };
+        assert_eq!(after(&managed, whose), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! happens here. Named after what happened to whom; the numbers are those of the projects' issues.
 
 mod believing;
+mod correcting;
 mod false_drift;
 mod fighting;
 mod removing;

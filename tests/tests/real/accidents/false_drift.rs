@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::bed::{PATIENCE, application, bed, config, manager, stuck};
 
-/// argoproj/argo-cd#1487, #7820 and #1079: what the API server writes in other words (a CPU of `1000m` is `1`), fills
+/// argoproj/argo-cd#1487 and #1079: what the API server writes in other words (a CPU of `1000m` is `1`), fills
 /// in (protocol, strategy) or drops was shown as a difference for ever, and corrected again and again.
 /// We compare what we own, not texts: after a sync and a restart of everything nothing is written.
 #[tokio::test]
@@ -123,6 +123,54 @@ async fn an_ignored_field_was_overwritten_at_the_next_sync() -> Result<()> {
     )
     .await?;
     bed.holds("a", "git").await
+}
+
+/// argoproj/argo-cd#7820: the replicas of a Deployment were to be ignored, because an autoscaler was on its way. Who
+/// tried it out with `kubectl edit` saw the new Pods ended at once: the rule spoke of what is shown, not of what is
+/// written.
+/// A rule that names a field leaves it to whoever wrote it last, a person with kubectl included, at once and at the
+/// next commit.
+#[tokio::test]
+async fn replicas_that_were_to_be_ignored_were_set_back_at_once() -> Result<()> {
+    let bed = bed("accident-7820").await?;
+    let sized = |label: &str| {
+        let mut deployment = stuck("web");
+        deployment["spec"]["replicas"] = json!(2);
+        deployment["metadata"]["labels"] = json!({"version": label});
+        deployment
+    };
+    let rule = json!({"group": "apps", "kind": "Deployment", "jsonPointers": ["/spec/replicas"]});
+    let state = |label: &str| {
+        let settings = ignoring(bed.settings(), rule.clone())?;
+        application("shop", settings, &[sized(label)])
+    };
+    bed.accept(1, vec![state("1")?]).await?;
+    bed.row("shop", |row| row.synced == 1).await?;
+    let deployments: Api<Deployment> = bed.api();
+    let edit = json!({"spec": {"replicas": 4}});
+    deployments
+        .patch("web", &manager("kubectl-edit"), &Patch::Merge(&edit))
+        .await?;
+    // Something that is drift, written later, is put right: the edit was looked at and left.
+    let other = json!({"metadata": {"labels": {"version": "by-hand"}}});
+    deployments
+        .patch("web", &manager("kubectl-edit"), &Patch::Merge(&other))
+        .await?;
+    for label in ["1", "2"] {
+        bed.accept(1 + u64::from(label == "2"), vec![state(label)?])
+            .await?;
+        let found = wait::until("Git's label is there", PATIENCE, async || {
+            let found = deployments.get("web").await?;
+            ensure!(found.metadata.labels.clone().unwrap_or_default()["version"] == label);
+            Ok(found)
+        })
+        .await?;
+        assert_eq!(found.spec.replicas, Some(4), "at label {label}");
+    }
+    let row = bed.object("web", |row| row.last_drift.is_some()).await?;
+    let drift = row.last_drift.context("no drift")?;
+    assert_eq!(drift.fields, [".metadata.labels.version"]);
+    Ok(())
 }
 
 /// A service mesh puts a container into every Pod template, and keeps changing its image: by item of a list, or by the

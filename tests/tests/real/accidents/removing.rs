@@ -14,6 +14,7 @@ use muster_tests::wait;
 use serde_json::{Value, json};
 
 use super::super::bed::{Bed, PATIENCE, application, bed, config, start};
+use super::super::scenario::Scenario;
 
 async fn generation(bed: &Bed, generation: u64) -> Result<()> {
     wait::until("the newest state is looked at", PATIENCE, async || {
@@ -77,6 +78,65 @@ async fn while_github_was_away_every_application_was_deleted() -> Result<()> {
     bed.accept(3, apps(&["backend", "healthy"])?).await?;
     is_gone(&bed, "frontend").await?;
     bed.maps().get("backend").await?;
+    Ok(())
+}
+
+/// argoproj/argo-cd#24408: the cache of rendered manifests answered with nothing for a commit that had plenty. Every
+/// object of every application was shown as no part of Git any more, and went where pruning was automatic; a hard
+/// refresh of the same commit found them all again.
+/// An application whose folder has its document and no manifest has no good rendering: the last one stays, whatever its
+/// size. And an agent that is told of an application with nothing in it waits for a person's word before it removes
+/// more than a few objects. When the manifests are back, nothing was ever away.
+#[tokio::test]
+async fn a_rendering_without_anything_in_it_took_every_object_along() -> Result<()> {
+    let scenario = Scenario::shop_and_cellar().await?;
+    let maps = scenario.config_maps()?;
+    let uids = async || -> Result<_> {
+        let shop = maps.get("settings").await?.metadata.uid;
+        Ok((shop, maps.get("wine").await?.metadata.uid))
+    };
+    let before = uids().await?;
+    let nothing = scenario
+        .world
+        .push_removal(
+            "Lose all manifests",
+            &["shop/settings.yaml", "cellar/wine.yaml"],
+        )
+        .await?;
+    scenario.world.seen(&nothing).await?;
+    scenario.shows("shop holds no manifest any more").await?;
+    scenario.shows("cellar holds no manifest any more").await?;
+    // Both are still run.
+    scenario.edit("settings", "colour", "pink").await?;
+    scenario.becomes("settings", "colour", "blue").await?;
+    scenario.edit("wine", "year", "1066").await?;
+    scenario.becomes("wine", "year", "1982").await?;
+    scenario.world.push_revert().await?;
+    scenario.shows_no_more("no manifest").await?;
+    scenario.world.synced("shop", 1).await?;
+    scenario.world.synced("cellar", 1).await?;
+    assert_eq!(uids().await?, before);
+
+    // A hub that believes it all the same, and says that removals are right.
+    let bed = bed("accident-24408").await?;
+    let names: Vec<String> = (0..12).map(|n| format!("c{n}")).collect();
+    let objects: Vec<Value> = names.iter().map(|name| config(name, "1")).collect();
+    let app = |objects: &[Value]| application("shop", bed.settings(), objects);
+    bed.accept(1, vec![app(&objects)?]).await?;
+    bed.synced("shop").await?;
+    let uid = bed.maps().get("c7").await?.metadata.uid;
+    bed.accept(2, vec![app(&[])?]).await?;
+    let row = bed
+        .row("shop", |row| row.sync == SyncStatus::PruneBlocked)
+        .await?;
+    assert_eq!(row.waiting, 12);
+    assert!(row.message.contains("muster approve shop"), "{row:?}");
+    bed.accept(3, vec![app(&objects)?]).await?;
+    bed.synced("shop").await?;
+    for name in &names {
+        bed.maps().get(name).await?;
+    }
+    assert_eq!(bed.maps().get("c7").await?.metadata.uid, uid);
     Ok(())
 }
 

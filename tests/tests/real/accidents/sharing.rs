@@ -1,13 +1,14 @@
 //! Objects that several applications, or several people, have to do with.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
 use kube::api::{Api, ListParams};
 use muster_proto::SyncStatus;
 use muster_tests::wait;
 use serde_json::json;
 
 use super::super::bed::{PATIENCE, application, bed, config};
+use super::super::scenario::{self, Scenario};
 
 /// argoproj/argo-cd#22607: two applications stated the same Namespace. When one of them was deleted it took the
 /// Namespace along, and with it the workloads of the other.
@@ -74,6 +75,72 @@ async fn everything_was_deleted_because_its_application_got_another_name() -> Re
     bed.synced("new-name").await?;
     assert_eq!(before.len(), 15);
     assert_eq!(uids().await?, before);
+    Ok(())
+}
+
+/// rancher/fleet#935: a cluster moved from one set of bundles to the next by a label, `engine: v1` to `engine: v2`. All
+/// releases of the old set were uninstalled before those of the new one were installed from nothing, and what an
+/// application had put into its volumes was lost.
+/// A cluster that leaves one application for another one with the same objects hands them over: they are changed where
+/// the new one says something else, what only the old one had goes, and nothing is deleted to be made again.
+#[tokio::test]
+async fn a_cluster_that_got_another_label_was_emptied_before_it_was_filled_again() -> Result<()> {
+    let label = |version: &str| {
+        let document = format!(
+            "apiVersion: muster.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: one\nspec:\n  labels:\n    engine: {version}\n"
+        );
+        ("clusters/one/muster.yaml".to_owned(), document)
+    };
+    let engine = |version: &str, namespace: &str| {
+        let name = format!("engine-{version}");
+        let (path, document) = scenario::application(&name, namespace);
+        let target = format!(
+            "  targets:\n    - name: all\n      clusters:\n        matchLabels:\n          engine: {version}\n"
+        );
+        let volume = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata:\n  name: data\nspec:\n  \
+            accessModes: [ReadWriteOnce]\n  resources:\n    requests:\n      storage: 1Gi\n";
+        vec![
+            (path, document + &target),
+            scenario::config_map(&name, "settings", "version", version),
+            scenario::config_map(&name, &format!("only-{version}"), "k", "v"),
+            (format!("{name}/data.yaml"), volume.to_owned()),
+        ]
+    };
+    let scenario = Scenario::start(|namespace| {
+        let both = engine("v1", namespace)
+            .into_iter()
+            .chain(engine("v2", namespace));
+        both.chain([label("v1")]).collect()
+    })
+    .await?;
+    scenario.becomes("settings", "version", "v1").await?;
+    scenario.becomes("only-v1", "k", "v").await?;
+    let claims: Api<PersistentVolumeClaim> =
+        Api::namespaced(scenario.cluster.client()?, &scenario.namespace);
+    wait::until("the volume is claimed", PATIENCE, async || {
+        claims.get("data").await?;
+        Ok(())
+    })
+    .await?;
+    let uids = async || -> Result<_> {
+        let map = scenario.config_maps()?.get("settings").await?.metadata;
+        Ok([map.uid, claims.get("data").await?.metadata.uid])
+    };
+    let before = uids().await?;
+
+    scenario::push(&scenario.world, "Move to the next engine", &[label("v2")]).await?;
+    scenario.becomes("settings", "version", "v2").await?;
+    scenario.becomes("only-v2", "k", "v").await?;
+    scenario.goes("only-v1").await?;
+    assert_eq!(uids().await?, before, "deleted and made again");
+    let labels = claims
+        .get("data")
+        .await?
+        .metadata
+        .labels
+        .unwrap_or_default();
+    let owner = labels.get("muster.dev/application").map(String::as_str);
+    assert_eq!(owner, Some("engine-v2"));
     Ok(())
 }
 
