@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use http::Method;
 use kube::Client;
+use kube::client::Body;
+use kube::core::response::StatusDetails;
 use kube::core::{DynamicObject, ObjectList, Status};
 use muster_proto::ObjectKey;
 use serde_json::{Value, json};
@@ -29,7 +31,7 @@ const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;
 const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 /// Why a call did not do what it should.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Failure {
     /// For people.
@@ -38,6 +40,8 @@ pub(crate) struct Failure {
     pub(crate) passing: bool,
     /// HTTP status, 0 when none came.
     pub(crate) code: u16,
+    /// The API server wants to be left alone for so long.
+    pub(crate) retry_after: Duration,
 }
 
 /// What a delete led to.
@@ -344,11 +348,59 @@ async fn send<T: serde::de::DeserializeOwned>(
     }
     let request = request.method(method).uri(path).body(body);
     let request = request.map_err(|error| Error::Away(kube::Error::HttpError(error)))?;
-    match tokio::time::timeout(TIMEOUT, writer.client.request(request)).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(kube::Error::Api(status))) => Err(Error::Api(status)),
+    match tokio::time::timeout(TIMEOUT, answer(&writer.client, request)).await {
+        Ok(Ok(Ok(answer))) => Ok(answer),
+        Ok(Ok(Err(status))) => Err(Error::Api(Box::new(status))),
         Ok(Err(error)) => Err(Error::Away(error)),
         Err(_) => Err(Error::Late),
+    }
+}
+
+/// What the API server answers, or why it does not do it. Who is turned away by priority and fairness reads in a header
+/// when to come again.
+async fn answer<T: serde::de::DeserializeOwned>(
+    client: &Client,
+    request: http::Request<Vec<u8>>,
+) -> Result<Result<T, Status>, kube::Error> {
+    let answer = client.send(request.map(Body::from)).await?;
+    let (parts, body) = answer.into_parts();
+    let body = body.collect_bytes().await?;
+    if !parts.status.is_client_error() && !parts.status.is_server_error() {
+        let answer = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
+        return Ok(Ok(answer));
+    }
+    let mut status = serde_json::from_slice(&body).unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(&body);
+        let reason = parts.status.canonical_reason().unwrap_or_default();
+        Status::failure(text.trim(), reason).with_code(parts.status.as_u16())
+    });
+    let after = parts.headers.get(http::header::RETRY_AFTER);
+    let after = after.and_then(|after| after.to_str().ok()?.parse().ok());
+    if let Some(seconds) = after {
+        let details = status.details.get_or_insert_with(|| StatusDetails {
+            name: String::new(),
+            group: String::new(),
+            kind: String::new(),
+            uid: String::new(),
+            causes: Vec::new(),
+            retry_after_seconds: 0,
+        });
+        details.retry_after_seconds = details.retry_after_seconds.max(seconds);
+    }
+    Ok(Err(status))
+}
+
+/// What is wrong, in one line.
+pub(crate) fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => {
+            let words = status.message.split_whitespace().collect::<Vec<_>>();
+            let code = http::StatusCode::from_u16(status.code);
+            let name = code.ok().and_then(|code| code.canonical_reason());
+            let name = name.unwrap_or(&status.reason);
+            format!("{} ({} {name})", words.join(" "), status.code)
+        }
+        error => error.to_string(),
     }
 }
 
@@ -359,11 +411,12 @@ fn failure(key: &ObjectKey, error: &Error) -> Failure {
             message: words(key, status),
             passing: status.code == 429 || status.code >= 500 || is_ending(status),
             code: status.code,
+            retry_after: retry_after(status),
         },
         Error::Away(error) => Failure {
-            message: format!("the API server can't be reached: {error}"),
+            message: format!("the API server can't be reached: {}", said(error)),
             passing: true,
-            code: 0,
+            ..Failure::default()
         },
         Error::Late => Failure {
             message: format!(
@@ -371,9 +424,15 @@ fn failure(key: &ObjectKey, error: &Error) -> Failure {
                 TIMEOUT.as_secs()
             ),
             passing: true,
-            code: 0,
+            ..Failure::default()
         },
     }
+}
+
+/// How long the API server wants to be left alone.
+fn retry_after(status: &Status) -> Duration {
+    let seconds = status.details.as_ref().map(|it| it.retry_after_seconds);
+    Duration::from_secs(seconds.unwrap_or_default().into())
 }
 
 /// Its namespace is being deleted: it can be made again after that.
@@ -444,6 +503,13 @@ mod tests {
             refused("Secret").message,
             "the API server refused it: Invalid (422)"
         );
+    }
+
+    #[test]
+    fn an_error_of_the_api_server_is_one_line() {
+        let status = Status::failure("no such\nthing", "NotFound").with_code(404);
+        let error = kube::Error::Api(Box::new(status));
+        assert_eq!(said(&error), "no such thing (404 Not Found)");
     }
 
     #[test]

@@ -105,6 +105,9 @@ impl ClusterAccess {
                 config
             }
         };
+        // `kube` would repeat calls that are turned away (429, 503, 504) for minutes and say nothing of it. Who calls
+        // knows better what can wait, and people want to read what the API server said.
+        config.default_retry = false;
         let name = format!("muster-agent/{}", env!("CARGO_PKG_VERSION"));
         config.headers.push((
             http::header::USER_AGENT,
@@ -147,4 +150,37 @@ pub async fn cluster_uid(client: &kube::Client) -> anyhow::Result<String> {
         .metadata
         .uid
         .context("the namespace kube-system has no UID")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_an_api_server_turns_away_is_told_at_once_and_in_its_words() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let kubeconfig: Kubeconfig = serde_json::from_value(serde_json::json!({
+            "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "users": [{"name": "u", "user": {}}],
+        }))
+        .unwrap();
+        let access = ClusterAccess::Kubeconfig {
+            kubeconfig: Box::new(kubeconfig),
+            context: "c".into(),
+        };
+        let client = access.client().await.unwrap();
+        let asked = tokio::spawn(async move { cluster_uid(&client).await });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        let answer = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 9\r\n\r\nnot ready";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let error = asked.await.unwrap().unwrap_err();
+        assert!(format!("{error:#}").contains("not ready"), "{error:#}");
+    }
 }

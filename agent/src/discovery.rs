@@ -9,6 +9,7 @@ use kube::Client;
 use kube::core::ApiResource;
 use muster_proto::Digest;
 
+use crate::apply::said;
 use crate::health;
 
 /// One kind in one version.
@@ -95,13 +96,29 @@ pub(crate) async fn ask(client: &Client, api_version: &str) -> Result<Kinds, kub
     }
 }
 
+/// What can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the kinds of {of} can't be read: {}", said(.error))]
+pub(crate) struct Unread {
+    of: String,
+    error: kube::Error,
+}
+
 /// Every listable kind in its group's preferred version.
 ///
 /// # Errors
 /// When any group does not answer: the caller must not take a part for the whole.
-pub(crate) async fn ask_everything(client: &Client) -> Result<Vec<Arc<Kind>>, kube::Error> {
+pub(crate) async fn ask_everything(client: &Client) -> Result<Vec<Arc<Kind>>, Unread> {
+    let unread = |of: &str| {
+        let of = of.to_owned();
+        move |error| Unread { of, error }
+    };
     let mut versions = vec!["v1".to_owned()];
-    for group in client.list_api_groups().await?.groups {
+    let groups = client
+        .list_api_groups()
+        .await
+        .map_err(unread("the cluster"))?;
+    for group in groups.groups {
         let preferred = group
             .preferred_version
             .or(group.versions.into_iter().next());
@@ -109,7 +126,7 @@ pub(crate) async fn ask_everything(client: &Client) -> Result<Vec<Arc<Kind>>, ku
     }
     let mut all = Vec::new();
     for version in versions {
-        let kinds = ask(client, &version).await?;
+        let kinds = ask(client, &version).await.map_err(unread(&version))?;
         all.extend(kinds.into_values().filter(|kind| kind.listable));
     }
     Ok(all)

@@ -43,9 +43,13 @@ pub(crate) async fn prune(
     sight: Sight,
 ) -> Result<Pruned, Failure> {
     let unknown = |error: kube::Error| Failure {
-        message: format!("the kinds of {} can't be read: {error}", entry.api_version),
+        message: format!(
+            "the kinds of {} can't be read: {}",
+            entry.api_version,
+            apply::said(&error)
+        ),
         passing: true,
-        code: 0,
+        ..Failure::default()
     };
     let found = discovery::find(&client, &entry.api_version, &key.kind)
         .await
@@ -82,6 +86,7 @@ pub(crate) async fn prune(
             message: "it changed while it was being removed".into(),
             passing: true,
             code: 409,
+            ..Failure::default()
         }),
     }
 }
@@ -95,7 +100,9 @@ async fn in_use(client: &Client, key: &ObjectKey) -> Option<String> {
         )
     } else if graph::is_definition(key) {
         (
-            definition::objects(client, &key.name).await,
+            definition::objects(client, &key.name)
+                .await
+                .map_err(|error| apply::said(&error)),
             "there are objects of this kind that would go with it",
         )
     } else {

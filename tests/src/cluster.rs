@@ -40,8 +40,10 @@ enum Kind {
 impl Cluster {
     async fn new(name: &str, kubeconfig: PathBuf, kind: Kind) -> Result<Self> {
         let read = Kubeconfig::read_from(&kubeconfig)?;
-        let config =
+        let mut config =
             kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+        // As the agent has it: an API server's refusal is told, and not tried again under the hand.
+        config.default_retry = false;
         Ok(Self {
             name: name.to_owned(),
             config,

@@ -1,5 +1,5 @@
-//! A reverse proxy before an API server: lets writes through one at a time, counts them, and can hold one for ever, so
-//! that a test kills who made it at exactly that moment.
+//! A reverse proxy before an API server: lets writes through one at a time, notes them, and can hold one for ever, so
+//! that a test kills who made it at exactly that moment. It can also keep back what watches would tell.
 //!
 //! In: requests over plain HTTP on loopback. Out: the same requests to the cluster, with the administrator's rights.
 
@@ -12,6 +12,7 @@ use axum::body::Body;
 use http::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -47,13 +48,16 @@ struct Gate {
     plan: Mutex<Plan>,
     /// How many writes were held.
     held: watch::Sender<u64>,
+    /// No watch begins.
+    blind: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct Plan {
     /// Requests of an earlier life are not heard any more.
     life: u64,
-    writes: u64,
+    /// Method and path of each.
+    writes: Vec<String>,
     hold: Option<(u64, Side)>,
     holding: bool,
 }
@@ -82,6 +86,7 @@ impl Proxy {
             turn: tokio::sync::Mutex::default(),
             plan: Mutex::default(),
             held: sender,
+            blind: watch::Sender::new(false),
         });
         let task = tokio::spawn(serve(listener, gate.clone()));
         Ok(Self {
@@ -107,7 +112,30 @@ impl Proxy {
     /// How many writes came since.
     #[must_use]
     pub fn writes(&self) -> u64 {
-        self.gate.plan().writes
+        self.gate.plan().writes.len() as u64
+    }
+
+    /// These writes: `PATCH /api/v1/namespaces/shop/configmaps/settings`.
+    #[must_use]
+    pub fn written(&self) -> Vec<String> {
+        self.gate.plan().writes.clone()
+    }
+
+    /// Lets no watch begin until it is told otherwise; those that run go on. Lists are answered.
+    pub fn blind(&self, blind: bool) {
+        self.gate.blind.send_replace(blind);
+    }
+
+    /// A client whose calls go through this.
+    ///
+    /// # Errors
+    /// When the kubeconfig can't be read.
+    pub async fn client(&self) -> Result<kube::Client> {
+        let read = Kubeconfig::read_from(&self.kubeconfig)?;
+        let options = KubeConfigOptions::default();
+        let mut config = kube::Config::from_custom_kubeconfig(read, &options).await?;
+        config.default_retry = false;
+        Ok(kube::Client::try_from(config)?)
     }
 
     /// Whether the write to be held has come, and is as done as it shall be.
@@ -124,13 +152,14 @@ impl Gate {
     }
 
     /// Counts a write, and says whether it is the one to be held; `None` when its writer is dead.
-    fn count(&self, life: u64) -> Option<Option<Side>> {
+    fn count(&self, life: u64, write: String) -> Option<Option<Side>> {
         let mut plan = self.plan();
         if plan.life != life || plan.holding {
             return None;
         }
-        plan.writes += 1;
-        let hold = plan.hold.filter(|(write, _)| *write == plan.writes);
+        plan.writes.push(write);
+        let count = plan.writes.len() as u64;
+        let hold = plan.hold.filter(|(write, _)| *write == count);
         plan.holding = hold.is_some();
         Some(hold.map(|(_, side)| side))
     }
@@ -138,10 +167,16 @@ impl Gate {
     async fn pass(&self, request: Request<Body>) -> Response<Body> {
         let life = self.plan().life;
         if request.method() == Method::GET {
+            let query = request.uri().query().unwrap_or_default();
+            if query.contains("watch=true") {
+                // It ends with the sender, which is ours.
+                let _ = self.blind.subscribe().wait_for(|blind| !blind).await;
+            }
             return self.forward(request).await;
         }
+        let write = format!("{} {}", request.method(), request.uri().path());
         let turn = self.turn.lock().await;
-        let side = match self.count(life) {
+        let side = match self.count(life, write) {
             Some(side) => side,
             None => return nothing().await,
         };

@@ -4,11 +4,12 @@
 //! A new object, and one that is only ours, is one call. What is there already and held by others too is looked at
 //! first.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt as _;
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, ObjectMeta};
 use muster_proto::{Adoption, ObjectKey};
 use serde_json::{Value, json};
 
@@ -32,6 +33,17 @@ pub(crate) struct Order {
     pub(crate) shared: bool,
     /// It is there, and nothing in it was applied by us.
     pub(crate) strange: bool,
+    /// Its resourceVersion, when Git states its replicas: an autoscaler may write them while this is on its way.
+    pub(crate) seen: Option<String>,
+}
+
+/// How often an apply gives way to another write before it is a failure.
+const RACES: usize = 5;
+
+/// A body, and the resourceVersion that an object must have for it.
+struct Fitted {
+    body: Vec<u8>,
+    version: Option<String>,
 }
 
 impl Order {
@@ -55,6 +67,9 @@ impl Order {
             key,
             wanted: wanted.clone(),
             make_namespace,
+            seen: live
+                .filter(|live| wanted.replicas && live.resource_version > 0)
+                .map(|live| live.resource_version.to_string()),
             shared: shared || equal || live.is_some() && wanted.ignore.is_some(),
             strange,
         }
@@ -64,17 +79,22 @@ impl Order {
 /// Applies it, and returns it as it is then.
 pub(crate) async fn apply(order: &Order) -> Result<DynamicObject, Failure> {
     let (wanted, key) = (&order.wanted, &*order.key);
-    let sent = body::of(&wanted.object, key, &wanted.application).bytes;
-    let sent = if order.shared {
-        fit(order, sent).await?
+    let stated = body::of(&wanted.object, key, &wanted.application).bytes;
+    let mut fitted = if order.shared {
+        fit(order, &stated).await?
     } else {
-        sent
+        let version = order.seen.clone();
+        Fitted {
+            body: stated.clone(),
+            version,
+        }
     };
-    let applied = send(order, &sent).await?;
+    let applied = send(order, &stated, &mut fitted).await?;
     // What was there before without any managedFields is held by nobody we know, from our first apply on.
     let whose = Whose::of(wanted, true);
-    if take_over(order, &applied.metadata, whose).await? {
-        return send(order, &sent).await;
+    if let Some(version) = take_over(order, &applied.metadata, whose).await? {
+        fitted.version = Some(version).filter(|_| wanted.replicas);
+        return send(order, &stated, &mut fitted).await;
     }
     Ok(applied)
 }
@@ -93,24 +113,48 @@ pub(crate) async fn compare(order: &Order) -> Result<Option<Vec<String>>, Failur
     Ok(Some(differs))
 }
 
-async fn send(order: &Order, body: &[u8]) -> Result<DynamicObject, Failure> {
+/// Applies what is fit for the object as it was seen. When somebody wrote it since, it is made fit for that.
+async fn send(order: &Order, stated: &[u8], fitted: &mut Fitted) -> Result<DynamicObject, Failure> {
     let (writer, kind, key) = (&order.writer, &order.wanted.kind, &*order.key);
-    match super::apply(writer, kind, key, body, order.make_namespace).await {
-        Ok(applied) => Ok(applied),
-        Err(Error::Api(status)) if status.code == 422 => {
-            replace::replace(order, body, &status).await
+    let mut races = 0;
+    loop {
+        let body = onto(fitted);
+        match super::apply(writer, kind, key, &body, order.make_namespace).await {
+            Ok(applied) => return Ok(applied),
+            Err(Error::Api(status)) if status.code == 422 => {
+                return replace::replace(order, &fitted.body, &status).await;
+            }
+            Err(Error::Api(status))
+                if status.code == 409 && fitted.version.is_some() && races < RACES =>
+            {
+                races += 1;
+                *fitted = fit(order, stated).await?;
+            }
+            Err(error) => return Err(failure(key, &error)),
         }
-        Err(error) => Err(failure(key, &error)),
     }
 }
 
+/// The body, to be refused by an object of any other version.
+fn onto(fitted: &Fitted) -> Cow<'_, [u8]> {
+    let Some(version) = &fitted.version else {
+        return Cow::Borrowed(&fitted.body);
+    };
+    let mut body: Value = serde_json::from_slice(&fitted.body).expect("we wrote it");
+    body["metadata"]["resourceVersion"] = json!(version);
+    Cow::Owned(muster_proto::object::canonical(&body))
+}
+
 /// The body fit for what is there; of an object that is not ours yet, fields of others are taken over on the way.
-async fn fit(order: &Order, sent: Vec<u8>) -> Result<Vec<u8>, Failure> {
+async fn fit(order: &Order, stated: &[u8]) -> Result<Fitted, Failure> {
     let (wanted, key) = (&order.wanted, &*order.key);
     let Some(live) = super::get_whole(&order.writer.client, &wanted.kind, key).await? else {
-        return Ok(sent);
+        return Ok(Fitted {
+            body: stated.to_vec(),
+            version: None,
+        });
     };
-    let body: Value = serde_json::from_slice(&sent).expect("we wrote it");
+    let body: Value = serde_json::from_slice(stated).expect("we wrote it");
     let body = ignore::fit(body, &live, wanted.ignore.as_deref());
     let sent = muster_proto::object::canonical(&body);
     if order.strange && wanted.settings.adoption == Adoption::IfEqual {
@@ -121,34 +165,37 @@ async fn fit(order: &Order, sent: Vec<u8>) -> Result<Vec<u8>, Failure> {
                     "it exists already and differs in {} (adoption: if-equal)",
                     compare::shown(&differs)
                 ),
-                passing: false,
-                code: 0,
+                ..Failure::default()
             });
         }
     }
     // What is ours already gets its values first: with a field that somebody changed back in our entry, and no apply
     // after it, our entry would look as it should while the value is not ours.
     let metadata = live.get("metadata").cloned().unwrap_or_default();
-    if order.strange
-        && let Ok(metadata) = serde_json::from_value(metadata)
-    {
-        take_over(order, &metadata, Whose::of(wanted, false)).await?;
-    }
-    Ok(sent)
+    let metadata: ObjectMeta = serde_json::from_value(metadata).unwrap_or_default();
+    let taken = match order.strange {
+        true => take_over(order, &metadata, Whose::of(wanted, false)).await?,
+        false => None,
+    };
+    let version = taken.or(metadata.resource_version);
+    Ok(Fitted {
+        body: sent,
+        version: version.filter(|_| wanted.replicas),
+    })
 }
 
-/// Puts fields of others into our entry, with one patch that holds for this very state of the object; false when
-/// there is nothing to take.
+/// Puts fields of others into our entry, with one patch that holds for this very state of the object; returns its
+/// resourceVersion then, `None` when there is nothing to take.
 async fn take_over(
     order: &Order,
-    metadata: &kube::core::ObjectMeta,
+    metadata: &ObjectMeta,
     whose: Whose<'_>,
-) -> Result<bool, Failure> {
+) -> Result<Option<String>, Failure> {
     let managed: &[ManagedFieldsEntry] = metadata.managed_fields.as_deref().unwrap_or_default();
     let kind = &order.wanted.kind;
     let version = &kind.resource.api_version;
     let Some(taken) = takeover::taken_over(managed, version, whose) else {
-        return Ok(false);
+        return Ok(None);
     };
     let mut patch = vec![
         json!({"op": "replace", "path": "/metadata/resourceVersion", "value": metadata.resource_version}),
@@ -162,5 +209,6 @@ async fn take_over(
     let body = serde_json::to_vec(&patch).expect("plain data can be written");
     let patched = super::patch(&order.writer, kind, &order.key, body).await?;
     tracing::info!(object = %order.key, "took over the fields that others had applied");
-    Ok(patched.uid() == metadata.uid)
+    let same = patched.uid() == metadata.uid;
+    Ok(patched.metadata.resource_version.filter(|_| same))
 }

@@ -22,8 +22,8 @@ pub(super) async fn replace(
     let (writer, kind, key) = (&order.writer, &order.wanted.kind, &*order.key);
     let refused = Failure {
         message: super::words(key, refusal),
-        passing: false,
         code: refusal.code,
+        ..Failure::default()
     };
     let causes = causes(refusal);
     if causes.is_empty() || !causes.iter().all(is_immutable) {

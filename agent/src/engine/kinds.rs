@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::state::State;
 use super::work::{self, Outcome};
+use crate::apply::said;
 use crate::discovery::Kinds;
 
 /// How long an unfinished discovery may keep an offered state waiting.
@@ -59,7 +60,8 @@ impl State {
             match answer {
                 Ok(kinds) => news |= self.catalogue.learn(&api_version, kinds),
                 Err(error) => {
-                    tracing::warn!(%api_version, %error, "the kinds of an API version can't be read")
+                    let error = said(&error);
+                    tracing::warn!(%api_version, error, "the kinds of an API version can't be read")
                 }
             }
         }

@@ -16,6 +16,9 @@ use crate::live::Sight;
 use crate::plan::{self, Found, Guards, Step};
 use crate::report::Line;
 
+/// The API server is left alone for no longer, whatever it asks.
+const LONGEST_ASKED: Duration = Duration::from_secs(300);
+
 /// One object: wanted, ours, or both.
 #[derive(Debug, Default)]
 pub(crate) struct Tracked {
@@ -146,9 +149,10 @@ impl Tracked {
         } else {
             Duration::from_secs(2 << doublings).min(Duration::from_secs(300))
         };
-        // What priority and fairness asks of a client that it turns away.
+        // What priority and fairness asks of a client that it turns away, up to a bound: it may be a proxy that asks.
         let least = Duration::from_secs(u64::from(failure.code == 429));
-        let wait = wait.max(least);
+        let asked = failure.retry_after.min(LONGEST_ASKED);
+        let wait = wait.max(least).max(asked);
         self.failure = Some(failure);
         let at = now + wait;
         self.not_before = Some(at);
@@ -288,5 +292,28 @@ fn found(kind: DriftKind) -> &'static str {
         DriftKind::Changed => "it was changed in the cluster",
         DriftKind::Missing => "it was deleted in the cluster",
         DriftKind::Added => "fields were added in the cluster",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_api_server_is_left_alone_for_as_long_as_it_asks() {
+        let now = Instant::now();
+        let wait = |code, retry_after| {
+            let failure = Failure {
+                passing: true,
+                code,
+                retry_after: Duration::from_secs(retry_after),
+                ..Failure::default()
+            };
+            Tracked::default().failed(failure, now) - now
+        };
+        assert_eq!(wait(500, 0), Duration::from_millis(500));
+        assert_eq!(wait(429, 0), Duration::from_secs(1));
+        assert_eq!(wait(429, 17), Duration::from_secs(17));
+        assert_eq!(wait(503, 86_400), LONGEST_ASKED);
     }
 }

@@ -14,6 +14,7 @@ use muster_proto::ObjectKey;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::apply::said;
 use crate::body::APPLICATION_LABEL;
 use crate::discovery::Kind;
 
@@ -112,11 +113,22 @@ async fn run(client: Client, id: KindId, kind: Arc<Kind>, events: mpsc::Sender<E
             }
             Ok(watcher::Event::Delete(object)) => Event::Left(id.clone(), key(&kind, &object)),
             Ok(watcher::Event::InitDone) => Event::Listed(id.clone()),
-            Err(error) => Event::Trouble(id.clone(), error.to_string()),
+            Err(error) => Event::Trouble(id.clone(), why(&error)),
         };
         if events.send(event).await.is_err() {
             return;
         }
+    }
+}
+
+/// Why a watch fails, in one line.
+fn why(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => said(error),
+        watcher::Error::WatchError(status) => said(&kube::Error::Api(status.clone())),
+        error => error.to_string(),
     }
 }
 

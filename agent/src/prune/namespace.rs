@@ -2,21 +2,23 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
+use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use kube::core::DynamicObject;
-use kube::{Error, ResourceExt as _};
 
 use super::NAMED;
+use crate::apply;
 use crate::discovery;
 use crate::marks;
 
 /// Objects in a namespace that nobody else will clean up, in words: other people's, and ours that are protected.
 ///
 /// # Errors
-/// When a kind can't be listed: then nobody knows, and the namespace stays.
-pub(super) async fn staying(client: &Client, namespace: &str) -> Result<Vec<String>, Error> {
+/// When a kind can't be listed, in words: then nobody knows, and the namespace stays.
+pub(super) async fn staying(client: &Client, namespace: &str) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
-    for kind in discovery::ask_everything(client).await? {
+    let kinds = discovery::ask_everything(client).await;
+    for kind in kinds.map_err(|unread| unread.to_string())? {
         let resource = &kind.resource;
         if !kind.namespaced || passing(&resource.group, &resource.kind) {
             continue;
@@ -24,7 +26,9 @@ pub(super) async fn staying(client: &Client, namespace: &str) -> Result<Vec<Stri
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
         let mut parameters = ListParams::default().limit(500);
         loop {
-            let page = api.list_metadata(&parameters).await?;
+            let page = api.list_metadata(&parameters).await;
+            let page =
+                page.map_err(|error| format!("{}: {}", resource.kind, apply::said(&error)))?;
             for object in &page.items {
                 let name = object.name_any();
                 if stays(&resource.kind, &name, &object.metadata) {

@@ -34,13 +34,22 @@ pub(super) async fn start(
     ledger: &str,
     instance: &str,
 ) -> Result<(Engine, tokio::task::JoinHandle<()>)> {
+    start_with(cluster.client()?, ledger, instance).await
+}
+
+/// An engine whose calls go through this client.
+pub(super) async fn start_with(
+    client: Client,
+    ledger: &str,
+    instance: &str,
+) -> Result<(Engine, tokio::task::JoinHandle<()>)> {
     let options = EngineOptions {
         namespace: ledger.to_owned(),
         hub: "hub.test/abc".into(),
         cluster: "eu-1".parse()?,
         instance: instance.into(),
     };
-    let (engine, task) = engine::start(cluster.client()?, options);
+    let (engine, task) = engine::start(client, options);
     let task = tokio::spawn(task);
     engine.loaded().await.map_err(anyhow::Error::msg)?;
     Ok((engine, task))
@@ -51,8 +60,14 @@ pub(super) async fn bed(name: &str) -> Result<Bed> {
 }
 
 pub(super) async fn bed_in(cluster: Cluster, name: &str) -> Result<Bed> {
+    let client = cluster.client()?;
+    bed_with(cluster, client, name).await
+}
+
+/// The engine's calls go through `client`.
+pub(super) async fn bed_with(cluster: Cluster, client: Client, name: &str) -> Result<Bed> {
     let namespace = cluster.fresh_namespace(name).await?;
-    let (engine, task) = start(&cluster, &format!("{namespace}-ledger"), "first").await?;
+    let (engine, task) = start_with(client, &format!("{namespace}-ledger"), "first").await?;
     Ok(Bed {
         client: cluster.client()?,
         cluster,

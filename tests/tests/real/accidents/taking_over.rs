@@ -5,10 +5,14 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, Patch};
 use muster_proto::{Settings, SyncStatus};
+use muster_tests::cluster::real;
+use muster_tests::proxy::Proxy;
 use muster_tests::wait;
 use serde_json::{Value, json};
 
-use super::super::bed::{Bed, PATIENCE, application, bed, config, kubectl_apply, manager, stuck};
+use super::super::bed::{
+    Bed, PATIENCE, application, bed, bed_with, config, kubectl_apply, manager, stuck,
+};
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -190,6 +194,46 @@ async fn an_apply_took_the_pods_away_that_an_autoscaler_had_added() -> Result<()
         Ok(())
     })
     .await
+}
+
+/// The same in the instant between the autoscaler's write and the news of it: what is applied holds for the state that
+/// was seen, and for no other.
+#[tokio::test]
+async fn a_commit_in_the_same_instant_took_the_autoscalers_pods_away() -> Result<()> {
+    let cluster = real::shared("one").await?;
+    let proxy = Proxy::start(&cluster).await?;
+    proxy.blind(true);
+    let bed = bed_with(cluster, proxy.client().await?, "accident-instant").await?;
+    let deployments: Api<Deployment> = bed.api();
+    let state = |replicas: i32, label: &str| {
+        let labelled = |name: &str| {
+            let mut deployment = sized(name, Some(replicas));
+            deployment["metadata"]["labels"] = json!({"version": label});
+            deployment
+        };
+        application("shop", bed.settings(), &[labelled("web"), labelled("gone")])
+    };
+    bed.accept(1, vec![state(2, "1")?]).await?;
+    bed.row("shop", |row| row.synced == 2).await?;
+    scale(&bed, "web", "kube-controller-manager", 50).await?;
+    // An object that is not there any more has no version.
+    let gone = kube::api::DeleteParams::default();
+    deployments.delete("gone", &gone).await?;
+    bed.accept(2, vec![state(3, "2")?]).await?;
+    for (name, replicas) in [("web", 50), ("gone", 3)] {
+        let found = wait::until("the label is applied", PATIENCE, async || {
+            let found = deployments.get(name).await?;
+            let labels = found.metadata.labels.clone().unwrap_or_default();
+            ensure!(labels.get("version").is_some_and(|it| it == "2"));
+            Ok(found)
+        })
+        .await?;
+        assert_eq!(found.spec.replicas, Some(replicas), "{name}");
+    }
+    proxy.blind(false);
+    bed.row("shop", |row| row.synced == 2).await?;
+    assert_eq!(replicas(&bed, "web").await?, 50);
+    Ok(())
 }
 
 /// fluxcd/flux2#2526: `kubectl rollout restart` was undone, because its mark on the Pod template was taken over like

@@ -4,10 +4,12 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, DeleteParams, Patch};
 use muster_proto::SyncStatus;
+use muster_tests::cluster::real;
+use muster_tests::proxy::Proxy;
 use muster_tests::wait;
 use serde_json::json;
 
-use super::super::bed::{PATIENCE, application, bed, config, manager};
+use super::super::bed::{PATIENCE, application, bed, bed_with, config, manager};
 
 /// An apply onto a dying object answers 200 and is then gone: it counts for nothing, and is done again.
 #[tokio::test]
@@ -30,21 +32,23 @@ async fn an_object_that_is_being_deleted_is_waited_for_and_made_again() -> Resul
         .await?;
     let uid = bed.maps().get("a").await?.metadata.uid;
     bed.maps().delete("a", &DeleteParams::default()).await?;
+    // It has been told, so that the commit finds it dying.
+    let dies = "it is being deleted, and applied again when it is gone";
+    bed.object("a", |row| row.message.contains(dies)).await?;
 
     bed.accept(
         2,
         vec![application("shop", bed.settings(), &[config("a", "2")])?],
     )
     .await?;
-    let row = bed
-        .object("a", |row| row.sync == SyncStatus::Progressing)
-        .await?;
-    assert!(
-        row.message
-            .contains("it is being deleted, and applied again when it is gone"),
-        "{}",
-        row.message
-    );
+    wait::until("the commit is looked at", PATIENCE, async || {
+        let rows = bed.engine.rows().borrow().clone();
+        ensure!(rows.generation() == 2, "{}", rows.generation());
+        Ok(())
+    })
+    .await?;
+    let row = bed.object("a", |row| row.message.contains(dies)).await?;
+    assert_eq!(row.sync, SyncStatus::Progressing);
     assert_eq!(bed.value("a").await?, "1");
 
     bed.maps()
@@ -55,6 +59,39 @@ async fn an_object_that_is_being_deleted_is_waited_for_and_made_again() -> Resul
         bed.maps().get("a").await?.metadata.uid != uid,
         "it is the same object"
     );
+    bed.synced("shop").await?;
+    Ok(())
+}
+
+/// The same when the commit is faster than the news: the apply is taken by what is dying, and made good afterwards.
+#[tokio::test]
+async fn an_apply_that_an_object_took_into_its_grave_is_done_again() -> Result<()> {
+    let cluster = real::shared("one").await?;
+    let proxy = Proxy::start(&cluster).await?;
+    proxy.blind(true);
+    let bed = bed_with(cluster, proxy.client().await?, "dying-unseen").await?;
+    let state = |value: &str| application("shop", bed.settings(), &[config("a", value)]);
+    bed.accept(1, vec![state("1")?]).await?;
+    bed.synced("shop").await?;
+    let finalizers =
+        |list: serde_json::Value| Patch::Merge(json!({"metadata": {"finalizers": list}}));
+    let hold = finalizers(json!(["example.com/hold"]));
+    bed.maps().patch("a", &manager("test"), &hold).await?;
+    let uid = bed.maps().get("a").await?.metadata.uid;
+    bed.maps().delete("a", &DeleteParams::default()).await?;
+
+    bed.accept(2, vec![state("2")?]).await?;
+    let row = bed
+        .object("a", |row| row.message.contains("it is being deleted"))
+        .await?;
+    assert_eq!(row.sync, SyncStatus::Progressing);
+    assert_eq!(bed.value("a").await?, "2");
+    let none = finalizers(json!(null));
+    bed.maps().patch("a", &manager("test"), &none).await?;
+    ensure!(bed.maps().get_opt("a").await?.is_none(), "it is not gone");
+    proxy.blind(false);
+    bed.holds("a", "2").await?;
+    ensure!(bed.maps().get("a").await?.metadata.uid != uid);
     bed.synced("shop").await?;
     Ok(())
 }
