@@ -26,6 +26,7 @@ mod real {
     mod rendering;
     mod scenario;
     mod secrets;
+    mod shapes;
     mod supervision;
     mod syncing;
     mod the_cluster;
