@@ -24,6 +24,8 @@ use crate::programs::Programs;
 
 /// The agent's name at the API server.
 const PROGRAM: &str = "muster-agent";
+/// Where its ledger is; nothing else is written there.
+const HOME: &str = "muster-system";
 /// Memory and calls at rest are looked at after, and over, this time.
 const REST: Duration = Duration::from_secs(60);
 /// Calls that come late still count for the change before them.
@@ -197,7 +199,7 @@ async fn at(programs: &Programs, count: usize, rounds: usize) -> Result<Vec<Figu
     let calls = bed.audit.since(mark, PROGRAM)?;
     let bookkeeping = calls
         .iter()
-        .filter(|call| call.is_write() && call.name.starts_with("muster-ledger"))
+        .filter(|call| call.is_write() && call.resource == "secrets" && call.namespace == HOME)
         .count();
     let objects = objects_of(&application, calls, |_| true);
     figures.push(Figure::new(

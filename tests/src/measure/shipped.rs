@@ -1,4 +1,4 @@
-//! The programs that users run, built as they are shipped but for the profile: of their own packages, in release.
+//! The programs that users run, built as they are shipped: of their own packages, in the profile `dist`.
 //!
 //! In: nothing but this workspace. Out: where `muster-hub` and `muster-agent` lie; `muster` is the testbed's.
 
@@ -27,9 +27,11 @@ struct Target {
 /// Builds hub and agent.
 pub(super) async fn build() -> Result<Programs> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    println!("Building muster-hub and muster-agent for release.");
+    println!(
+        "Building muster-hub and muster-agent as they are shipped; the first time that takes long."
+    );
     let built = Command::new(cargo)
-        .args(["build", "--release", "--quiet"])
+        .args(["build", "--profile=dist", "--quiet"])
         .args(["-p", "muster-hub", "-p", "muster-agent"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
