@@ -31,6 +31,7 @@ use crate::memory::{Faults, Options, Server};
 mod agent;
 mod chance;
 mod cluster;
+pub mod crash;
 mod hub;
 mod judge;
 mod tree;

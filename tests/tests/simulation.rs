@@ -13,14 +13,21 @@ const SEEDS: Range<u64> = 0..1000;
 /// Played again, here and in another process.
 const AGAIN: Range<u64> = 0..40;
 
-/// Under a clock that stands still while anybody works.
+/// Seeds of an agent that is killed.
+const KILLS: Range<u64> = 0..200;
+
 fn play(seed: u64) -> Result<History> {
+    stand_still(seed, simulation::play(seed))
+}
+
+/// Under a clock that stands still while anybody works.
+fn stand_still<T>(seed: u64, history: impl Future<Output = Result<T>>) -> Result<T> {
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()?;
-    runtime.block_on(simulation::play(seed))
+    runtime.block_on(history)
 }
 
 /// Something of each seed, in their order; on as many threads as there are processors, each history on one.
@@ -48,16 +55,41 @@ fn of_each<T: Send>(seeds: Range<u64>, of: impl Fn(u64) -> T + Sync) -> Result<V
 
 #[test]
 fn every_history_ends_well() -> Result<()> {
-    let mut wrong = of_each(SEEDS, |seed| play(seed).err())?;
-    wrong.retain(|(_, error)| error.is_some());
+    all_end_well(of_each(SEEDS, play)?).map(drop)
+}
+
+#[test]
+fn an_agent_killed_at_a_random_write_with_many_on_their_way_is_finished_by_the_next() -> Result<()>
+{
+    let kill = |seed| stand_still(seed, simulation::crash::kill(seed));
+    let played = all_end_well(of_each(KILLS, kill)?)?;
+    let deaths: Vec<u32> = played.into_iter().map(|(_, deaths)| deaths).collect();
+    let struck = deaths.iter().filter(|deaths| **deaths > 0).count();
+    ensure!(
+        struck > 150,
+        "only {struck} of {KILLS:?} came to the write to die at"
+    );
+    Ok(())
+}
+
+/// What came of each seed; else the first that went wrong, and which others did.
+fn all_end_well<T>(played: Vec<(u64, Result<T>)>) -> Result<Vec<T>> {
+    let (mut well, mut wrong) = (Vec::new(), Vec::new());
+    for (seed, played) in played {
+        match played {
+            Ok(good) => well.push(good),
+            Err(error) => wrong.push((seed, error)),
+        }
+    }
     let seeds: Vec<u64> = wrong.iter().map(|(seed, _)| *seed).collect();
-    if let Some((_, Some(first))) = wrong.first() {
+    if let Some((_, first)) = wrong.first() {
         anyhow::bail!(
-            "{} of {SEEDS:?} histories: {seeds:?}; the first:\n{first:?}",
-            seeds.len()
+            "{} of {} histories: {seeds:?}; the first:\n{first:?}",
+            wrong.len(),
+            wrong.len() + well.len()
         );
     }
-    Ok(())
+    Ok(well)
 }
 
 #[test]
@@ -109,6 +141,16 @@ fn seeds_as_hashes() -> Result<()> {
     for (seed, history) in of_each(start.parse()?..end.parse()?, play)? {
         print!("{}", line(seed, &history?));
     }
+    Ok(())
+}
+
+/// The seed that `MUSTER_SEED` names, of an agent that is killed.
+#[test]
+fn one_kill() -> Result<()> {
+    let seed = std::env::var("MUSTER_SEED").unwrap_or_else(|_| "1".into());
+    let seed = seed.parse()?;
+    let (history, deaths) = stand_still(seed, simulation::crash::kill(seed))?;
+    println!("{}\n{deaths} deaths", history.lines.join("\n"));
     Ok(())
 }
 

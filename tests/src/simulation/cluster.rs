@@ -136,6 +136,18 @@ impl Hands {
         Ok(())
     }
 
+    /// The UID of each object.
+    pub(super) async fn uids(&self) -> Result<BTreeMap<String, String>> {
+        let all = self.all().await?.into_iter();
+        let uid = |object: Value| {
+            object["metadata"]["uid"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        Ok(all.map(|(name, object)| (name, uid(object))).collect())
+    }
+
     async fn all(&self) -> Result<BTreeMap<String, Value>> {
         let mut all = BTreeMap::new();
         for (kind, plural) in [("ConfigMap", "configmaps"), ("Secret", "secrets")] {

@@ -17,6 +17,16 @@ pub(super) struct Judge {
     faults: Mutex<Option<Rule>>,
     held: Mutex<Option<Held>>,
     wrong: Mutex<Option<String>>,
+    kill: Mutex<Option<Kill>>,
+}
+
+/// When the agent dies.
+struct Kill {
+    /// Writes until then, the last one included.
+    left: u64,
+    /// Whether that one arrives.
+    arrives: bool,
+    died: watch::Sender<bool>,
 }
 
 impl Judge {
@@ -26,6 +36,7 @@ impl Judge {
             faults: Mutex::default(),
             held: Mutex::default(),
             wrong: Mutex::default(),
+            kill: Mutex::default(),
         }
     }
 
@@ -45,11 +56,44 @@ impl Judge {
         locked(&self.wrong).take()
     }
 
+    /// The agent dies at this write from now: nothing of it arrives any more. Turns true then.
+    pub(super) fn kill_at(&self, write: u64, arrives: bool) -> watch::Receiver<bool> {
+        let (died, hears) = watch::channel(false);
+        *locked(&self.kill) = Some(Kill {
+            left: write,
+            arrives,
+            died,
+        });
+        hears
+    }
+
+    /// Calls arrive again: those of another agent.
+    pub(super) fn spare(&self) {
+        *locked(&self.kill) = None;
+    }
+
+    fn strikes(&self, call: &Call<'_>) -> Option<Fault> {
+        let mut kill = locked(&self.kill);
+        let kill = kill.as_mut()?;
+        if kill.left == 0 {
+            return Some(Fault::Undelivered);
+        }
+        kill.left -= u64::from(call.writes());
+        (kill.left == 0).then(|| {
+            kill.died.send_replace(true);
+            match kill.arrives {
+                true => Fault::Unanswered,
+                false => Fault::Undelivered,
+            }
+        })
+    }
+
     pub(super) fn hear(&self, call: &Call<'_>) -> Option<Fault> {
         if cluster::is_hand(call.manager) {
             return None;
         }
-        let fault = locked(&self.faults).as_ref().and_then(|rule| rule(call));
+        let by_rule = || locked(&self.faults).as_ref().and_then(|rule| rule(call));
+        let fault = self.strikes(call).or_else(by_rule);
         if call.writes() {
             let fault = fault.map(|fault| format!(" {fault:?}"));
             let fault = fault.unwrap_or_default();

@@ -46,6 +46,14 @@ impl Tree {
         format!("{} {:?} {:?}", self.commits, self.broken, self.objects)
     }
 
+    /// Somebody commits exactly these: object number to application and value. What they did.
+    pub(super) fn put(&mut self, objects: BTreeMap<u64, (&'static str, u64)>) -> String {
+        self.objects = objects;
+        self.broken = Broken::Nothing;
+        self.commits += 1;
+        format!("{} {:?}", self.commits, self.objects)
+    }
+
     /// The name of the commit.
     pub(super) fn revision(&self) -> String {
         format!("{:040x}", self.commits)
