@@ -16,6 +16,9 @@ use serde_json::Value;
 use super::load::name;
 use crate::cluster::Cluster;
 
+/// How long one phase may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 pub(super) fn kind(group: &str, version: &str, kind: &str) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
 }
@@ -43,8 +46,13 @@ pub(super) fn config_maps(
     Ok(watcher(api, watcher::Config::default()).boxed())
 }
 
-/// Waits until the first object of the load holds `version`.
+/// Waits until the first object of the load holds `version`; not longer than anything here may take.
 pub(super) async fn changed(cluster: &Cluster, namespace: &str, version: &str) -> Result<()> {
+    let came = tokio::time::timeout(PATIENCE, comes(cluster, namespace, version)).await;
+    came.with_context(|| format!("no object of version {version} came into {namespace} in time"))?
+}
+
+async fn comes(cluster: &Cluster, namespace: &str, version: &str) -> Result<()> {
     let mut objects = std::pin::pin!(config_maps(cluster, namespace)?);
     while let Some(event) = objects.try_next().await? {
         if let Event::Apply(object) | Event::InitApply(object) = event
