@@ -27,6 +27,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "ObjectKey",
         "Drift",
         "FieldChange",
+        "ObjectName",
+        "ObjectComparison",
+        "FieldComparison",
     ]
     .map(str::to_owned);
     let mut build = tonic_prost_build::configure()

@@ -19,10 +19,12 @@ use crate::drift::MANAGER;
 
 mod compare;
 mod order;
+mod preview;
 mod replace;
 
 pub(crate) use compare::shown;
 pub(crate) use order::{Order, apply as carry_out, compare as compare_with};
+pub(crate) use preview::{Outcome, Preview, preview};
 
 /// No single call may take longer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -105,9 +107,19 @@ async fn apply_dry(
     key: &ObjectKey,
     body: Vec<u8>,
 ) -> Result<Value, Failure> {
+    let answer = try_dry(writer, kind, key, body).await;
+    answer.map_err(|error| failure(key, &error))
+}
+
+async fn try_dry(
+    writer: &Writer,
+    kind: &Kind,
+    key: &ObjectKey,
+    body: Vec<u8>,
+) -> Result<Value, Error> {
     let path = format!("{}&dryRun=All", apply_path(kind, key));
     let request = apply_request("application/json");
-    call(writer, key, request, Method::PATCH, &path, body).await
+    send(writer, request, Method::PATCH, &path, body).await
 }
 
 fn apply_path(kind: &Kind, key: &ObjectKey) -> String {
@@ -187,7 +199,7 @@ pub(crate) async fn get(
 }
 
 /// Looks at all of one object; `None` when it is not there.
-async fn get_whole(
+pub(crate) async fn get_whole(
     client: &Client,
     kind: &Kind,
     key: &ObjectKey,

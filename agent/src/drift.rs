@@ -18,9 +18,8 @@ mod paths;
 mod values;
 
 pub(crate) use added::added;
-pub(crate) use paths::Path;
-use paths::leaves;
-pub(crate) use values::changes;
+pub(crate) use paths::{Path, leaves, shown, value};
+pub(crate) use values::{MASK, changes, is_secret};
 
 /// Our one field manager.
 pub(crate) const MANAGER: &str = "muster";

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use muster_proto::{ClusterName, Desired, Digest, Generation, Rows};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::asking::Subject;
 use crate::clock::Clock;
 
+mod asked;
 mod detecting;
 mod kinds;
 mod launch;
@@ -28,6 +30,8 @@ mod seen;
 mod state;
 mod waiting;
 mod work;
+
+pub(crate) use asked::{About, Known};
 
 /// What the engine must be told before it starts.
 #[derive(Debug, Clone)]
@@ -118,6 +122,7 @@ pub struct Engine {
 pub(crate) enum Request {
     Accept(Box<Desired>, oneshot::Sender<Result<Held, Refused>>),
     Stop(Stop, oneshot::Sender<()>),
+    About(Subject, oneshot::Sender<Result<About, String>>),
 }
 
 impl Engine {
@@ -162,6 +167,18 @@ impl Engine {
             Ok(Standing::Stopped(why)) => Err(why.clone()),
             Ok(Standing::Starting(_)) | Err(_) => Err("the engine has ended".into()),
         }
+    }
+
+    /// Copies of what the engine knows of some objects; it goes on with its work.
+    ///
+    /// # Errors
+    /// When none is meant, or the engine does not work here.
+    pub(crate) async fn about(&self, subject: Subject) -> Result<About, String> {
+        let (answer, answered) = oneshot::channel();
+        let ended = || "the engine has ended".to_owned();
+        let request = Request::About(subject, answer);
+        self.requests.send(request).await.map_err(|_| ended())?;
+        answered.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// Stops all writing; returns when nothing is in flight any more.

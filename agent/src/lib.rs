@@ -5,10 +5,12 @@
 //! | [`run`] | the order of life: credentials, then engine and session, then the end | [`program`], a test |
 //! | [`engine`] | ledger, live state, every write to the API server | [`run`] |
 //! | [`session`] (within [`run`]) | the connection to the hub, credentials and their renewal | [`run`] |
+//! | [`asking`], one a question | nothing: it reads, and tries by dry runs | [`session`] |
 //!
 //! | channel | kind | from -> to | carries |
 //! |---|---|---|---|
 //! | accept, stop | mpsc of 1 with an answer | session -> engine | a desired state; the word to stop writing |
+//! | about | mpsc of 1 with an answer | asking -> engine | which objects; copies of what is known of them |
 //! | held | watch | engine -> session | the accepted desired state |
 //! | rows | watch | engine -> session | status rows, newest wins |
 //! | standing | watch | engine -> session | whether the engine works here, and why not |
@@ -18,6 +20,7 @@
 //! that ends, ends the agent, saying which and why. No global state: any number of agents run in one process.
 
 mod apply;
+pub mod asking;
 pub mod backoff;
 mod body;
 pub mod clock;

@@ -92,7 +92,7 @@ pub(crate) async fn prune(
 }
 
 /// Would other people's objects go with it? When nobody can tell, it stays.
-async fn in_use(client: &Client, key: &ObjectKey) -> Option<String> {
+pub(crate) async fn in_use(client: &Client, key: &ObjectKey) -> Option<String> {
     let (objects, what) = if graph::is_namespace(key) {
         (
             namespace::staying(client, &key.name).await,

@@ -12,7 +12,7 @@ use muster_proto::{
     ObjectKey, ObjectStatus, Rows, SyncStatus, Timestamp,
 };
 
-use crate::desired::resolved::Resolved;
+use crate::desired::resolved::{Resolved, Unplaced};
 
 /// What is known of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,31 +73,31 @@ pub(crate) fn rows(
         take(line, &mut applications);
     }
     for unplaced in &resolved.unplaced {
-        let line = Line {
-            key: Arc::new(unplaced.key.clone()),
-            application: unplaced.application.clone(),
-            wanted: true,
-            unapproved: false,
-            sync: if unplaced.awaited {
-                SyncStatus::Progressing
-            } else {
-                SyncStatus::Failed
-            },
-            health: if unplaced.awaited {
-                HealthStatus::InProgress
-            } else {
-                HealthStatus::NotFound
-            },
-            message: unplaced.why.clone(),
-            drift: None,
-            changed: None,
-        };
-        take(line, &mut applications);
+        take(self::unplaced(unplaced), &mut applications);
     }
     let applications = applications
         .into_iter()
         .map(|(name, tally)| application_row(name, tally, desired, resolved, before, now));
     Rows::new(generation, applications.collect::<Vec<_>>(), objects)
+}
+
+/// What is to be said of an object that has no place.
+pub(crate) fn unplaced(unplaced: &Unplaced) -> Line {
+    let (sync, health) = match unplaced.awaited {
+        true => (SyncStatus::Progressing, HealthStatus::InProgress),
+        false => (SyncStatus::Failed, HealthStatus::NotFound),
+    };
+    Line {
+        key: Arc::new(unplaced.key.clone()),
+        application: unplaced.application.clone(),
+        wanted: true,
+        unapproved: false,
+        sync,
+        health,
+        message: unplaced.why.clone(),
+        drift: None,
+        changed: None,
+    }
 }
 
 /// Counts of one application, and its worst line.

@@ -8,6 +8,7 @@
 use http::Method;
 use kube::core::response::StatusCause;
 use kube::core::{DynamicObject, Status};
+use muster_proto::ObjectKey;
 use serde_json::Value;
 
 use super::order::Order;
@@ -20,11 +21,47 @@ pub(super) async fn replace(
     refusal: &Status,
 ) -> Result<DynamicObject, Failure> {
     let (writer, kind, key) = (&order.writer, &order.wanted.kind, &*order.key);
-    let refused = Failure {
+    let live = may_be_replaced(order, body, refusal).await?;
+    let uid = live
+        .pointer("/metadata/uid")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let refused = refused(key, refusal);
+    tracing::warn!(object = %key, refused = %refused.message, "an object that can't be changed is deleted and made anew");
+    match super::remove(writer, kind, key, uid).await? {
+        Removed::Gone => make(order, body).await,
+        Removed::Going => match super::get(&writer.client, kind, key).await? {
+            // It is applied again when it is gone.
+            Some(going) => Ok(going),
+            None => make(order, body).await,
+        },
+        Removed::Other => Err(Failure {
+            message: format!(
+                "{}; it changed while it was being replaced",
+                refused.message
+            ),
+            passing: true,
+            ..refused
+        }),
+    }
+}
+
+fn refused(key: &ObjectKey, refusal: &Status) -> Failure {
+    Failure {
         message: super::words(key, refusal),
         code: refusal.code,
         ..Failure::default()
-    };
+    }
+}
+
+/// The object that refused `body`, when it may be replaced and that would work. Changes nothing.
+pub(super) async fn may_be_replaced(
+    order: &Order,
+    body: &[u8],
+    refusal: &Status,
+) -> Result<Value, Failure> {
+    let (writer, kind, key) = (&order.writer, &order.wanted.kind, &*order.key);
+    let refused = refused(key, refusal);
     let causes = causes(refusal);
     if causes.is_empty() || !causes.iter().all(is_immutable) {
         return Err(refused);
@@ -54,23 +91,7 @@ pub(super) async fn replace(
             "it is not deleted, because it could not be made anew: {why}"
         )));
     }
-    let uid = live
-        .pointer("/metadata/uid")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    tracing::warn!(object = %key, refused = %refused.message, "an object that can't be changed is deleted and made anew");
-    match super::remove(writer, kind, key, uid).await? {
-        Removed::Gone => make(order, body).await,
-        Removed::Going => match super::get(&writer.client, kind, key).await? {
-            // It is applied again when it is gone.
-            Some(going) => Ok(going),
-            None => make(order, body).await,
-        },
-        Removed::Other => Err(Failure {
-            passing: true,
-            ..and("it changed while it was being replaced")
-        }),
-    }
+    Ok(live)
 }
 
 async fn make(order: &Order, body: &[u8]) -> Result<DynamicObject, Failure> {
@@ -176,7 +197,6 @@ fn values<'a>(value: &'a Value, held: &mut Vec<&'a Value>) {
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::ObjectKey;
 
     use super::*;
     use serde_json::json;

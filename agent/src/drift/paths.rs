@@ -8,7 +8,7 @@ use serde_json::Value;
 pub(crate) type Path = Vec<String>;
 
 /// Paths that a field set owns: its leaves, and list items and mappings that it owns as such.
-pub(super) fn leaves(set: &Value) -> BTreeSet<Path> {
+pub(crate) fn leaves(set: &Value) -> BTreeSet<Path> {
     fn walk(set: &Value, path: &mut Path, leaves: &mut BTreeSet<Path>) {
         let children = set.as_object().filter(|children| !children.is_empty());
         let Some(children) = children else {
@@ -63,7 +63,7 @@ pub(crate) fn shown(path: &Path) -> String {
 }
 
 /// The value that a path leads to.
-pub(super) fn value<'a>(object: &'a Value, path: &Path) -> Option<&'a Value> {
+pub(crate) fn value<'a>(object: &'a Value, path: &Path) -> Option<&'a Value> {
     path.iter().try_fold(object, |value, step| {
         let (how, what) = step.split_once(':')?;
         match how {

@@ -13,7 +13,7 @@ const TOLD: usize = 10;
 /// Characters of one value.
 const LONGEST: usize = 120;
 /// What stands for a value of a Secret.
-const MASK: &str = "(secret)";
+pub(crate) const MASK: &str = "(secret)";
 
 /// Desired and live values of the first few paths.
 pub(crate) fn changes(
@@ -46,7 +46,7 @@ fn told(value: &Value, secret: bool) -> String {
 }
 
 /// Of a Secret, only its labels and its type are nobody's secret: annotations quote what was applied.
-fn is_secret(key: &ObjectKey, path: &Path) -> bool {
+pub(crate) fn is_secret(key: &ObjectKey, path: &Path) -> bool {
     let harmless = match path.first().map(String::as_str) {
         Some("f:type") => true,
         Some("f:metadata") => path.get(1).is_some_and(|step| step == "f:labels"),

@@ -233,6 +233,35 @@ impl Tracked {
         })
     }
 
+    /// Why what differs from Git is not put right, or not now; empty when it is.
+    pub(crate) fn held(&self, key: &ObjectKey, guards: &Guards) -> String {
+        let step = self.step(key, guards);
+        let owners = plan::owners(self.wanted.as_ref(), self.entry.as_ref());
+        match &step {
+            Step::InSync => String::new(),
+            Step::Compare | Step::Differs(_) => {
+                "the application only detects (sync.detectOnly)".into()
+            }
+            Step::Leave(kind) => match (guards.paused.any(owners), kind) {
+                (Some(why), _) => why.to_owned(),
+                (None, DriftKind::Added) => {
+                    "what people add is reported only (sync.additions)".into()
+                }
+                (None, _) => "self-heal is off (sync.selfHeal)".into(),
+            },
+            Step::Abandon(why) => why.clone(),
+            Step::Repair(kind) => {
+                let (_, message) = self.sync(&step);
+                if message == found(*kind) {
+                    String::new()
+                } else {
+                    message
+                }
+            }
+            _ => self.sync(&step).1,
+        }
+    }
+
     fn sync(&self, step: &Step) -> (SyncStatus, String) {
         let failure = || self.failure.as_ref().map(|failure| failure.message.clone());
         match step {

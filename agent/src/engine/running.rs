@@ -48,6 +48,9 @@ pub(super) async fn run(
             Request::Stop(_, answer) => {
                 let _ = answer.send(());
             }
+            Request::About(_, answer) => {
+                let _ = answer.send(Err(why.clone()));
+            }
         }
     }
 }
@@ -90,6 +93,9 @@ async fn begin(
                     Some(Request::Stop(why, answer)) => {
                         let _ = answer.send(());
                         return Err(reason(why));
+                    }
+                    Some(Request::About(_, answer)) => {
+                        let _ = answer.send(Err("the agent's ledger is not open yet".into()));
                     }
                 },
             }
@@ -163,6 +169,9 @@ async fn work(
                         }
                         let _ = answer.send(());
                         return Some(reason(why));
+                    }
+                    Request::About(subject, answer) => {
+                        let _ = answer.send(state.about(&subject));
                     }
                 }
             }

@@ -14,6 +14,7 @@ use muster_proto::wire::v1::agent_service_client::AgentServiceClient;
 use muster_proto::wire::v1::{self, agent_message, hub_message};
 use muster_proto::{DesiredApplication, Rows};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -22,6 +23,7 @@ use tonic::codec::CompressionEncoding;
 use super::Session;
 use super::ended::{Ended, ended};
 use super::transfer::Transfer;
+use crate::asking;
 use crate::credentials::{CertificateRequest, Credentials, StoreError};
 use crate::engine::{Cluster, Held, Refused, Standing};
 
@@ -29,6 +31,8 @@ use crate::engine::{Cluster, Held, Refused, Standing};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Reports follow each other no faster; rows change in bursts.
 const REPORT_PACE: Duration = Duration::from_millis(100);
+/// Questions that are answered at once; the hub sends no more.
+const QUESTIONS: usize = 4;
 /// A Begin names every object of the cluster, 34 bytes each.
 const LARGEST_MESSAGE: usize = 32 * 1024 * 1024;
 
@@ -57,6 +61,7 @@ pub(super) async fn serve(session: &mut Session, transfer: &mut Transfer) -> End
         reported: None,
         renewal: None,
         in_hand: None,
+        answering: JoinSet::new(),
     };
     match open.run(outgoing).await {
         Ok(never) => match never {},
@@ -167,6 +172,7 @@ fn hello<'a>(
             .collect(),
         idle: String::new(),
         idle_for_good: false,
+        answers: true,
     }
 }
 
@@ -184,6 +190,8 @@ struct Open<'a> {
     renewal: Option<CertificateRequest>,
     /// While something is being stored, no further message is read.
     in_hand: Option<BoxFuture<'static, Stored>>,
+    /// What people asked; it ends with the session.
+    answering: JoinSet<v1::Answer>,
 }
 
 /// What the hub is to be told, made into a message when there is room.
@@ -192,6 +200,14 @@ struct ToSay {
     accepted: Option<v1::Accepted>,
     renew: bool,
     report: bool,
+    /// At most [`QUESTIONS`].
+    answers: Vec<v1::Answer>,
+}
+
+impl ToSay {
+    fn anything(&self) -> bool {
+        self.accepted.is_some() || self.renew || self.report || !self.answers.is_empty()
+    }
 }
 
 /// Something was stored, or could not be.
@@ -208,7 +224,7 @@ impl Open<'_> {
         let mut rows_changed = false;
         let mut next_report = Instant::now();
         loop {
-            let speak = self.to_say.accepted.is_some() || self.to_say.renew || self.to_say.report;
+            let speak = self.to_say.anything();
             let busy = self.in_hand.is_some();
             let stored = async {
                 match &mut self.in_hand {
@@ -228,6 +244,10 @@ impl Open<'_> {
                 stored = stored => {
                     self.in_hand = None;
                     self.stored(stored)?;
+                }
+                // One that panicked is logged by itself, and nobody waits longer than the hub's deadline.
+                Some(answered) = self.answering.join_next() => {
+                    self.to_say.answers.extend(answered.ok());
                 }
                 message = self.incoming.message(), if !busy => match message {
                     Ok(Some(message)) => self.heard(message)?,
@@ -283,10 +303,21 @@ impl Open<'_> {
             }
             Some(Message::RenewalDue(_)) => self.renewal_due(),
             Some(Message::Renewed(renewed)) => self.renewed(renewed),
+            Some(Message::Ask(ask)) => self.asked(ask),
             // A newer hub's message; it knows our version.
             None => {}
         }
         Ok(())
+    }
+
+    fn asked(&mut self, ask: v1::Ask) {
+        if self.answering.len() + self.to_say.answers.len() < QUESTIONS {
+            let engine = self.session.engine.clone();
+            self.answering.spawn(asking::answer(engine, ask));
+        } else {
+            // The hub waits for the others first.
+            tracing::warn!("more is asked at once than is answered: a question is dropped");
+        }
     }
 
     fn renewal_due(&mut self) {
@@ -377,6 +408,9 @@ fn next(
     if std::mem::take(&mut to_say.renew) {
         let csr_der = renewal.as_ref()?.csr_der();
         return Some(Message::Renew(v1::RenewRequest { csr_der }));
+    }
+    if let Some(answer) = to_say.answers.pop() {
+        return Some(Message::Answer(answer));
     }
     to_say.report = false;
     let newest = rows.borrow().clone();

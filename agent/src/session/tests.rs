@@ -85,7 +85,7 @@ impl Agent {
     async fn offered(&mut self) -> (Desired, oneshot::Sender<Result<Held, Refused>>) {
         match asked(&mut self.asked).await {
             Request::Accept(desired, answer) => (*desired, answer),
-            Request::Stop(..) => panic!("the engine was stopped"),
+            Request::Stop(..) | Request::About(..) => panic!("no state was offered"),
         }
     }
 
@@ -458,7 +458,7 @@ async fn a_removed_cluster_stops_its_engine_and_asks_rarely_until_it_is_let_in()
             assert_eq!(why, Stop::Removed);
             answer.send(()).unwrap();
         }
-        Request::Accept(..) => panic!("nothing was sent"),
+        Request::Accept(..) | Request::About(..) => panic!("nothing was sent"),
     }
     for _ in 0..2 {
         let visit = hub.visit().await;

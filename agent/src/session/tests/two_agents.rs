@@ -20,7 +20,7 @@ async fn is_stopped(agent: &mut Agent) {
             assert!(matches!(why, Stop::Because(_)));
             answer.send(()).unwrap();
         }
-        Request::Accept(..) => panic!("nothing was sent"),
+        Request::Accept(..) | Request::About(..) => panic!("nothing was sent"),
     }
 }
 
