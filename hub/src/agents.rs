@@ -5,6 +5,7 @@
 //! content of its own, and every channel of it holds one or two messages: a slow agent slows itself only.
 
 mod outgoing;
+mod questions;
 mod session;
 
 use std::io;

@@ -5,6 +5,7 @@
 //! `/readyz` and the webhook.
 
 mod answers;
+mod asking;
 mod json;
 mod pauses;
 mod service;

@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_proto::wire::v1;
 use muster_proto::{
     ApplicationName, ClusterName, Desired, DesiredApplication, Digest, Generation, Report,
     Timestamp,
@@ -70,6 +71,8 @@ pub struct Hello {
     pub desired_digest: Option<Digest>,
     /// The application digests it holds whole.
     pub applications: Vec<(ApplicationName, Digest)>,
+    /// It answers what people ask of its cluster.
+    pub answers: bool,
 }
 
 /// Why an agent does not run its cluster.
@@ -106,8 +109,28 @@ pub struct Grant {
     pub desired: watch::Receiver<Arc<Desired>>,
     /// Of what Hello named, the content that the hub still knows.
     pub known: Vec<Arc<DesiredApplication>>,
+    /// What people ask of the agent.
+    pub asked: mpsc::Receiver<Asked>,
     /// Resolves when the session has to end.
     pub closed: oneshot::Receiver<Closed>,
+}
+
+/// A question of a person on its way to an agent.
+#[derive(Debug)]
+pub struct Asked {
+    /// The question; its id is the session's to give.
+    pub ask: v1::Ask,
+    /// Dropped without an answer when the session ends.
+    pub answer: oneshot::Sender<v1::Answer>,
+}
+
+/// Why an agent can't be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAsked {
+    /// It has no session.
+    Away,
+    /// It is of a version that knows no questions.
+    TooOld,
 }
 
 /// Why the hub ends a session.
@@ -279,6 +302,7 @@ pub(crate) enum Request {
         by: String,
         answer: Answer<Result<String, CommandFailed>>,
     },
+    LineTo(ClusterName, Answer<Result<mpsc::Sender<Asked>, NotAsked>>),
 }
 
 pub(crate) enum FromSession {
@@ -478,6 +502,15 @@ impl Fleet {
     pub async fn sync_now(&self, by: &str) -> Result<String, CommandFailed> {
         let by = by.to_owned();
         self.command(|answer| Request::SyncNow { by, answer }).await
+    }
+
+    /// The way to the agent of a cluster for what people ask; it takes a few questions at once.
+    ///
+    /// # Errors
+    /// When no agent is there, or it is too old.
+    pub async fn line_to(&self, cluster: ClusterName) -> Result<mpsc::Sender<Asked>, NotAsked> {
+        let request = |answer| Request::LineTo(cluster, answer);
+        self.ask(request).await.unwrap_or(Err(NotAsked::Away))
     }
 
     /// What people see, always the newest.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use super::outgoing::Outgoing;
+use super::questions::Questions;
 use super::{Agents, Caller, with_reason};
 use crate::ca::{self, SigningRequest};
 use crate::fleet::{self, Certificate, Grant, Idle, Waiting};
@@ -61,6 +62,7 @@ pub(super) async fn run(
         session,
         mut desired,
         mut known,
+        mut asked,
         mut closed,
     } = agents.fleet.connect(hello).await?;
 
@@ -83,6 +85,7 @@ pub(super) async fn run(
         outgoing,
         ends,
         wanted: Wanted::default(),
+        questions: Questions::default(),
     };
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -107,6 +110,9 @@ pub(super) async fn run(
             changed = desired.changed() => {
                 changed.map_err(|_| stopping())?;
                 session.outgoing.offer(desired.borrow_and_update().clone());
+            }
+            Some(asked) = asked.recv(), if session.questions.has_room() => {
+                session.questions.put(asked);
             }
             place = to_agent.reserve(), if session.has_next() => {
                 let Ok(place) = place else {
@@ -169,6 +175,7 @@ struct Session<'a> {
     /// End of the newest certificate that the agent has.
     ends: Timestamp,
     wanted: Wanted,
+    questions: Questions,
 }
 
 /// What waits to be said beside the desired state: each at most once, so nothing queues up.
@@ -193,6 +200,7 @@ impl Session<'_> {
         self.wanted.renewed.is_some()
             || self.wanted.full_report == Asked::ToBeSent
             || self.wanted.renewal == Asked::ToBeSent
+            || self.questions.has_next()
             || self.outgoing.has_next()
     }
 
@@ -207,6 +215,10 @@ impl Session<'_> {
         if self.wanted.renewal == Asked::ToBeSent {
             self.wanted.renewal = Asked::Sent;
             return Some(ToAgent::RenewalDue(v1::RenewalDue {}));
+        }
+        // State comes in many frames, and a person waits.
+        if let Some(ask) = self.questions.next() {
+            return Some(ToAgent::Ask(ask));
         }
         self.outgoing.next()
     }
@@ -230,6 +242,10 @@ impl Session<'_> {
             Some(FromAgent::Accepted(accepted)) => self.accepted(accepted).await,
             Some(FromAgent::Report(report)) => self.report(report).await,
             Some(FromAgent::Renew(request)) => self.renew(&request).await,
+            Some(FromAgent::Answer(answer)) => {
+                self.questions.answered(answer);
+                Ok(())
+            }
             Some(FromAgent::Hello(_)) => Err(Status::invalid_argument("Hello comes once, first")),
             // An agent newer than this hub says something it does not know: not for us.
             None => Ok(()),
@@ -342,6 +358,7 @@ fn read_hello(caller: &Caller, hello: v1::Hello) -> Result<fleet::Hello, Invalid
         cluster_uid: text("hello.cluster_uid", hello.cluster_uid)?,
         instance: text("hello.instance", hello.instance)?,
         generation: hello.generation,
+        answers: hello.answers,
         desired_digest: optional_digest("hello.desired_digest", &hello.desired_digest)?,
     })
 }

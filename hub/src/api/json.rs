@@ -10,9 +10,9 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use muster_proto::wire::v1::fleet_service_server::FleetService as _;
 use muster_proto::wire::v1::{
-    ApproveRequest, CreateJoinTokenRequest, GetApplicationRequest, GetClusterRequest,
-    GetFleetRequest, GetVersionRequest, ListDriftRequest, PauseRequest, RemoveClusterRequest,
-    ResumeRequest, SyncNowRequest,
+    ApproveRequest, CompareRequest, CreateJoinTokenRequest, GetApplicationRequest,
+    GetClusterRequest, GetFleetRequest, GetVersionRequest, ListDriftRequest, ObjectName,
+    PauseRequest, RemoveClusterRequest, ResumeRequest, SyncNowRequest,
 };
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Request, Status};
@@ -33,6 +33,7 @@ pub(super) fn routes(api: Api) -> Router {
             "/api/v1/clusters/{name}",
             get(cluster).delete(remove_cluster),
         )
+        .route("/api/v1/clusters/{name}/comparison", get(compare))
         .route("/api/v1/approvals", post(approve))
         .route("/api/v1/applications/{name}", get(application))
         .route("/api/v1/applications/{name}/pause", post(pause))
@@ -47,7 +48,7 @@ pub(super) fn routes(api: Api) -> Router {
 
 async fn nowhere() -> Failure {
     Failure(Status::not_found(
-        "no such page; the API is under /api/v1: fleet, clusters/NAME, applications/NAME, drift, join-tokens, approvals, sync, version",
+        "no such page; the API is under /api/v1: fleet, clusters/NAME, clusters/NAME/comparison, applications/NAME, drift, join-tokens, approvals, sync, version",
     ))
 }
 
@@ -57,6 +58,17 @@ struct Which {
     selector: String,
     application: String,
     since_ms: i64,
+}
+
+/// An application, or an object by kind and name.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+struct Asked {
+    application: String,
+    kind: String,
+    group: String,
+    namespace: String,
+    object: String,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +89,31 @@ async fn cluster(State(api): State<Api>, Path(name): Path<String>) -> Answer<imp
         api.get_cluster(Request::new(GetClusterRequest { name }))
             .await,
     )
+}
+
+async fn compare(
+    State(api): State<Api>,
+    Path(cluster): Path<String>,
+    asked: Query<Asked>,
+) -> Answer<impl Serialize> {
+    let Asked {
+        application,
+        kind,
+        group,
+        namespace,
+        object: name,
+    } = asked.0;
+    let request = CompareRequest {
+        cluster,
+        application,
+        object: Some(ObjectName {
+            kind,
+            group,
+            namespace,
+            name,
+        }),
+    };
+    answer(api.compare(Request::new(request)).await)
 }
 
 async fn application(State(api): State<Api>, Path(name): Path<String>) -> Answer<impl Serialize> {

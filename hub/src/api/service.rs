@@ -8,10 +8,11 @@ use muster_decide::nearest::did_you_mean;
 use muster_proto::join_token::JoinToken;
 use muster_proto::wire::v1::fleet_service_server::FleetService;
 use muster_proto::wire::v1::{
-    ApplicationDetail, ApproveRequest, ApproveResponse, ClusterDetail, CreateJoinTokenRequest,
-    DriftList, Fleet, GetApplicationRequest, GetClusterRequest, GetFleetRequest, GetVersionRequest,
-    JoinTokenResponse, ListDriftRequest, PauseRequest, PauseResponse, RemoveClusterRequest,
-    RemoveClusterResponse, ResumeRequest, ResumeResponse, SyncNowRequest, SyncNowResponse, Version,
+    ApplicationDetail, ApproveRequest, ApproveResponse, ClusterDetail, CompareRequest, Comparison,
+    CreateJoinTokenRequest, DriftList, Fleet, GetApplicationRequest, GetClusterRequest,
+    GetFleetRequest, GetVersionRequest, JoinTokenResponse, ListDriftRequest, PauseRequest,
+    PauseResponse, RemoveClusterRequest, RemoveClusterResponse, ResumeRequest, ResumeResponse,
+    SyncNowRequest, SyncNowResponse, Version,
 };
 use muster_proto::{ApplicationName, ClusterName, Generation, Timestamp};
 use tokio::sync::mpsc;
@@ -189,6 +190,11 @@ impl FleetService for Api {
         }))
     }
 
+    async fn compare(&self, request: Request<CompareRequest>) -> Answer<Comparison> {
+        let comparison = self.ask_agent(request.into_inner()).await?;
+        Ok(Response::new(comparison))
+    }
+
     async fn sync_now(&self, request: Request<SyncNowRequest>) -> Answer<SyncNowResponse> {
         let revision = self.fleet.sync_now(&person(&request).0).await?;
         Ok(Response::new(SyncNowResponse { revision }))
@@ -203,7 +209,7 @@ impl FleetService for Api {
 }
 
 impl Api {
-    fn view(&self) -> std::sync::Arc<View> {
+    pub(super) fn view(&self) -> std::sync::Arc<View> {
         self.fleet.view().borrow().clone()
     }
 
@@ -312,12 +318,12 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Status> {
         .map_err(|error| Status::invalid_argument(format!("labels: {error}")))
 }
 
-fn cluster_name(text: &str) -> Result<ClusterName, Status> {
+pub(super) fn cluster_name(text: &str) -> Result<ClusterName, Status> {
     text.parse()
         .map_err(|error: muster_proto::InvalidName| Status::invalid_argument(error.to_string()))
 }
 
-fn no_cluster(view: &View, name: &str) -> Status {
+pub(super) fn no_cluster(view: &View, name: &str) -> Status {
     let known = view.clusters.iter().map(|cluster| cluster.name.as_str());
     Status::not_found(format!(
         "there is no cluster {name:?}{}",
@@ -325,7 +331,7 @@ fn no_cluster(view: &View, name: &str) -> Status {
     ))
 }
 
-fn no_application(view: &View, name: &str) -> Status {
+pub(super) fn no_application(view: &View, name: &str) -> Status {
     let known = view
         .applications
         .iter()

@@ -133,6 +133,7 @@ mod tests {
             generation,
             desired_digest: (generation > 0).then(|| Digest::of([[generation as u8]])),
             applications: Vec::new(),
+            answers: true,
         }
     }
 

@@ -9,10 +9,10 @@ use muster_proto::{
     ApplicationName, ClusterName, Desired, HealthStatus, Pause, Removals, Rows, SyncStatus,
     Timestamp,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::idle::Idlers;
-use super::{Closed, SessionId};
+use super::{Asked, Closed, SessionId};
 use crate::store::{Cluster, ClusterState, Stamp, StoredReport};
 use crate::view::{ClusterView, Connection, Placement, Problem};
 
@@ -56,6 +56,8 @@ pub(super) struct Live {
     pub(super) id: SessionId,
     pub(super) instance: String,
     pub(super) close: oneshot::Sender<Closed>,
+    /// For what people ask; none when its version knows no questions.
+    pub(super) line: Option<mpsc::Sender<Asked>>,
 }
 
 impl Member {

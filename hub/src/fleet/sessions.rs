@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use muster_proto::{ClusterName, Report, Timestamp};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::admission::{admit, is_ahead, may_wait};
 use super::idle::Idler;
 use super::member::{Live, Member};
 use super::task::Task;
 use super::{
-    Accepted, Closed, FromSession, Grant, Hello, Idle, Refused, Session, SessionId, Waiting,
+    Accepted, Asked, Closed, FromSession, Grant, Hello, Idle, NotAsked, Refused, Session,
+    SessionId, Waiting,
 };
 use crate::store::{Audit, Cluster, ClusterState, StoreError};
 use crate::view::Connection;
+
+/// Questions that wait for one session at most.
+const QUESTIONS: usize = 4;
 
 impl Task {
     pub(super) async fn connect(&mut self, hello: Hello) -> Result<Grant, Refused> {
@@ -47,6 +51,7 @@ impl Task {
             member.expect("it was admitted by its row").row = row;
         }
         let (close, closed) = oneshot::channel();
+        let (line, asked) = mpsc::channel(QUESTIONS);
         self.last_session += 1;
         let id = self.last_session;
         let known = hello.applications.iter();
@@ -65,6 +70,7 @@ impl Task {
             id,
             instance: hello.instance,
             close,
+            line: hello.answers.then_some(line),
         });
         member.refused = None;
         // The row's last sign of life is already this one: what was before decides.
@@ -83,8 +89,16 @@ impl Task {
             },
             desired,
             known,
+            asked,
             closed,
         })
+    }
+
+    /// The way to the agent that runs a cluster.
+    pub(super) fn line_to(&self, name: &ClusterName) -> Result<mpsc::Sender<Asked>, NotAsked> {
+        let live = self.members.get(name).and_then(|it| it.live.as_ref());
+        let live = live.ok_or(NotAsked::Away)?;
+        live.line.clone().ok_or(NotAsked::TooOld)
     }
 
     /// Begins the session of an agent that does not run its cluster.

@@ -257,6 +257,9 @@ impl Task {
                 answer.send(resumed).ok();
             }
             Request::SyncNow { by, answer } => self.sync_now(by, answer).await,
+            Request::LineTo(cluster, answer) => {
+                answer.send(self.line_to(&cluster)).ok();
+            }
         }
     }
 
