@@ -13,7 +13,7 @@ use clap_complete::Shell;
     name = "muster",
     version,
     disable_help_subcommand = true,
-    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 from `status --check` when something is not Synced and Current.\n\
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 from `status --check` when something is not Synced and Current, and from `diff` when something differs.\n\
                   Variables: MUSTER_CONTEXT, MUSTER_SERVER, MUSTER_CA_FILE, MUSTER_TOKEN, MUSTER_TOKEN_FILE, MUSTER_CONFIG (the context file), HTTPS_PROXY, NO_PROXY, NO_COLOR."
 )]
 pub(crate) struct Args {
@@ -49,11 +49,13 @@ pub(crate) enum Command {
     Clusters(ListArgs),
     /// List applications
     Apps(ListArgs),
-    /// One cluster or application in detail
+    /// One cluster, application or object in detail
     #[command(subcommand)]
     Get(GetCommand),
     /// Who changed what behind Git's back
     Drift(DriftArgs),
+    /// What differs from Git on a cluster right now, who wrote it, and what Muster would change
+    Diff(DiffArgs),
     /// Write nothing to an application's objects for a while, wherever it runs now; drift is shown, commits wait
     Pause(PauseArgs),
     /// End a pause before its time: what waits is done at once
@@ -143,6 +145,63 @@ pub(crate) enum GetCommand {
     /// One application: the clusters it runs on, and the objects that need a look
     #[command(visible_alias = "application")]
     App(GetArgs),
+    /// One object of a cluster, asked of its agent now: how it stands, and each field that Git states
+    Object(GetObjectArgs),
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct GetObjectArgs {
+    /// KIND[.GROUP]/NAME, or KIND[.GROUP] and [NAMESPACE/]NAME
+    #[arg(required = true, num_args = 1..=2, value_name = "OBJECT")]
+    pub(crate) object: Vec<String>,
+    /// On which cluster
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: String,
+    /// In which namespace; may be left out when only one object is called so
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        default_value_t,
+        hide_default_value = true
+    )]
+    pub(crate) namespace: String,
+    #[command(flatten)]
+    pub(crate) format: ComparisonArgs,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct DiffArgs {
+    /// Name of the application
+    pub(crate) app: String,
+    /// On which cluster
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: String,
+    #[command(flatten)]
+    pub(crate) format: ComparisonArgs,
+}
+
+/// How what an agent answered is shown.
+#[derive(ClapArgs)]
+pub(crate) struct ComparisonArgs {
+    /// How to print the answer
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Output,
+    /// Colours: on a terminal, always, never
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+}
+
+/// When there are colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
 }
 
 #[derive(ClapArgs)]

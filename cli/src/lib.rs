@@ -4,10 +4,11 @@
 //! Out: text, JSON or YAML, errors of one line, and an [`ExitCode`].
 //!
 //! `args` says what can be asked, `config` finds the hub, `hub` speaks with it, `question` asks and `watch` asks
-//! again, `show` turns answers into text (pure), `join`, `pauses`, `tell` and `context` do the rest.
+//! again, `asking` asks a cluster through it, `show` turns answers into text (pure), `join`, `pauses`, `tell` and `context` do the rest.
 
 mod answer;
 mod args;
+mod asking;
 mod config;
 mod context;
 mod failure;
@@ -33,7 +34,7 @@ use std::io::Write;
 use clap::{CommandFactory as _, Parser as _};
 use muster_decide::schema;
 
-use args::{Args, Command};
+use args::{Args, Command, GetCommand};
 pub use config::{Environment, Terminal};
 use failure::Failure;
 
@@ -46,7 +47,7 @@ pub enum ExitCode {
     Failed = 1,
     /// The command line makes no sense.
     Usage = 2,
-    /// `status --check`: not everything is Synced and Current.
+    /// `status --check`: not everything is Synced and Current. `diff`: something differs.
     NotInSync = 3,
 }
 
@@ -114,6 +115,14 @@ async fn dispatch(
 ) -> Result<ExitCode, Failure> {
     let connection = &args.connection;
     match args.command {
+        Command::Get(GetCommand::Object(args)) => {
+            let hub = config::find_hub(environment, connection)?;
+            asking::object(&hub, args, environment.terminal, out).await
+        }
+        Command::Diff(args) => {
+            let hub = config::find_hub(environment, connection)?;
+            asking::diff(&hub, args, environment.terminal, out, err).await
+        }
         Command::Status(_)
         | Command::Clusters(_)
         | Command::Apps(_)

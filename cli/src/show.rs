@@ -2,10 +2,13 @@
 
 pub(crate) mod applications;
 pub(crate) mod clusters;
+pub(crate) mod diff;
 pub(crate) mod drift;
+pub(crate) mod object;
 pub(crate) mod pauses;
 mod rows;
 pub(crate) mod status;
+mod values;
 pub(crate) mod words;
 
 use muster_proto::Timestamp;

@@ -317,6 +317,27 @@ impl FleetService for Service {
         }))
     }
 
+    async fn compare(
+        &self,
+        request: Request<v1::CompareRequest>,
+    ) -> Result<Response<v1::Comparison>, Status> {
+        let request = request.into_inner();
+        self.hear(format!("{request:?}"));
+        let mut comparison = example::comparison();
+        match request.object {
+            // The one that is asked for; one by any other name is not there.
+            Some(object) if object.name == "web" => comparison.objects.truncate(1),
+            Some(_) => {
+                comparison.objects.truncate(2);
+                comparison.objects.remove(0);
+            }
+            None if request.application == "monitoring" => comparison.objects.clear(),
+            None => {}
+        }
+        comparison.left_out = u32::from(request.cluster == "us-1");
+        Ok(Response::new(comparison))
+    }
+
     async fn sync_now(
         &self,
         _request: Request<v1::SyncNowRequest>,

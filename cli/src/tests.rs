@@ -460,3 +460,55 @@ async fn a_pause_says_until_when_and_where_it_does_not_hold_yet() {
     let run = muster(&environment, "pause shop --cluster eu-1 -l region=eu").await;
     assert_eq!(run.code, ExitCode::Usage);
 }
+
+#[tokio::test]
+async fn a_diff_ends_with_three_when_something_differs_and_with_one_when_nobody_knows() {
+    let hub = Stub::start().await;
+    let environment = hub.environment();
+    let run = muster(&environment, "diff shop --cluster eu-1").await;
+    assert_eq!(run.code, ExitCode::NotInSync, "{}", run.err);
+    assert!(run.out.contains("\n- 5\n+ 3\n"), "{}", run.out);
+    assert!(!run.out.contains('\u{1b}'), "{}", run.out);
+    let run = muster(&environment, "diff shop --cluster eu-1 --color always").await;
+    assert!(run.out.contains("\u{1b}[31m- 5"), "{}", run.out);
+    let run = muster(&environment, "diff monitoring --cluster eu-1").await;
+    assert_eq!(run.code, ExitCode::Ok, "{}", run.err);
+    let run = muster(&environment, "diff monitoring --cluster us-1").await;
+    assert_eq!(run.code, ExitCode::Failed);
+    assert_eq!(
+        run.err,
+        "muster: 1 objects could not be compared; try again\n"
+    );
+    let run = muster(&environment, "diff shop --cluster eu-1 -o json").await;
+    assert_eq!(run.code, ExitCode::NotInSync);
+    let comparison: v1::Comparison = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(comparison.objects.len(), 5);
+    let run = muster(&environment, "diff shop").await;
+    assert_eq!(run.code, ExitCode::Usage);
+}
+
+#[tokio::test]
+async fn one_object_is_a_page_and_as_yaml_it_is_itself() {
+    let hub = Stub::start().await;
+    let environment = hub.environment();
+    let line = "get object deployment.apps shop/web --cluster eu-1";
+    let run = muster(&environment, line).await;
+    assert_eq!(run.code, ExitCode::Ok, "{}", run.err);
+    assert!(run.out.starts_with("Object:"), "{}", run.out);
+    let asked = hub.told.lock().unwrap().pop().unwrap();
+    assert!(
+        asked.contains(r#"kind: "deployment", group: "apps", namespace: "shop", name: "web""#),
+        "{asked}"
+    );
+    let run = muster(&environment, &format!("{line} -o yaml")).await;
+    assert_eq!(run.out, "kind: Deployment\nspec:\n  replicas: 5\n");
+    let run = muster(
+        &environment,
+        "get object configmap/settings --cluster eu-1 -o json",
+    )
+    .await;
+    assert_eq!(run.code, ExitCode::Failed);
+    assert_eq!(run.err, "muster: the object is not there\n");
+    let run = muster(&environment, "get object web --cluster eu-1").await;
+    assert_eq!(run.code, ExitCode::Usage);
+}

@@ -1,9 +1,12 @@
 //! A small fleet in which one of everything is wrong, for tests.
 
+mod comparison;
+
 use muster_proto::Timestamp;
 use muster_proto::wire::v1;
 
 use super::Look;
+pub(crate) use comparison::comparison;
 
 const NOW: i64 = 1_795_432_000_000;
 const MINUTE: i64 = 60_000;
@@ -211,7 +214,11 @@ fn drifted_object() -> v1::ObjectStatus {
             at_ms: ago(5),
             repaired_at_ms: 0,
             count: 3,
-            changes: Vec::new(),
+            changes: vec![v1::FieldChange {
+                path: ".spec.replicas".into(),
+                desired: Some("3".into()),
+                live: Some("5".into()),
+            }],
         }),
     }
 }

@@ -77,7 +77,7 @@ pub(crate) fn objects<'a>(
 }
 
 /// `.spec.replicas changed by kubectl-edit, repaired 5m ago`.
-fn last_drift(object: &v1::ObjectStatus, look: Look) -> String {
+pub(crate) fn last_drift(object: &v1::ObjectStatus, look: Look) -> String {
     let Some(drift) = &object.last_drift else {
         return String::new();
     };
