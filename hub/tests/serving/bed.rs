@@ -209,6 +209,7 @@ impl Member {
             kubernetes_version: "v1.37.2".into(),
             cluster_uid: format!("uid-of-{}", self.cluster),
             instance: "one".into(),
+            answers: true,
             ..Default::default()
         }
     }

@@ -1,6 +1,7 @@
 //! A whole hub in this process, asked over its three listeners as agents, new clusters and people do.
 
 mod api;
+mod asking;
 mod bad_commits;
 mod bad_data;
 mod bed;

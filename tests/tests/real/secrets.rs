@@ -181,6 +181,9 @@ async fn a_secrets_value_appears_nowhere_but_in_secrets() -> Result<()> {
         &["get", "cluster", "one"],
         &["get", "app", "shop"],
         &["drift"],
+        &["diff", "shop", "--cluster", "one"],
+        &["get", "object", "secret/door", "--cluster", "one"],
+        &["get", "object", "secret/cellar", "--cluster", "one"],
     ] {
         for form in ["wide", "json", "yaml"] {
             let answer = scenario
