@@ -10,9 +10,10 @@ mod mask;
 mod size;
 mod subject;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use kube::Client;
 use muster_proto::wire::v1;
 use tokio::time::Instant;
@@ -56,7 +57,7 @@ async fn answer_by(engine: Engine, ask: v1::Ask, deadline: Instant) -> v1::Answe
     compare(id, about, whole, deadline).await
 }
 
-/// Compares one object after the other, a few at once, in their order.
+/// Compares the objects, a few at once, and tells of them in their order.
 async fn compare(id: u64, about: About, whole: bool, deadline: Instant) -> v1::Answer {
     let mut answer = v1::Answer {
         id,
@@ -66,24 +67,30 @@ async fn compare(id: u64, about: About, whole: bool, deadline: Instant) -> v1::A
     };
     let mut left = u32::try_from(about.objects.len()).unwrap_or(u32::MAX);
     let client = about.client;
-    let mut compared = futures::stream::iter(about.objects)
-        .map(|known| look(client.clone(), known, whole))
-        .buffered(CONCURRENCY);
+    let mut compared = futures::stream::iter(about.objects.into_iter().enumerate())
+        .map(|(place, known)| {
+            let compared = look(client.clone(), known, whole);
+            compared.map(move |compared| (place, compared))
+        })
+        .buffer_unordered(CONCURRENCY);
     let mut room = size::LARGEST;
+    let mut objects = BTreeMap::new();
     while left > 0 {
-        let Ok(Some(mut object)) = tokio::time::timeout_at(deadline, compared.next()).await else {
+        let next = tokio::time::timeout_at(deadline, compared.next()).await;
+        let Ok(Some((place, mut object))) = next else {
             break;
         };
         left -= 1;
         if !whole && comparison::says_nothing(&object) {
             answer.equal += 1;
         } else if size::fit(&mut object, &mut room) {
-            answer.objects.push(object);
+            objects.insert(place, object);
         } else {
             answer.left_out += 1;
         }
     }
     answer.left_out += left;
+    answer.objects = objects.into_values().collect();
     answer
 }
 

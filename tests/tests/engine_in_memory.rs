@@ -1,6 +1,7 @@
 //! The agent's engine on an API server in memory: what needs a look at every call, or a server that fails.
 
 mod in_memory {
+    mod asking;
     mod drift;
     mod ordering;
     mod pauses;

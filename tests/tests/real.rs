@@ -6,6 +6,7 @@
 mod real {
     mod accidents;
     mod approving;
+    mod asking;
     mod away;
     mod bad_commits;
     mod bed;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kube::Client;
 use muster_proto::{Content, ObjectKey, ObjectStatus, Timestamp};
 
-use super::state::{State, clock};
+use super::state::State;
 use crate::asking::Subject;
 use crate::desired::resolved::Unplaced;
 use crate::desired::wanted::Wanted;
@@ -65,7 +65,7 @@ impl State {
     /// # Errors
     /// When that is nothing of Git's or ours, or more than one object.
     pub(super) fn about(&self, subject: &Subject) -> Result<About, String> {
-        let now = clock();
+        let now = self.clock.now();
         let mut objects: Vec<Known> = self
             .objects
             .iter()

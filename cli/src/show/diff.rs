@@ -60,6 +60,9 @@ fn object(told: &v1::ObjectComparison, now: Timestamp) -> Text {
             Tone::Good,
         ));
     }
+    if told.cut {
+        text.line([Cell::new("  ... too large to be shown", Tone::Busy)]);
+    }
     for field in told.fields.iter().filter(|field| field.how != "same") {
         text.append(self::field(field, now));
     }
