@@ -237,11 +237,13 @@ impl Tracked {
     pub(crate) fn held(&self, key: &ObjectKey, guards: &Guards) -> String {
         let step = self.step(key, guards);
         let owners = plan::owners(self.wanted.as_ref(), self.entry.as_ref());
+        let wanted = self.wanted.as_ref();
+        let detects = wanted.is_some_and(|wanted| wanted.settings.detect_only);
         match &step {
-            Step::InSync => String::new(),
-            Step::Compare | Step::Differs(_) => {
+            Step::InSync | Step::Look | Step::Compare | Step::Differs(_) if detects => {
                 "the application only detects (sync.detectOnly)".into()
             }
+            Step::InSync => String::new(),
             Step::Leave(kind) => match (guards.paused.any(owners), kind) {
                 (Some(why), _) => why.to_owned(),
                 (None, DriftKind::Added) => {
