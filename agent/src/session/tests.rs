@@ -197,6 +197,7 @@ async fn states_come_in_and_are_answered() {
             kubernetes_version: "v1.37.2".into(),
             cluster_uid: "uid-1".into(),
             instance: agent.instance.clone(),
+            answers: true,
             ..Default::default()
         }
     );
@@ -568,4 +569,5 @@ async fn an_expired_certificate_is_told_as_that() {
     assert_eq!(ended, super::ended::Ended::TurnedAway(why.into()));
 }
 
+mod asking;
 mod two_agents;

@@ -126,7 +126,7 @@ fn subject<'a>(
         return Err(unclear());
     }
     let parts = [&object.kind, &object.group, &object.namespace, &object.name];
-    let is_name = |part: &&String| part.len() <= LONGEST_NAME && !part.contains(char::is_control);
+    let is_name = |part: &String| part.len() <= LONGEST_NAME && !part.contains(char::is_control);
     match parts.iter().all(|part| is_name(part)) {
         true => Ok(Subject::Object(object)),
         false => Err(Status::invalid_argument(

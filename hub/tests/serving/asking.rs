@@ -237,20 +237,21 @@ async fn a_few_questions_wait_and_more_are_refused_until_some_are_answered() {
     let (bed, member) = bed().await;
     let mut agent = connected(&bed, &member, member.hello()).await;
     let mut asked = tokio::task::JoinSet::new();
-    let ask = async || {
-        let (mut api, request) = (bed.api().await, bed.ask(of_shop()));
+    let api = bed.api().await;
+    let ask = || {
+        let (mut api, request) = (api.clone(), bed.ask(of_shop()));
         async move { api.compare(request).await }
     };
     // Four are with the agent, four with the session.
     for _ in 0..4 {
-        asked.spawn(ask().await);
+        asked.spawn(ask());
     }
     let mut ids = Vec::new();
     for _ in 0..4 {
         ids.push(question(&mut agent).await.id);
     }
     for _ in 0..5 {
-        asked.spawn(ask().await);
+        asked.spawn(ask());
     }
     let refused = asked.join_next().await.unwrap().unwrap().unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);

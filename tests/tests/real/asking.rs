@@ -158,7 +158,7 @@ async fn what_people_changed_is_shown_field_by_field_and_nothing_is_written_by_a
     .await?;
     wait::until("all is there", SOON, async || {
         scenario.deployments()?.get("web").await?;
-        Ok(scenario.value("settings", "colour").await?)
+        scenario.value("settings", "colour").await
     })
     .await?;
     // Defaults and normalised quantities are no difference.
