@@ -8,6 +8,7 @@
 //! ([`Members`]), the [`LastGood`] state that the hub stores. Out: a [`Decision`]. No clock, network, file system or
 //! environment is touched here, so the same values always decide the same.
 
+pub mod address;
 mod builtin;
 pub mod desired;
 mod identity;
@@ -24,6 +25,7 @@ pub mod render;
 pub mod schema;
 pub mod snapshot;
 pub mod specialise;
+pub mod version;
 mod yaml;
 
 pub use desired::{ClusterDecision, Decision, Members, Refused, Waiting, decide};

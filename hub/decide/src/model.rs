@@ -161,7 +161,7 @@ impl Fleet {
                 self.clusters.insert(read.name.clone(), Arc::new(read));
             }
             Kind::Repository => {
-                self.repositories.insert(name, document.spec()?);
+                self.repositories.insert(name, repository::read(document)?);
             }
             Kind::Rollout => {
                 self.rollouts.insert(name, document.spec()?);

@@ -44,9 +44,11 @@ pub enum FileContent {
     Bytes(Bytes),
     /// A plain file that [`is_read`] says nobody will ask for.
     Unread,
+    /// What stands for a file in Git LFS; to use one is an error.
+    LfsPointer,
     /// A symbolic link; to use one is an error.
     Symlink,
-    /// A commit of another repository; to use one is an error.
+    /// A commit of another repository that could not be had; to use one is an error.
     Submodule,
 }
 
@@ -119,6 +121,7 @@ impl FileContent {
     pub(crate) fn what(&self) -> &'static str {
         match self {
             Self::Bytes(_) | Self::Unread => "a file",
+            Self::LfsPointer => "a Git LFS pointer",
             Self::Symlink => "a symbolic link",
             Self::Submodule => "a submodule",
         }

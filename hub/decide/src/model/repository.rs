@@ -3,8 +3,10 @@
 use serde::Deserialize;
 
 use super::Fleet;
-use super::document::{Broken, Kind};
+use super::document::{Broken, Document, Kind};
+use crate::address::Address;
 use crate::nearest::did_you_mean;
+use crate::version::Range;
 
 /// `spec` of a `Repository`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -19,6 +21,20 @@ pub struct Repository {
     /// Name of a credential that the hub holds.
     #[serde(default)]
     pub credential: Option<String>,
+    /// Whose commits are taken; anybody's when it says nothing.
+    #[serde(default)]
+    pub verify: Option<Verify>,
+}
+
+/// The public keys of those whose signature makes a commit one that is taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Verify {
+    /// Lines of an allowed-signers file, as `ssh-keygen` reads it.
+    pub allowed_signers: Option<String>,
+    /// Public keys as `gpg --armor --export` writes them.
+    pub gpg_keys: Option<String>,
 }
 
 /// Where an application's manifests are when they are not in the fleet repository.
@@ -78,9 +94,9 @@ impl schemars::JsonSchema for GitRef {
 }
 
 impl TryFrom<GitRefFields> for GitRef {
-    type Error = &'static str;
+    type Error = String;
 
-    fn try_from(fields: GitRefFields) -> Result<Self, &'static str> {
+    fn try_from(fields: GitRefFields) -> Result<Self, String> {
         let GitRefFields {
             branch,
             tag,
@@ -94,11 +110,59 @@ impl TryFrom<GitRefFields> for GitRef {
             commit.map(Self::Commit),
         ];
         let mut said = said.into_iter().flatten();
-        match (said.next(), said.next()) {
-            (Some(one), None) => Ok(one),
-            _ => Err("needs exactly one of branch, tag, semver, commit"),
+        let (Some(one), None) = (said.next(), said.next()) else {
+            return Err("needs exactly one of branch, tag, semver, commit".to_owned());
+        };
+        match &one {
+            Self::Branch(name) | Self::Tag(name) => {
+                let broken =
+                    |c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c);
+                if name.is_empty()
+                    || name.starts_with(['-', '/'])
+                    || name.ends_with(['/', '.'])
+                    || name.contains("..")
+                    || name.contains(broken)
+                {
+                    return Err(format!("{name:?} is no name of a branch or tag"));
+                }
+            }
+            Self::Semver(range) => {
+                Range::parse(range).map_err(|problem| format!("semver: {range:?} {problem}"))?;
+            }
+            Self::Commit(id) => {
+                let hex = id.bytes().all(|digit| digit.is_ascii_hexdigit());
+                if !hex || !matches!(id.len(), 40 | 64) {
+                    return Err(format!("commit: {id:?} is no full object id of a commit"));
+                }
+            }
+        }
+        Ok(one)
+    }
+}
+
+impl std::fmt::Display for GitRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Branch(name) => f.write_str(name),
+            Self::Tag(name) => write!(f, "tag {name}"),
+            Self::Semver(range) => f.write_str(range),
+            Self::Commit(id) => write!(f, "commit {}", id.get(..7).unwrap_or(id)),
         }
     }
+}
+
+/// Reads a `Repository`.
+pub(super) fn read(document: &Document) -> Result<Repository, Broken> {
+    let repository: Repository = document.spec()?;
+    Address::parse(&repository.url).map_err(|problem| {
+        document.broken(document.line(&["url"]), format!("spec.url: {problem}"))
+    })?;
+    let empty = |verify: &Verify| verify.allowed_signers.is_none() && verify.gpg_keys.is_none();
+    if repository.verify.as_ref().is_some_and(empty) {
+        let message = "spec.verify: needs allowedSigners or gpgKeys";
+        return Err(document.broken(document.line(&["verify"]), message.to_owned()));
+    }
+    Ok(repository)
 }
 
 /// Rejects every application whose manifests are in a repository that no document declares.
