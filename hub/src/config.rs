@@ -28,6 +28,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The fleet repository.
     pub repository: Repository,
+    /// A folder for each credential that documents of the fleet may name; read at every fetch.
+    pub credentials: Option<PathBuf>,
     /// Where agents connect (mutual TLS).
     pub agents_listen: SocketAddr,
     /// Where new clusters enrol (server TLS).
@@ -67,6 +69,11 @@ pub struct Repository {
     pub ssh_key_file: Option<PathBuf>,
     /// Host keys to trust for SSH.
     pub known_hosts_file: Option<PathBuf>,
+    /// Whose commits are taken, by SSH keys: an allowed-signers file, read at every fetch. With this and the next one
+    /// absent: anybody's.
+    pub allowed_signers_file: Option<PathBuf>,
+    /// Whose commits are taken, by GPG keys: armoured public keys, read at every fetch.
+    pub gpg_keys_file: Option<PathBuf>,
     /// How often to look for new commits.
     pub poll: Duration,
 }
@@ -168,6 +175,7 @@ impl Config {
         let config = Self {
             data: settings.required("data", |text| Ok(PathBuf::from(text)))?,
             repository: repository(&settings)?,
+            credentials: settings.optional("credentials", values::existing_folder)?,
             agents_listen: settings.required("agents-listen", values::listen_address)?,
             enrolment_listen: settings.required("enrolment-listen", values::listen_address)?,
             api_listen: settings.required("api-listen", values::listen_address)?,
@@ -230,6 +238,8 @@ fn repository(settings: &Settings) -> anyhow::Result<Repository> {
         ca_file: settings.file("repo-ca-file")?,
         ssh_key_file: settings.file("repo-ssh-key-file")?,
         known_hosts_file: settings.file("repo-known-hosts-file")?,
+        allowed_signers_file: settings.file("repo-allowed-signers-file")?,
+        gpg_keys_file: settings.file("repo-gpg-keys-file")?,
         poll: settings.required("poll", values::poll_interval)?,
         url,
     })
@@ -336,6 +346,24 @@ const SETTINGS: &[Setting] = &[
         value: "FILE",
         default: None,
         help: "Host keys to trust for an ssh repository",
+    },
+    Setting {
+        name: "repo-allowed-signers-file",
+        value: "FILE",
+        default: None,
+        help: "Take only commits that one of these SSH keys signed (an allowed-signers file)",
+    },
+    Setting {
+        name: "repo-gpg-keys-file",
+        value: "FILE",
+        default: None,
+        help: "Take only commits that one of these GPG keys signed (armoured public keys)",
+    },
+    Setting {
+        name: "credentials",
+        value: "DIR",
+        default: None,
+        help: "Folder with a folder for each credential that a Repository may name",
     },
     Setting {
         name: "poll",

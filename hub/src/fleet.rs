@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::git::Git;
+use crate::git::{Git, Which};
 use crate::render::Renderer;
 use crate::store::Store;
 use crate::view::View;
@@ -300,6 +300,7 @@ pub(crate) enum Request {
     },
     SyncNow {
         by: String,
+        which: Which,
         answer: Answer<Result<String, CommandFailed>>,
     },
     LineTo(ClusterName, Answer<Result<mpsc::Sender<Asked>, NotAsked>>),
@@ -495,13 +496,19 @@ impl Fleet {
         .await
     }
 
-    /// Fetches the fleet repository at once. Answers with the newest commit when it is here.
+    /// Fetches every repository at once. Answers with the newest commit of the fleet repository when it is here.
     ///
     /// # Errors
-    /// Why the fetch failed.
+    /// Why the fetch of the fleet repository failed; of the others, the view says it.
     pub async fn sync_now(&self, by: &str) -> Result<String, CommandFailed> {
+        self.fetch(by, Which::All).await
+    }
+
+    /// As [`Fleet::sync_now`], of some repositories.
+    pub(crate) async fn fetch(&self, by: &str, which: Which) -> Result<String, CommandFailed> {
         let by = by.to_owned();
-        self.command(|answer| Request::SyncNow { by, answer }).await
+        self.command(|answer| Request::SyncNow { by, which, answer })
+            .await
     }
 
     /// The way to the agent of a cluster for what people ask; it takes a few questions at once.

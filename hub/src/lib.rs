@@ -5,12 +5,12 @@
 //!
 //! | task | owns | hears | tells |
 //! |---|---|---|---|
-//! | `git` ([`git`]) | the mirror | "fetch now" (`Git` handle) | `watch<Arc<Tracked>>` to the fleet |
+//! | `git` ([`git`]) | the mirrors | "fetch now", what the newest commit names (`Git` handle) | `watch<Arc<Tracked>>` and `watch<Arc<Others>>` to the fleet |
 //! | `fleet` ([`fleet`]) | the store, all decided state | `Tracked`; sessions, people (`Fleet` handle, each call answered) | `watch<Arc<Desired>>` a cluster, `watch<Arc<View>>` |
 //! | `agents` | one session a connected agent | agents (mTLS gRPC), `watch<Arc<Desired>>` | agents, `Fleet` |
 //! | `enrolment` | how often an address guessed wrong | new clusters (TLS gRPC) | `Fleet` |
 //! | `api` | nothing | people (TLS, gRPC and JSON), `watch<Arc<View>>` | people, `Fleet`, the webhook task |
-//! | `webhook` | nothing | "somebody pushed" (`Notify`) | `Fleet` |
+//! | `webhook` | whose fetch is wanted | "somebody pushed there" (`watch`) | `Fleet` |
 //! | `certificates` ([`ca`]) | the hub's own certificate | the clock | `watch<Arc<ServerConfig>>` to the listeners |
 //!
 //! A task that ends before the hub is told to stop, ends the hub, saying which and why.
@@ -95,6 +95,7 @@ impl Hub {
     pub async fn start_at(config: Config, clock: Clock) -> anyhow::Result<Running> {
         install_crypto();
         make_data_folder(&config.data)?;
+        programs_are_there(&config.repository)?;
         let ca = Arc::new(Ca::open(&config.data)?);
         let store = Store::open(&config.data, Some(&ca.trust_domain), clock()).await?;
         let renderer = Renderer::start(&config.rendering, &config.data).await?;
@@ -122,6 +123,7 @@ impl Hub {
         let serving = tasks.serving.clone();
         let (git, follow) = git::follow(
             config.repository,
+            config.credentials.as_deref(),
             &config.data,
             clock.clone(),
             tasks.deciding.clone(),
@@ -235,6 +237,17 @@ pub async fn serve(config: Config, shutdown: impl Future) -> anyhow::Result<()> 
             let stopped = running.stop().await;
             ended.and(stopped)
         }
+    }
+}
+
+/// Says now, not at the first fetch, what the policy of the fleet repository lacks.
+fn programs_are_there(repository: &config::Repository) -> anyhow::Result<()> {
+    let (ssh, gpg) = (&repository.allowed_signers_file, &repository.gpg_keys_file);
+    match git::signature::missing(ssh.is_some(), gpg.is_some()) {
+        None => Ok(()),
+        Some(program) => anyhow::bail!(
+            "signatures of commits are checked by the program {program}, and it is not on the PATH: install it, or leave out --repo-allowed-signers-file and --repo-gpg-keys-file"
+        ),
     }
 }
 

@@ -23,6 +23,8 @@ use muster_proto::{
 pub struct View {
     /// The fleet repository.
     pub source: Source,
+    /// The others that its documents name, ordered by name and ref.
+    pub repositories: Vec<RepositoryView>,
     /// Ordered by name.
     pub clusters: Vec<Arc<ClusterView>>,
     /// Ordered by name.
@@ -50,6 +52,29 @@ pub struct Source {
     pub error: String,
     /// First line of the newest commit's message.
     pub subject: String,
+}
+
+/// A repository that documents of the fleet name, at one ref.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RepositoryView {
+    /// Of its document.
+    pub name: String,
+    /// Without credentials.
+    pub url: String,
+    /// Which branch, tag, range or commit is followed.
+    pub reference: String,
+    /// The tag that a range picked; empty for everything else.
+    pub picked: String,
+    /// Newest commit that is taken; empty before the first.
+    pub revision: String,
+    /// First line of its message.
+    pub subject: String,
+    /// Since when it is the newest, as far as the hub knows.
+    pub since: Timestamp,
+    /// Last successful fetch.
+    pub fetched_at: Timestamp,
+    /// Why the last fetch failed; empty when it did not.
+    pub error: String,
 }
 
 /// Something a person should know, with where to look.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use muster_decide::{File, FileContent, Snapshot, model};
+
 /// All sources of the programs, as one text in which a string that goes over lines is one again.
 fn said_by_the_programs() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -45,5 +47,38 @@ fn every_text_that_the_guides_explain_is_one_that_is_said() {
         for text in quoted {
             assert!(said.contains(&text), "{guide}: nobody says {text:?}");
         }
+    }
+}
+
+/// The YAML blocks of a page that hold documents of ours.
+fn examples(page: &str) -> impl Iterator<Item = &str> {
+    let blocks = page.split("```yaml\n").skip(1);
+    let blocks = blocks.filter_map(|rest| Some(rest.split_once("```")?.0));
+    blocks.filter(|block| block.starts_with("apiVersion: muster.dev/"))
+}
+
+#[test]
+fn the_examples_of_documents_are_documents() {
+    let page = format!(
+        "{}/../docs/behaviour/sources.md",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(examples(&page).count() > 0);
+    for example in examples(&page) {
+        let file = File {
+            oid: String::new(),
+            content: FileContent::Bytes(example.to_owned().into()),
+        };
+        let snapshot = Snapshot {
+            files: [("muster.yaml".to_owned(), file)].into(),
+            ..Snapshot::default()
+        };
+        let fleet = model::read(&snapshot);
+        assert!(
+            fleet.problems.is_empty(),
+            "{:?} in {example}",
+            fleet.problems
+        );
     }
 }

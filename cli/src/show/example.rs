@@ -114,6 +114,7 @@ pub(crate) fn well() -> v1::Fleet {
         problems: Vec::new(),
         waiting: Vec::new(),
         pauses: Vec::new(),
+        repositories: Vec::new(),
     }
 }
 

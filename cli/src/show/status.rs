@@ -13,6 +13,7 @@ use crate::text::{Cell, Text, Tone};
 /// The page.
 pub(crate) fn status(fleet: &v1::Fleet, look: Look) -> Text {
     let mut page = Text::fields(source(fleet, look));
+    page.paragraph(repository_table(fleet, look));
     page.paragraph(application_table(fleet, look));
     page.paragraph(cluster_table(fleet, look));
     page.paragraph(waiting(&fleet.waiting, look));
@@ -29,6 +30,7 @@ pub(crate) fn is_well(fleet: &v1::Fleet) -> bool {
         && source.revision == source.adopted_revision
         && fleet.problems.is_empty()
         && fleet.waiting.is_empty()
+        && fleet.repositories.iter().all(repository_is_well)
         && fleet.clusters.iter().all(cluster_is_well)
         && fleet.applications.iter().all(application_is_well)
 }
@@ -43,6 +45,10 @@ fn cluster_is_well(cluster: &v1::ClusterSummary) -> bool {
         SILENT => false,
         _ => cluster.removals_held.is_empty() && (nothing_to_tell || (speaks && as_told)),
     }
+}
+
+fn repository_is_well(repository: &v1::Repository) -> bool {
+    repository.error.is_empty() && !repository.revision.is_empty()
 }
 
 fn application_is_well(application: &v1::ApplicationSummary) -> bool {
@@ -132,6 +138,35 @@ fn in_words(count: usize, parts: &str) -> String {
         0 => "none".to_owned(),
         count => format!("{count}: {parts}"),
     }
+}
+
+/// Every repository beside the fleet's, those that are not well first; a screenful of them.
+fn repository_table(fleet: &v1::Fleet, look: Look) -> Text {
+    let mut rows: Vec<&v1::Repository> = fleet.repositories.iter().collect();
+    rows.sort_by_key(|repository| repository_is_well(repository));
+    let shown = rows.iter().take(SCREENFUL).map(|repository| {
+        let followed = match repository.picked.as_str() {
+            "" => repository.r#ref.clone(),
+            picked => format!("{picked} ({})", repository.r#ref),
+        };
+        let message = match repository.error.as_str() {
+            "" if repository.revision.is_empty() => Cell::new("not fetched yet", Tone::Busy),
+            "" => "".into(),
+            error => Cell::new(error, Tone::Bad),
+        };
+        vec![
+            repository.name.as_str().into(),
+            repository.url.as_str().into(),
+            followed.into(),
+            words::revision(&repository.revision).into(),
+            words::age(repository.since_ms, look.now).into(),
+            message,
+        ]
+    });
+    let columns = ["REPOSITORY", "URL", "REF", "REVISION", "SINCE", "MESSAGE"];
+    let mut text = Text::table(look.headers, &columns, shown.collect());
+    text.append(more(rows.len(), "muster status -o json"));
+    text
 }
 
 /// Every application, those that are not well first; a screenful of them.
@@ -281,6 +316,44 @@ mod tests {
         Applications:   none
         ");
         assert!(!is_well(&fleet));
+    }
+
+    #[test]
+    fn every_repository_is_shown_and_one_that_is_not_well_first() {
+        let repository = |name: &str, error: &str| v1::Repository {
+            name: name.into(),
+            url: format!("https://git.example/{name}.git"),
+            r#ref: ">=1.2 <2".into(),
+            picked: "v1.4.0".into(),
+            revision: "0123456789".into(),
+            since_ms: example::look().now.0 - 60_000,
+            error: error.into(),
+            ..v1::Repository::default()
+        };
+        let new = v1::Repository {
+            name: "new".into(),
+            url: "https://git.example/new.git".into(),
+            r#ref: "main".into(),
+            ..v1::Repository::default()
+        };
+        let mut fleet = example::well();
+        fleet.repositories = vec![repository("bare", ""), repository("shop", "401")];
+        fleet.repositories.push(new);
+        let page = page(&fleet);
+        let table: Vec<&str> = page
+            .lines()
+            .skip_while(|line| !line.starts_with("REPOSITORY"))
+            .take_while(|line| !line.is_empty())
+            .collect();
+        insta::assert_snapshot!(table.join("\n"), @r"
+        REPOSITORY   URL                            REF                 REVISION   SINCE   MESSAGE
+        shop         https://git.example/shop.git   v1.4.0 (>=1.2 <2)   0123456    1m      401
+        new          https://git.example/new.git    main                -          -       not fetched yet
+        bare         https://git.example/bare.git   v1.4.0 (>=1.2 <2)   0123456    1m
+        ");
+        assert!(!is_well(&fleet));
+        fleet.repositories.truncate(1);
+        assert!(is_well(&fleet));
     }
 
     #[test]

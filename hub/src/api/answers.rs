@@ -8,7 +8,8 @@ use muster_proto::{Drift, HealthStatus, ObjectStatus, SyncStatus, Timestamp};
 
 use super::pauses;
 use crate::view::{
-    ApplicationView, ClusterView, Connection, PlacementStatus, Problem, View, Waiting, What,
+    ApplicationView, ClusterView, Connection, PlacementStatus, Problem, RepositoryView, View,
+    Waiting, What,
 };
 
 /// The whole fleet, or the part of it on the selected clusters.
@@ -38,6 +39,7 @@ pub(super) fn fleet(view: &View, selector: &Selector) -> v1::Fleet {
     };
     v1::Fleet {
         source: Some(source(view)),
+        repositories: view.repositories.iter().map(repository).collect(),
         clusters: selected().map(|cluster| cluster_summary(cluster)).collect(),
         applications,
         problems: view
@@ -180,6 +182,21 @@ fn source(view: &View) -> v1::Source {
         fetched_at_ms: source.fetched_at.0,
         error: source.error,
         subject: source.subject,
+    }
+}
+
+fn repository(repository: &RepositoryView) -> v1::Repository {
+    let repository = repository.clone();
+    v1::Repository {
+        name: repository.name,
+        url: repository.url,
+        r#ref: repository.reference,
+        picked: repository.picked,
+        revision: repository.revision,
+        subject: repository.subject,
+        since_ms: repository.since.0,
+        fetched_at_ms: repository.fetched_at.0,
+        error: repository.error,
     }
 }
 

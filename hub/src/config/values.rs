@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ToolFile;
@@ -93,6 +94,14 @@ pub(super) fn branch(text: &str) -> Result<String, String> {
         return Err("is no branch name".to_owned());
     }
     Ok(name.to_owned())
+}
+
+/// A folder of this machine, which is there.
+pub(super) fn existing_folder(text: &str) -> Result<PathBuf, String> {
+    match std::fs::read_dir(text) {
+        Ok(_) => Ok(PathBuf::from(text)),
+        Err(error) => Err(format!("can't be read as a folder: {error}")),
+    }
 }
 
 /// A folder below the repository's root, without `./`, slashes at its ends, or steps up; empty for the root.

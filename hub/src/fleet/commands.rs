@@ -8,9 +8,12 @@ use ring::rand::SecureRandom;
 
 use super::task::Task;
 use super::{Certificate, Closed, CommandFailed, NewToken, Objects, STOPPING, TokenRefused};
-use crate::git::Tracked;
+use crate::git::{Tracked, Which};
 use crate::store::{Audit, Cluster, ClusterState, Redeemed, StoreError, StoredCertificate};
 use crate::view::Connection;
+
+/// Who asks for a fetch waits so long for the repositories beside the fleet's.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl From<StoreError> for CommandFailed {
     fn from(error: StoreError) -> Self {
@@ -161,6 +164,7 @@ impl Task {
     pub(super) async fn sync_now(
         &mut self,
         by: String,
+        which: Which,
         answer: tokio::sync::oneshot::Sender<Result<String, CommandFailed>>,
     ) {
         let audit = Audit {
@@ -178,7 +182,17 @@ impl Task {
         }
         let git = self.git.clone();
         tokio::spawn(async move {
-            let outcome = match git.fetch_now().await.as_deref() {
+            let fleet = async {
+                let url = git.tracked.borrow().url.clone();
+                match which.has(&url) {
+                    true => git.fetch_now().await,
+                    false => Some(git.tracked.borrow().clone()),
+                }
+            };
+            // A slow one is fetched on, but nobody is kept waiting for it.
+            let others = tokio::time::timeout(PATIENCE, git.fetch_others(which.clone()));
+            let (fleet, _) = tokio::join!(fleet, others);
+            let outcome = match fleet.as_deref() {
                 None => Err(CommandFailed::Unavailable(STOPPING.into())),
                 Some(Tracked {
                     error: Some(error), ..

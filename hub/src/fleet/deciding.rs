@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use muster_decide::last_good::Changes;
+use muster_decide::model::{Fleet, Origin, Repository};
 use muster_decide::render::{Cache, Wanted};
 use muster_decide::{
-    Decision, LastGood, Location, Members, Placed, Refused, Sources, decide, model,
+    Decision, LastGood, Location, Members, Placed, Refused, Snapshot, Sources, decide, model,
 };
 use muster_proto::{
     ApplicationName, Approval, ClusterName, Content, Desired, DesiredApplication, Digest,
@@ -19,7 +20,7 @@ use super::member::declared_view;
 use super::rendering::Arrived;
 use super::showing::hub_problem;
 use super::task::Task;
-use crate::git::{Blobs, Tracked};
+use crate::git::{Blobs, Others, Tracked};
 use crate::store::Commit;
 use crate::view::{Placement, Problem, Waiting, What};
 
@@ -27,12 +28,27 @@ use crate::view::{Placement, Problem, Waiting, What};
 #[derive(Debug, Clone)]
 pub(super) struct Basis {
     pub(super) sources: Sources,
-    pub(super) blobs: Blobs,
+    blobs: Blobs,
+    others: Arc<Others>,
+}
+
+impl Basis {
+    /// Where the files of an application's repository are.
+    pub(super) fn blobs(&self, origin: Option<&Origin>) -> Blobs {
+        match origin {
+            None => self.blobs.clone(),
+            Some(origin) => {
+                let other = self.others.get(origin);
+                other.map(|it| it.tracked.blobs.clone()).unwrap_or_default()
+            }
+        }
+    }
 }
 
 /// Everything that deciding needs, by value.
 pub(super) struct Input {
     pub(super) sources: Sources,
+    pub(super) others: Arc<Others>,
     pub(super) subject: String,
     pub(super) members: Members,
     pub(super) last_good: LastGood,
@@ -64,6 +80,12 @@ pub(super) struct ForCluster {
 /// What came of it: the cache that was lent, and a decision unless it waits for tools.
 pub(super) struct Outcome {
     cache: Cache,
+    /// What it was decided from.
+    sources: Sources,
+    /// The repositories that the commit names.
+    origins: BTreeMap<Origin, Repository>,
+    /// No document can name another one.
+    whole: bool,
     /// Runs that the commit lacks.
     lacking: Vec<Wanted>,
     /// For the next time, when something is lacking.
@@ -77,6 +99,8 @@ pub(super) fn run(mut input: Input) -> Outcome {
         let fleet = model::read(&input.sources.fleet);
         Box::new(Placed::new(fleet, &input.members, &input.last_good))
     });
+    let origins = named(&placed.fleet);
+    input.sources.others = newest(&origins, &input.others);
     for (wanted, output) in std::mem::take(&mut input.arrived.outputs) {
         input.cache.take(wanted, output, &input.key);
     }
@@ -84,10 +108,33 @@ pub(super) fn run(mut input: Input) -> Outcome {
     let decided = (lacking.is_empty() || input.arrived.rush).then(|| made(&mut input, &placed));
     Outcome {
         cache: input.cache,
+        sources: input.sources,
+        whole: placed.fleet.problems.is_empty() && matches!(decided, Some(Ok(_))),
+        origins,
         placed: (!lacking.is_empty()).then_some(placed),
         lacking,
         decided,
     }
+}
+
+/// The repositories that applications are rendered from.
+fn named(fleet: &Fleet) -> BTreeMap<Origin, Repository> {
+    let origins = fleet.origins().into_iter();
+    origins
+        .map(|(origin, repository)| (origin, repository.clone()))
+        .collect()
+}
+
+/// Their newest commits, as far as they are followed: one whose document changed is another one until it is fetched.
+fn newest(
+    origins: &BTreeMap<Origin, Repository>,
+    others: &Others,
+) -> BTreeMap<Origin, Result<Arc<Snapshot>, String>> {
+    let newest = origins.iter().filter_map(|(origin, repository)| {
+        let other = others.get(origin)?;
+        (other.repository == *repository).then(|| (origin.clone(), other.newest()))
+    });
+    newest.collect()
 }
 
 /// Decides with what is rendered.
@@ -229,8 +276,10 @@ impl Task {
                 ..Sources::default()
             },
             blobs: tracked.blobs.clone(),
+            others: self.git.others.borrow().clone(),
         };
         let input = Input {
+            others: basis.others.clone(),
             arrived: self.renders.take(&basis.sources),
             sources: basis.sources.clone(),
             subject: tracked.subject.clone(),
@@ -257,15 +306,17 @@ impl Task {
 
     pub(super) async fn decided(
         &mut self,
-        basis: &Basis,
+        mut basis: Basis,
         outcome: Result<Outcome, tokio::task::JoinError>,
     ) {
         match outcome {
             Ok(outcome) => {
                 self.cache = outcome.cache;
+                basis.sources = outcome.sources;
+                self.git.follow_others(outcome.origins, outcome.whole);
                 let (lacking, placed) = (outcome.lacking, outcome.placed);
                 let is_decided = outcome.decided.is_some();
-                self.renders.want(lacking, placed, basis, is_decided);
+                self.renders.want(lacking, placed, &basis, is_decided);
                 let Some(decided) = outcome.decided else {
                     return;
                 };

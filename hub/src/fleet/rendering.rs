@@ -151,7 +151,7 @@ impl Renders {
                         key,
                         wanted.clone(),
                         snapshot,
-                        basis.blobs.clone(),
+                        basis.blobs(wanted.origin.as_ref()),
                     ));
                     self.wanted.insert(key, (wanted, run));
                 }

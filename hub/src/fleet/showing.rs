@@ -6,8 +6,8 @@ use muster_proto::Timestamp;
 use tokio::time::Instant;
 
 use super::task::Task;
-use crate::git::Tracked;
-use crate::view::{Problem, Source};
+use crate::git::{Others, Tracked};
+use crate::view::{Problem, RepositoryView, Source};
 
 impl Task {
     pub(super) fn is_dirty(&self) -> bool {
@@ -50,13 +50,35 @@ impl Task {
         let revision = tracked.snapshot.as_ref().map(|read| read.revision.clone());
         self.board.put_source(Source {
             url: tracked.url.clone(),
-            branch: tracked.branch.clone(),
+            branch: tracked.reference.clone(),
             revision: revision.unwrap_or_default(),
             adopted_revision: self.adopted_revision.clone(),
             fetched_at: tracked.fetched_at,
             error: tracked.error.clone().unwrap_or_default(),
             subject: tracked.subject.clone(),
         });
+        self.view_dirty = true;
+    }
+}
+
+impl Task {
+    pub(super) fn see_repositories(&mut self, others: &Others) {
+        let views = others.iter().map(|(origin, other)| {
+            let tracked = &other.tracked;
+            let revision = tracked.snapshot.as_ref().map(|read| read.revision.clone());
+            RepositoryView {
+                name: origin.repository.clone(),
+                url: tracked.url.clone(),
+                reference: tracked.reference.clone(),
+                picked: tracked.picked.clone(),
+                revision: revision.unwrap_or_default(),
+                subject: tracked.subject.clone(),
+                since: tracked.since,
+                fetched_at: tracked.fetched_at,
+                error: tracked.error.clone().unwrap_or_default(),
+            }
+        });
+        self.board.put_repositories(views.collect());
         self.view_dirty = true;
     }
 }

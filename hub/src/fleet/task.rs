@@ -154,6 +154,7 @@ impl Task {
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let mut tracked = self.git.tracked.clone();
         tracked.mark_changed();
+        let mut others = self.git.others.clone();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shutdown = self.shutdown.clone();
@@ -174,7 +175,12 @@ impl Task {
                     self.see_source(&newest);
                     self.members_changed = true;
                 }
-                (basis, decided) = made(&mut self.deciding) => self.decided(&basis, decided).await,
+                Ok(()) = others.changed() => {
+                    let newest = others.borrow_and_update().clone();
+                    self.see_repositories(&newest);
+                    self.members_changed = true;
+                }
+                (basis, decided) = made(&mut self.deciding) => self.decided(basis, decided).await,
                 () = self.renders.turn() => {}
                 written = finished(&mut self.writing) => self.reports_written(written),
                 Some(request) = self.requests.recv() => self.answer(request).await,
@@ -256,7 +262,7 @@ impl Task {
                 let resumed = self.resume(by, application, &on).await;
                 answer.send(resumed).ok();
             }
-            Request::SyncNow { by, answer } => self.sync_now(by, answer).await,
+            Request::SyncNow { by, which, answer } => self.sync_now(by, which, answer).await,
             Request::LineTo(cluster, answer) => {
                 answer.send(self.line_to(&cluster)).ok();
             }

@@ -94,10 +94,12 @@ impl Bed {
             ca_file: None,
             ssh_key_file: None,
             known_hosts_file: None,
+            allowed_signers_file: None,
+            gpg_keys_file: None,
             poll: Duration::from_secs(3600),
         };
         let (git, following) =
-            crate::git::follow(repository, &data, clock.clone(), shutdown.clone());
+            crate::git::follow(repository, None, &data, clock.clone(), shutdown.clone());
         let renderer = Renderer::without_tools();
         let (fleet, task) = start(store, git, renderer, clock, Threads::Many, shutdown.clone())
             .await

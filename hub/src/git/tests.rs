@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use muster_decide::FileContent;
 use tokio::task::JoinHandle;
 
 use super::*;
+
+mod others;
 
 /// A repository to push to, a data directory, and a hub's following task.
 struct Place {
@@ -83,6 +86,8 @@ impl Place {
             ca_file: None,
             ssh_key_file: None,
             known_hosts_file: None,
+            allowed_signers_file: None,
+            gpg_keys_file: None,
             // Tests ask; the poll has one of its own.
             poll: Duration::from_secs(3600),
         }
@@ -92,7 +97,7 @@ impl Place {
         let now = self.now.clone();
         let clock: Clock = Arc::new(move || Timestamp(now.load(Ordering::Relaxed)));
         let shutdown = CancellationToken::new();
-        let (git, task) = follow(repository, &self.data(), clock, shutdown.clone());
+        let (git, task) = follow(repository, None, &self.data(), clock, shutdown.clone());
         Running {
             git,
             shutdown,
@@ -293,15 +298,4 @@ async fn only_the_folder_that_is_named_is_read() {
     let files: Vec<_> = tracked.snapshot.as_ref().unwrap().files.keys().collect();
     assert_eq!(files, ["fleet/x.yaml"]);
     running.stop().await;
-}
-
-#[test]
-fn waits_double_up_to_a_limit_and_spread_around_the_poll() {
-    let poll = Duration::from_secs(60);
-    let pauses: Vec<u64> = [1, 2, 3, 8, 9, 40]
-        .map(|failures| pause(poll, failures, 0.5).as_secs())
-        .to_vec();
-    assert_eq!(pauses, [2, 4, 8, 256, 300, 300]);
-    assert_eq!(pause(poll, 0, 0.0), Duration::from_secs(54));
-    assert_eq!(pause(poll, 0, 1.0), Duration::from_secs(66));
 }

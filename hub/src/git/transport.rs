@@ -1,72 +1,206 @@
-//! How to reach the repository: credentials, CA, ssh, timeouts; and what went wrong, said without any credential.
+//! How to reach a repository: credentials, CA, ssh, timeouts; and what went wrong, said without any credential.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gix::protocol::transport::client::blocking_io::{Transport, http};
+use muster_decide::address::Address;
 
-use crate::config::Repository;
+use super::remote::Access;
+use crate::config;
 
 /// The longest silence of an HTTP server.
 const SILENCE: Duration = Duration::from_secs(60);
+/// The longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(20);
+/// With a token, forges take any name.
+const ANY_USER: &str = "x-access-token";
 
 type Connection<'a, 'b, 'repo> = gix::remote::Connection<'a, 'b, 'repo, Box<dyn Transport + Send>>;
 
 /// What is read from files at every fetch, so that a changed token is used at once.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Credentials {
+    from: From,
     username: String,
-    token: Option<String>,
+    password: Option<String>,
     ca: Option<Vec<u8>>,
+    identity: Option<PathBuf>,
+    known_hosts: Option<PathBuf>,
+}
+
+/// Where they come from.
+#[derive(Clone)]
+enum From {
+    /// The flags of the fleet repository.
+    Flags(Box<config::Repository>),
+    /// A folder of the hub, good for what begins with one of these.
+    Held { name: String, urls: Vec<Address> },
+    /// Nobody gave any.
+    Nothing,
 }
 
 impl Credentials {
-    pub(super) fn read(repository: &Repository) -> Result<Self, String> {
-        let read = |file: &Path, what| {
-            std::fs::read(file)
-                .map_err(|error| format!("the {what} {} can't be read: {error}", file.display()))
-        };
-        let token = match &repository.token_file {
+    /// Those for a URL.
+    ///
+    /// # Errors
+    /// When there are none by that name, they can't be read, or they are not for this URL.
+    pub(super) fn read(access: &Access, url: &str) -> Result<Self, String> {
+        match access {
+            Access::Flags(repository) => Self::flags(repository),
+            Access::Held { name, folder } => Self::held(name.as_deref(), folder.as_deref(), url),
+        }
+    }
+
+    fn flags(repository: &config::Repository) -> Result<Self, String> {
+        let password = match &repository.token_file {
             None => None,
-            Some(file) => {
-                let text = String::from_utf8(read(file, "token file")?)
-                    .map_err(|_| format!("the token file {} is no text", file.display()))?;
-                Some(text.trim().to_owned())
-            }
+            Some(file) => Some(text(file, "token file")?),
         };
         let ca = match &repository.ca_file {
             None => None,
-            Some(file) => Some(read(file, "CA file")?),
+            Some(file) => Some(bytes(file, "CA file")?),
         };
         Ok(Self {
             username: repository.username.clone(),
-            token,
+            password,
             ca,
+            identity: repository.ssh_key_file.clone(),
+            known_hosts: repository.known_hosts_file.clone(),
+            from: From::Flags(Box::new(repository.clone())),
         })
     }
 
+    fn held(name: Option<&str>, folder: Option<&Path>, url: &str) -> Result<Self, String> {
+        let address = Address::parse(url).map_err(|problem| format!("its URL {problem}"))?;
+        let Some(name) = name else {
+            if address.is_ssh() {
+                return Err(format!(
+                    "{url} is reached by ssh, which takes a key: name a credential that the hub holds in spec.credential"
+                ));
+            }
+            return Ok(Self::nothing());
+        };
+        let names = names(folder);
+        if !names.iter().any(|held| held == name) {
+            let has = match (folder, names.is_empty()) {
+                (None, _) => "it has none, for want of --credentials DIR".to_owned(),
+                (_, true) => "it has none".to_owned(),
+                _ => format!("it has {}", names.join(", ")),
+            };
+            return Err(format!("the hub holds no credential {name:?}: {has}"));
+        }
+        let folder = folder.expect("there are names in it").join(name);
+        let what = |what: &str| format!("{what} of credential {name}");
+        let file = |file: &str| Some(folder.join(file)).filter(|path| path.exists());
+        let urls = text(&folder.join("url"), &what("file `url`")).map_err(|error| {
+            format!("{error}; write the beginnings of URLs into it that the credential is for, a line each")
+        })?;
+        let urls = urls.lines().map(str::trim).filter(|line| !line.is_empty());
+        let urls = urls.map(Address::parse).collect::<Result<Vec<_>, _>>();
+        let urls = urls.map_err(|problem| format!("a line in {} {problem}", what("`url`")))?;
+        if !urls.iter().any(|prefix| address.is_below(prefix)) {
+            return Err(format!(
+                "credential {name} is not for {url}: whoever holds the hub says in the credential's file `url` what it is for"
+            ));
+        }
+        let password = match file("password") {
+            None => None,
+            Some(_) if address.is_clear() => {
+                return Err(format!(
+                    "the password of credential {name} would go to {url} in clear text: write an https:// URL"
+                ));
+            }
+            Some(path) => Some(text(&path, &what("password"))?),
+        };
+        let (identity, known_hosts) = (file("identity"), file("known_hosts"));
+        for (file, there) in [("identity", &identity), ("known_hosts", &known_hosts)] {
+            if address.is_ssh() && there.is_none() {
+                return Err(format!(
+                    "credential {name} has no file `{file}`, which ssh takes"
+                ));
+            }
+        }
+        Ok(Self {
+            username: match file("username") {
+                None => ANY_USER.to_owned(),
+                Some(path) => text(&path, &what("user name"))?,
+            },
+            password,
+            ca: match file("ca.crt") {
+                None => None,
+                Some(path) => Some(bytes(&path, &what("CA"))?),
+            },
+            identity,
+            known_hosts,
+            from: From::Held {
+                name: name.to_owned(),
+                urls,
+            },
+        })
+    }
+
+    fn nothing() -> Self {
+        Self {
+            from: From::Nothing,
+            username: String::new(),
+            password: None,
+            ca: None,
+            identity: None,
+            known_hosts: None,
+        }
+    }
+
+    /// Those for a submodule: the same for the same server, as far as they are for its URL; else none.
+    ///
+    /// # Errors
+    /// When the URL is none to fetch from, or wants some.
+    pub(super) fn for_submodule(&self, parent: &str, url: &str) -> Result<Self, String> {
+        let address = Address::parse(url).map_err(|problem| format!("its URL {problem}"))?;
+        let parent = Address::parse(parent).ok();
+        if address.is_file() && !parent.as_ref().is_some_and(Address::is_file) {
+            return Err("its URL is a folder of the hub's own machine".to_owned());
+        }
+        let good = parent.is_some_and(|parent| address.is_at(&parent))
+            && match &self.from {
+                From::Held { urls, .. } => urls.iter().any(|prefix| address.is_below(prefix)),
+                From::Flags(_) | From::Nothing => true,
+            };
+        match good {
+            true => Ok(self.clone()),
+            false if address.is_ssh() => Err(
+                "it is reached by ssh, and the credential of its repository is not for it".into(),
+            ),
+            false => Ok(Self::nothing()),
+        }
+    }
+
     /// Makes a connection use them.
-    pub(super) fn apply(&self, repository: &Repository, connection: &mut Connection<'_, '_, '_>) {
-        let (credentials, url) = (self.clone(), repository.url.clone());
+    pub(super) fn apply(&self, url: &str, connection: &mut Connection<'_, '_, '_>) {
+        let (credentials, url) = (self.clone(), url.to_owned());
         connection.set_credentials(move |action| {
             use gix::credentials::{helper::Action, protocol::Outcome};
-            let (Action::Get(context), Some(token)) = (action, &credentials.token) else {
+            let (Action::Get(context), Some(password)) = (action, &credentials.password) else {
                 return Ok(None);
             };
             // A redirect must not carry the token to whom it was not given for.
             let asks = context.url.as_ref().map(ToString::to_string);
             let asks = asks.unwrap_or_default();
             if !is_same_server(&asks, &url) {
+                let name = match &credentials.from {
+                    From::Flags(_) => "with --repo",
+                    _ => "in spec.url",
+                };
                 let why = format!(
-                    "it redirects to {asks}, another server, and that one wants credentials; if the repository moved there, name that URL with --repo"
+                    "it redirects to {asks}, another server, and that one wants credentials; if the repository moved there, name that URL {name}"
                 );
                 return Err(gix::Error::from_error(std::io::Error::other(why)));
             }
             Ok(Some(Outcome {
                 identity: gix::sec::identity::Account {
                     username: credentials.username.clone(),
-                    password: token.clone(),
+                    password: password.clone(),
                     oauth_refresh_token: None,
                 },
                 next: context.into(),
@@ -75,7 +209,7 @@ impl Credentials {
         let ca = self.ca.clone();
         let client = http::reqwest::Options {
             configure_client: Some(Box::new(move |builder| {
-                let builder = builder.timeout(SILENCE);
+                let builder = builder.timeout(SILENCE).connect_timeout(CONNECT);
                 let Some(pem) = &ca else {
                     return Ok(builder);
                 };
@@ -92,9 +226,32 @@ impl Credentials {
         }));
     }
 
-    /// What went wrong and what to do, without the token.
-    pub(super) fn explain(&self, repository: &Repository, error: &gix::Error) -> String {
-        let url = &repository.url;
+    /// How gix opens a repository: the machine's own Git configuration never leaks in. ssh writes what it has to say
+    /// into `log`.
+    pub(super) fn options(&self, log: &Path) -> gix::open::Options {
+        let ssh = format!("core.sshCommand={}", self.ssh_command(log));
+        options().config_overrides([ssh, "ssh.variant=ssh".to_owned()])
+    }
+
+    /// The external ssh, told everything, so that nothing of this machine's ssh configuration decides.
+    fn ssh_command(&self, log: &Path) -> String {
+        let mut command = "ssh -F none -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o LogLevel=ERROR".to_owned();
+        command.push_str(" -E ");
+        command.push_str(&quoted(log));
+        if let Some(key) = &self.identity {
+            command.push_str(" -o IdentitiesOnly=yes -o IdentityAgent=none -i ");
+            command.push_str(&quoted(key));
+        }
+        command.push_str(" -o StrictHostKeyChecking=yes");
+        if let Some(hosts) = &self.known_hosts {
+            command.push_str(" -o UserKnownHostsFile=");
+            command.push_str(&quoted(hosts));
+        }
+        command
+    }
+
+    /// What went wrong and what to do, without the token. `log` is what ssh wrote.
+    pub(super) fn explain(&self, url: &str, error: &gix::Error, log: &Path) -> String {
         let mut parts: Vec<String> = Vec::new();
         for part in error.iter_errors().map(ToString::to_string) {
             if !parts.iter().any(|said| said.contains(&part)) {
@@ -102,32 +259,122 @@ impl Credentials {
             }
         }
         let mut text = parts.join(": ");
-        if let Some(token) = self.token.as_deref().filter(|token| !token.is_empty()) {
-            text = text.replace(token, "…");
+        if let Some(password) = self.password.as_deref().filter(|it| !it.is_empty()) {
+            text = text.replace(password, "…");
+        }
+        let ssh = std::fs::read_to_string(log).unwrap_or_default();
+        if Address::parse(url).is_ok_and(|address| address.is_ssh()) && !ssh.trim().is_empty() {
+            return self.explain_ssh(url, &ssh);
         }
         // gix and rustls have no type for these that comes through; tests watch the words.
-        let refused = error.is_unauthenticated() || error.is_permission_denied();
-        match (&repository.token_file, &repository.ca_file) {
-            (Some(file), _) if refused || text.contains("status 401") => format!(
-                "{url} refused the token in {} (--repo-token-file) of user {} (--repo-username): put one there that may read the repository; the file is read at every fetch",
-                file.display(),
-                repository.username
-            ),
-            (None, _)
-                if refused || text.contains("status 401") || text.contains("No credentials") =>
-            {
-                format!("{url} wants credentials: give a token with --repo-token-file FILE")
-            }
-            (_, Some(file)) if text.contains("invalid peer certificate") => format!(
-                "{url} shows a certificate that the CAs in {} (--repo-ca-file) do not vouch for: {text}",
-                file.display()
-            ),
-            (_, None) if text.contains("invalid peer certificate") => format!(
-                "{url} shows a certificate that no well-known CA vouches for; name its own with --repo-ca-file FILE: {text}"
-            ),
-            _ => format!("{url} can't be fetched: {text}"),
+        let refused = error.is_unauthenticated()
+            || error.is_permission_denied()
+            || text.contains("status 401");
+        let distrusted = text.contains("invalid peer certificate");
+        let wanted = text.contains("No credentials");
+        match &self.from {
+            From::Flags(flags) => match (&flags.token_file, &flags.ca_file) {
+                (Some(file), _) if refused => format!(
+                    "{url} refused the token in {} (--repo-token-file) of user {} (--repo-username): put one there that may read the repository; the file is read at every fetch",
+                    file.display(),
+                    self.username
+                ),
+                (None, _) if refused || wanted => {
+                    format!("{url} wants credentials: give a token with --repo-token-file FILE")
+                }
+                (_, Some(file)) if distrusted => format!(
+                    "{url} shows a certificate that the CAs in {} (--repo-ca-file) do not vouch for: {text}",
+                    file.display()
+                ),
+                (_, None) if distrusted => format!(
+                    "{url} shows a certificate that no well-known CA vouches for; name its own with --repo-ca-file FILE: {text}"
+                ),
+                _ => format!("{url} can't be fetched: {text}"),
+            },
+            From::Held { name, .. } => match () {
+                () if refused && self.password.is_some() => format!(
+                    "{url} refused the password of credential {name}, of user {}: put one there that may read the repository; it is read at every fetch",
+                    self.username
+                ),
+                () if refused || wanted => {
+                    format!("{url} wants a password: credential {name} has no file `password`")
+                }
+                () if distrusted && self.ca.is_some() => format!(
+                    "{url} shows a certificate that the CAs in `ca.crt` of credential {name} do not vouch for: {text}"
+                ),
+                () if distrusted => format!(
+                    "{url} shows a certificate that no well-known CA vouches for; put its own into the file `ca.crt` of credential {name}: {text}"
+                ),
+                () => format!("{url} can't be fetched: {text}"),
+            },
+            From::Nothing => match () {
+                () if refused || wanted => format!(
+                    "{url} wants credentials: name one that the hub holds in spec.credential"
+                ),
+                () if distrusted => format!(
+                    "{url} shows a certificate that no well-known CA vouches for; name a credential that holds its own in spec.credential: {text}"
+                ),
+                () => format!("{url} can't be fetched: {text}"),
+            },
         }
     }
+
+    fn explain_ssh(&self, url: &str, said: &str) -> String {
+        let (key, hosts) = match &self.from {
+            From::Held { name, .. } => (
+                format!("the file `identity` of credential {name}"),
+                format!("the file `known_hosts` of credential {name}"),
+            ),
+            _ => (
+                "--repo-ssh-key-file".into(),
+                "--repo-known-hosts-file".into(),
+            ),
+        };
+        let plain: Vec<&str> = said
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('@'))
+            .collect();
+        let plain = plain.join(" ");
+        if said.contains("HOST IDENTIFICATION HAS CHANGED") || said.contains("has changed and you")
+        {
+            format!(
+                "the server of {url} shows another host key than {hosts} says: somebody may be in between; if the server really has a new key, put it there"
+            )
+        } else if said.contains("host key is known") || said.contains("Host key verification") {
+            format!(
+                "the host key of the server of {url} is not known: put it into {hosts} (`ssh-keyscan` prints it; compare it with what the server's owner says)"
+            )
+        } else if said.contains("Permission denied") {
+            format!(
+                "the server of {url} refused the key in {key}: put one there that may read the repository"
+            )
+        } else {
+            format!("{url} can't be fetched: {plain}")
+        }
+    }
+}
+
+/// The credentials in a folder, by name.
+fn names(folder: Option<&Path>) -> Vec<String> {
+    let entries = folder.into_iter().flat_map(std::fs::read_dir);
+    let entries = entries.flatten().flatten();
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+fn bytes(file: &Path, what: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(file)
+        .map_err(|error| format!("the {what} {} can't be read: {error}", file.display()))
+}
+
+fn text(file: &Path, what: &str) -> Result<String, String> {
+    let text = String::from_utf8(bytes(file, what)?)
+        .map_err(|_| format!("the {what} {} is no text", file.display()))?;
+    Ok(text.trim().to_owned())
 }
 
 fn is_same_server(one: &str, other: &str) -> bool {
@@ -135,30 +382,13 @@ fn is_same_server(one: &str, other: &str) -> bool {
     origin(one).is_some() && origin(one) == origin(other)
 }
 
-/// How gix opens a repository: the machine's own Git configuration never leaks in.
-pub(super) fn options(repository: &Repository) -> gix::open::Options {
-    let mut overrides = vec![
-        "gitoxide.userAgent=muster-hub".to_owned(),
+/// How gix opens a repository that it reads only.
+pub(super) fn options() -> gix::open::Options {
+    gix::open::Options::isolated().config_overrides([
+        "gitoxide.userAgent=muster-hub",
         // The mirror is a cache that only this process writes.
-        "core.fsync=none".to_owned(),
-    ];
-    overrides.push(format!("core.sshCommand={}", ssh_command(repository)));
-    gix::open::Options::isolated().config_overrides(overrides)
-}
-
-/// The external ssh, told everything, so that nothing of this machine's ssh configuration decides.
-fn ssh_command(repository: &Repository) -> String {
-    let mut command = "ssh -F none -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15 -o ServerAliveCountMax=4".to_owned();
-    if let Some(key) = &repository.ssh_key_file {
-        command.push_str(" -o IdentitiesOnly=yes -i ");
-        command.push_str(&quoted(key));
-    }
-    command.push_str(" -o StrictHostKeyChecking=yes");
-    if let Some(hosts) = &repository.known_hosts_file {
-        command.push_str(" -o UserKnownHostsFile=");
-        command.push_str(&quoted(hosts));
-    }
-    command
+        "core.fsync=none",
+    ])
 }
 
 fn quoted(path: &Path) -> String {
@@ -172,5 +402,129 @@ mod tests {
     #[test]
     fn paths_for_the_shell_are_quoted() {
         assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    }
+
+    /// A folder of credentials with one, for these URLs.
+    fn holding(name: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        for (file, text) in files {
+            std::fs::write(folder.path().join(name).join(file), text).unwrap();
+        }
+        folder
+    }
+
+    fn read(folder: Option<&Path>, name: &str, url: &str) -> Result<Credentials, String> {
+        let access = Access::Held {
+            name: Some(name.to_owned()),
+            folder: folder.map(Path::to_owned),
+        };
+        Credentials::read(&access, url)
+    }
+
+    #[test]
+    fn a_credential_is_for_the_urls_that_it_says_and_no_others() {
+        let urls = "https://git.example/team/\ngit@git.example:team\n";
+        let files = [
+            ("url", urls),
+            ("password", "hunter2\n"),
+            ("identity", "k"),
+            ("known_hosts", "h"),
+        ];
+        let folder = holding("team", &files);
+        let good = read(
+            Some(folder.path()),
+            "team",
+            "https://git.example/team/shop.git",
+        )
+        .unwrap();
+        assert_eq!(good.password.as_deref(), Some("hunter2"));
+        assert_eq!(good.username, "x-access-token");
+        assert!(read(Some(folder.path()), "team", "git@git.example:team/shop.git").is_ok());
+        for stranger in [
+            "https://evil.example/team/shop.git",
+            "https://git.example/other/shop.git",
+            "https://git.example:8443/team/shop.git",
+            "http://git.example/team/shop.git",
+        ] {
+            let refused = read(Some(folder.path()), "team", stranger).err().unwrap();
+            assert!(refused.contains("is not for"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_submodule_gets_the_credential_on_the_same_server_only() {
+        let files = [
+            ("url", "https://git.example/team/"),
+            ("password", "hunter2"),
+        ];
+        let folder = holding("team", &files);
+        let parent = "https://git.example/team/shop.git";
+        let own = read(Some(folder.path()), "team", parent).unwrap();
+        let given = |url: &str| {
+            own.for_submodule(parent, url)
+                .map(|it| it.password.is_some())
+        };
+        assert_eq!(given("https://git.example/team/lib.git"), Ok(true));
+        assert_eq!(given("https://git.example/other/lib.git"), Ok(false));
+        assert_eq!(given("https://evil.example/team/lib.git"), Ok(false));
+        assert!(given("ssh://git@git.example/team/lib.git").is_err());
+        assert!(given("file:///srv/git/lib").is_err());
+        assert!(given("ext::sh -c id").is_err());
+    }
+
+    #[test]
+    fn a_name_that_the_hub_does_not_hold_is_answered_with_those_that_it_has() {
+        let folder = holding("team", &[("url", "https://git.example/")]);
+        std::fs::create_dir(folder.path().join("..data")).unwrap();
+        let url = "https://git.example/shop.git";
+        let said = |folder: Option<&Path>, name: &str| read(folder, name, url).err().unwrap();
+        let said = [
+            said(Some(folder.path()), "taem"),
+            said(Some(folder.path()), "../team"),
+            said(Some(folder.path()), "..data"),
+            said(None, "team"),
+        ];
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        the hub holds no credential "taem": it has team
+        the hub holds no credential "../team": it has team
+        the hub holds no credential "..data": it has team
+        the hub holds no credential "team": it has none, for want of --credentials DIR
+        "#);
+    }
+
+    #[test]
+    fn what_a_credential_lacks_is_named() {
+        let lacking = |files: &[(&str, &str)], url: &str| {
+            let folder = holding("team", files);
+            let place = folder.path().display().to_string();
+            let said = read(Some(folder.path()), "team", url).err().unwrap();
+            said.replace(&place, "DIR")
+        };
+        let said = [
+            lacking(&[], "https://git.example/shop"),
+            lacking(&[("url", "git.example")], "https://git.example/shop"),
+            lacking(
+                &[("url", "http://git.example/"), ("password", "hunter2")],
+                "http://git.example/shop",
+            ),
+            lacking(&[("url", "git@git.example:")], "git@git.example:shop"),
+            Credentials::read(
+                &Access::Held {
+                    name: None,
+                    folder: None,
+                },
+                "git@git.example:shop",
+            )
+            .err()
+            .unwrap(),
+        ];
+        insta::assert_snapshot!(said.join("\n"), @r"
+        the file `url` of credential team DIR/team/url can't be read: No such file or directory (os error 2); write the beginnings of URLs into it that the credential is for, a line each
+        a line in `url` of credential team is no repository: write https://…, ssh://… or git@HOST:PATH
+        the password of credential team would go to http://git.example/shop in clear text: write an https:// URL
+        credential team has no file `identity`, which ssh takes
+        git@git.example:shop is reached by ssh, which takes a key: name a credential that the hub holds in spec.credential
+        ");
     }
 }

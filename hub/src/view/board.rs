@@ -11,7 +11,9 @@ use muster_proto::{
 
 use super::tally::{Tallies, standing};
 use super::waiting::AtClusters;
-use super::{ApplicationView, ClusterView, Connection, Problem, Source, View, Waiting};
+use super::{
+    ApplicationView, ClusterView, Connection, Problem, RepositoryView, Source, View, Waiting,
+};
 
 /// What is known of every part, ready to be published.
 #[derive(Debug, Default)]
@@ -26,6 +28,7 @@ pub(crate) struct Board {
     waiting: BTreeMap<Waiting, Timestamp>,
     at_clusters: AtClusters,
     source: Source,
+    repositories: Vec<RepositoryView>,
 }
 
 impl Board {
@@ -61,6 +64,11 @@ impl Board {
     /// Sets the source.
     pub(crate) fn put_source(&mut self, source: Source) {
         self.source = source;
+    }
+
+    /// Sets the other repositories.
+    pub(crate) fn put_repositories(&mut self, repositories: Vec<RepositoryView>) {
+        self.repositories = repositories;
     }
 
     /// The source as it was set.
@@ -157,6 +165,7 @@ impl Board {
         });
         View {
             source: self.source.clone(),
+            repositories: self.repositories.clone(),
             clusters: self.clusters.values().cloned().collect(),
             applications: applications.collect(),
             problems,

@@ -231,7 +231,7 @@ async fn the_token_is_in_no_log_and_in_no_file_of_the_hub() {
     let encoded = STANDARD.encode(format!("x-access-token:{TOKEN}"));
     for (good, last) in [
         (TOKEN, "decided what every cluster should run"),
-        ("another", "the fleet repository can't be fetched"),
+        ("another", "a repository can't be fetched"),
     ] {
         forge.server.take_only(good);
         let log = log_of_a_hub(&forge, data.path(), last).await;

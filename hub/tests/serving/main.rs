@@ -10,5 +10,7 @@ mod git_server;
 mod https;
 mod pauses;
 mod sessions;
+mod sources;
+mod ssh_server;
 mod start;
 mod wire;

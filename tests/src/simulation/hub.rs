@@ -187,12 +187,11 @@ impl Hub {
         self.backups.push(self.store.backup());
         self.tracked.send_replace(Arc::new(Tracked {
             url: "https://git.test/fleet".into(),
-            branch: "main".into(),
+            reference: "main".into(),
             snapshot: Some(Arc::new(tree.snapshot())),
             subject: "Change things".into(),
             fetched_at: (self.clock)(),
-            blobs: git::Blobs::default(),
-            error: None,
+            ..Tracked::default()
         }));
     }
 
