@@ -95,42 +95,22 @@ impl Walk<'_> {
                 self.say(of(node), format!("{field} would fetch charts while rendering: make an Application of the chart instead"));
             }
         }
-        for field in ROOTS {
-            for (location, text) in texts(&root, field, &path) {
-                self.root(&Entry {
-                    folder,
-                    location,
-                    text,
-                });
-            }
-        }
-        for field in FILES {
-            for (location, text) in texts(&root, field, &path) {
-                self.file(&Entry {
-                    folder,
-                    location,
-                    text,
-                });
-            }
-        }
-        for field in FILES_OR_TEXT {
-            for (location, text) in texts(&root, field, &path) {
-                if !is_text(text) {
-                    self.file(&Entry {
+        let lists: [(&[&str], fn(&mut Self, &Entry<'_>)); 4] = [
+            (&ROOTS, Self::root),
+            (&FILES, Self::file),
+            (&FILES_OR_TEXT, Self::file_or_text),
+            (&PLUGINS, Self::plugin),
+        ];
+        for (fields, take) in lists {
+            for (location, text) in fields.iter().flat_map(|field| texts(&root, field, &path)) {
+                take(
+                    self,
+                    &Entry {
                         folder,
                         location,
                         text,
-                    });
-                }
-            }
-        }
-        for field in PLUGINS {
-            for (location, text) in texts(&root, field, &path) {
-                self.plugin(&Entry {
-                    folder,
-                    location,
-                    text,
-                });
+                    },
+                );
             }
         }
         for node in WITH_PATH.iter().flat_map(|field| items(&root, field)) {
@@ -243,6 +223,12 @@ impl Walk<'_> {
             for path in found {
                 self.take(&path);
             }
+        }
+    }
+
+    fn file_or_text(&mut self, entry: &Entry<'_>) {
+        if !is_text(entry.text) {
+            self.file(entry);
         }
     }
 
