@@ -131,7 +131,12 @@ fn want(wanted: &Wanted, entry: Option<&Entry>, sight: &Sight) -> Step {
         Sight::Present(object) => object,
     };
     let same = applied.is_some_and(|entry| entry.uid.as_ref() == Some(&object.uid));
-    if !same && let Some(conflict) = conflict(wanted, object) {
+    // The answer to our first apply was lost, and this came of it; since then it may have moved between applications.
+    let unanswered = entry.is_some_and(|entry| {
+        let label = object.application.as_deref();
+        entry.uid.is_none() && object.ours.is_some() && label == Some(entry.application.as_str())
+    });
+    if !same && let Some(conflict) = conflict(wanted, object, unanswered) {
         return Step::Conflict(conflict);
     }
     if object.terminating {
@@ -151,8 +156,9 @@ fn want(wanted: &Wanted, entry: Option<&Entry>, sight: &Sight) -> Step {
     }
 }
 
-/// Somebody else's object, or one that the adoption policy leaves alone.
-fn conflict(wanted: &Wanted, object: &LiveObject) -> Option<String> {
+/// Somebody else's object, or one that the adoption policy leaves alone. `handed_over`: the application it belongs to is
+/// the one it moves from.
+fn conflict(wanted: &Wanted, object: &LiveObject, handed_over: bool) -> Option<String> {
     if let Some(foreign) = &object.foreign {
         return Some(format!("{foreign}: take it out of one of the two"));
     }
@@ -160,7 +166,7 @@ fn conflict(wanted: &Wanted, object: &LiveObject) -> Option<String> {
     if let Some(other) = object
         .application
         .as_deref()
-        .filter(|other| *other != application)
+        .filter(|other| *other != application && !handed_over)
     {
         return Some(format!(
             "it belongs to application {other}: take it out of one of the two"

@@ -320,6 +320,27 @@ fn an_unknown_digest_is_applied_again_and_another_object_of_the_name_is_looked_a
 }
 
 #[test]
+fn what_our_lost_apply_made_moves_between_our_applications_and_nobody_elses_does() {
+    // Application 1 wrote it ahead and never heard of it; now application 0 wants it.
+    let moved = |label: &str, ours: bool| {
+        one(|_, world| {
+            let entry = Entry::planned("v1", &"app-1".parse().unwrap());
+            world.entries.insert(key(0), entry);
+            let object = LiveObject {
+                application: Some(label.into()),
+                ours: live().ours.filter(|_| ours),
+                ..live()
+            };
+            see(world, object);
+        })
+    };
+    assert_eq!(moved("app-1", true), Step::Apply);
+    for (label, ours) in [("app-2", true), ("app-1", false)] {
+        assert!(matches!(moved(label, ours), Step::Conflict(_)), "{label}");
+    }
+}
+
+#[test]
 fn a_mark_keeps_an_object_from_being_applied() {
     let exempt = |step| match step {
         Step::Exempt(mark) => mark,
