@@ -77,6 +77,9 @@ async fn a_secrets_value_appears_nowhere_but_in_secrets() -> Result<()> {
         .with_target("muster_hub", tracing::Level::TRACE)
         .with_target("muster_agent", tracing::Level::TRACE)
         .with_target("muster_proto", tracing::Level::TRACE);
+    // While a process has one subscriber alone, whether a place logs is decided by the thread that gets there first, and
+    // other tests' threads have none.
+    let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(log.clone());
