@@ -196,7 +196,16 @@ impl Mirror {
             None => "HEAD".to_owned(),
             Some(GitRef::Branch(name)) => format!("refs/heads/{name}"),
             Some(GitRef::Tag(name)) => format!("refs/tags/{name}"),
-            Some(GitRef::Commit(id)) => id.to_ascii_lowercase(),
+            Some(GitRef::Commit(id)) => {
+                let id = id.to_ascii_lowercase();
+                // What never moves and is here is not asked for.
+                let here = opened.try_find_reference(FETCHED).map_err(explain)?;
+                let here = here.and_then(|here| here.try_id().map(|here| here.to_string()));
+                if here.as_ref() == Some(&id) {
+                    return Ok(None);
+                }
+                id
+            }
             Some(GitRef::Semver(text)) => {
                 let range = Range::parse(text).map_err(Failed::Said)?;
                 let tags = tags(&opened, url, fetching).map_err(explain)?;

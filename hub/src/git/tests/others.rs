@@ -230,6 +230,23 @@ async fn a_broken_repository_holds_up_no_other_and_what_was_fetched_stays() {
 }
 
 #[tokio::test]
+async fn a_commit_that_is_here_is_not_asked_for_again() {
+    let shop = Shop::new();
+    let first = put(&shop.folder, "a.yaml", "one");
+    let of = origin(Some(GitRef::Commit(first.to_uppercase())));
+    let running = shop.place.follow(shop.place.repository());
+    running.wants(&[(of.clone(), shop.document())]);
+    running.until(&of, |it| revision(it) == first).await;
+    std::fs::remove_dir_all(&shop.folder).unwrap();
+    let tracked = running.fetched(&of).await;
+    assert_eq!(
+        (revision(&tracked), &tracked.error),
+        (first.as_str(), &None)
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn mirrors_go_with_the_documents_that_name_them_but_not_while_one_is_broken() {
     let shop = Shop::new();
     put(&shop.folder, "a.yaml", "one");
