@@ -77,6 +77,9 @@ struct Entry<'n> {
     text: &'n str,
 }
 
+/// Takes an entry in.
+type Take<W> = fn(&mut W, &Entry<'_>);
+
 impl Walk<'_> {
     fn folder(&mut self, folder: &str) {
         let Some(path) = root_file(self.snapshot, folder) else {
@@ -95,7 +98,7 @@ impl Walk<'_> {
                 self.say(of(node), format!("{field} would fetch charts while rendering: make an Application of the chart instead"));
             }
         }
-        let lists: [(&[&str], fn(&mut Self, &Entry<'_>)); 4] = [
+        let lists: [(&[&str], Take<Self>); 4] = [
             (&ROOTS, Self::root),
             (&FILES, Self::file),
             (&FILES_OR_TEXT, Self::file_or_text),
