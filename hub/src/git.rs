@@ -70,17 +70,21 @@ pub struct Tracked {
 pub struct Blobs(Option<Arc<Mirror>>);
 
 impl Blobs {
-    /// The files of these ids, in their order. Blocks.
+    /// The files of these paths and ids, in their order. Blocks.
     ///
     /// # Errors
-    /// When one is not there: the mirror was cloned anew at a later commit, or is damaged.
-    pub fn read<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Vec<Bytes>> {
-        let mut ids = ids.into_iter().peekable();
-        if ids.peek().is_none() {
+    /// When one is not there: the mirror was cloned anew at a later commit, or is damaged; or when it only stands for a
+    /// file in Git LFS.
+    pub fn read<'a>(
+        &self,
+        files: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> anyhow::Result<Vec<Bytes>> {
+        let mut files = files.into_iter().peekable();
+        if files.peek().is_none() {
             return Ok(Vec::new());
         }
         let mirror = self.0.as_ref().context("nothing was fetched yet")?;
-        mirror.blobs(ids)
+        mirror.blobs(files)
     }
 }
 

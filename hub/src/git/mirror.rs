@@ -165,22 +165,23 @@ impl Mirror {
         Ok(taken.at(&mirror, now()))
     }
 
-    /// Files by their object id.
+    /// Files by their path and object id.
     pub(super) fn blobs<'a>(
         &self,
-        ids: impl Iterator<Item = &'a str>,
+        files: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> anyhow::Result<Vec<Bytes>> {
         let (_, mirror) = self.newest().context("there is no mirror")?;
         let opened = gix::open_opts(mirror, transport::options())?;
-        ids.map(|id| {
-            let bytes = read::blob(&opened, id, id.parse()?)?;
-            anyhow::ensure!(
-                !read::is_pointer(&bytes),
-                "it is a Git LFS pointer: put the file itself into Git"
-            );
-            Ok(bytes)
-        })
-        .collect()
+        files
+            .map(|(path, id)| {
+                let bytes = read::blob(&opened, path, id.parse()?)?;
+                anyhow::ensure!(
+                    !read::is_pointer(&bytes),
+                    "{path} is a Git LFS pointer: put the file itself into Git"
+                );
+                Ok(bytes)
+            })
+            .collect()
     }
 
     /// Brings what the ref names here; says which tag a range picked.

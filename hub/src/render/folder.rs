@@ -44,8 +44,8 @@ impl Folder {
                 None => missing.push((path, oid)),
             }
         }
-        let ids = missing.iter().map(|(_, oid)| oid.as_str());
-        let found = blobs.read(ids)?;
+        let files = missing.iter();
+        let found = blobs.read(files.map(|(path, oid)| (path.as_str(), oid.as_str())))?;
         for ((path, _), bytes) in missing.into_iter().zip(found) {
             folder.write(path, &bytes)?;
         }

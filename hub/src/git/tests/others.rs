@@ -321,7 +321,7 @@ async fn the_files_of_submodules_stand_where_these_do() {
     assert_eq!(text(&tracked, deep).as_deref(), Some("deep"));
     let oid = tracked.snapshot.as_ref().unwrap().files[deep].oid.clone();
     let blobs = tracked.blobs.clone();
-    let read = tokio::task::spawn_blocking(move || blobs.read([oid.as_str()]).unwrap());
+    let read = tokio::task::spawn_blocking(move || blobs.read([(deep, oid.as_str())]).unwrap());
     assert_eq!(read.await.unwrap()[0], "deep");
 
     // It moves with the commit that names it, and only then.
@@ -411,8 +411,14 @@ async fn a_pointer_of_git_lfs_is_no_file() {
         .oid
         .clone();
     let blobs = tracked.blobs.clone();
-    let read = tokio::task::spawn_blocking(move || blobs.read([oid.as_str()]).unwrap_err());
-    assert!(read.await.unwrap().to_string().contains("Git LFS pointer"));
+    let read =
+        tokio::task::spawn_blocking(move || blobs.read([("big.tpl", oid.as_str())]).unwrap_err());
+    assert!(
+        read.await
+            .unwrap()
+            .to_string()
+            .starts_with("big.tpl is a Git LFS pointer")
+    );
     running.stop().await;
 }
 
