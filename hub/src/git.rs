@@ -6,6 +6,7 @@
 //! `watch<Arc<Others>>`: the same of every other one. A failed fetch keeps the commit before; a rewound branch is just a
 //! newer state. The mirrors in the data directory are a cache: lost or damaged, they are cloned anew.
 
+mod explain;
 mod follower;
 mod mirror;
 mod others;
