@@ -414,6 +414,12 @@ const SETTINGS: &[Setting] = &[
         help: "The program kustomize, or `none`; without it, the one on the PATH",
     },
     Setting {
+        name: "helm",
+        value: "FILE",
+        default: None,
+        help: "The program helm, or `none`; without it, the one on the PATH",
+    },
+    Setting {
         name: "render-concurrency",
         value: "N",
         default: None,

@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use muster_decide::Snapshot;
-use muster_decide::render::{Failure, Job, Output, Tool, Tools, hidden};
+use muster_decide::render::{Failure, Job, Output, Tool, Tools, difference, hidden};
 use tokio::sync::Semaphore;
 
 use crate::config::Rendering;
@@ -49,6 +49,8 @@ struct Shared {
     /// Where private folders are made.
     work: PathBuf,
     outputs: Outputs,
+    /// Of charts whose first rendering stays.
+    kept: Outputs,
 }
 
 impl Renderer {
@@ -81,8 +83,11 @@ impl Renderer {
         let place = data.join("render");
         let work = folder::clean(&place.join("work"))
             .with_context(|| format!("{} can't be written", place.display()))?;
-        let outputs = Outputs::open(&place, rendering.cache_size)
-            .with_context(|| format!("{} can't be written", place.display()))?;
+        let open = |name: &str| {
+            Outputs::open(place.join(name), rendering.cache_size)
+                .with_context(|| format!("{} can't be written", place.display()))
+        };
+        let (outputs, kept) = (open("outputs")?, open("kept")?);
         Ok(Self(Arc::new(Shared {
             programs,
             jail,
@@ -94,6 +99,7 @@ impl Renderer {
             slots: Semaphore::new(rendering.concurrency.map_or_else(cores, NonZeroUsize::get)),
             work,
             outputs,
+            kept,
         })))
     }
 
@@ -110,6 +116,7 @@ impl Renderer {
             slots: Semaphore::new(1),
             work: PathBuf::new(),
             outputs: Outputs::default(),
+            kept: Outputs::default(),
         }))
     }
 
@@ -133,16 +140,39 @@ impl Renderer {
                 again: false,
             });
         };
-        if let Some(output) = shared.outputs.get(key).await {
+        let outputs = match job.keeps_first() {
+            true => &shared.kept,
+            false => &shared.outputs,
+        };
+        if let Some(output) = outputs.get(key).await {
             return Ok(output);
         }
         let slot = shared.slots.acquire().await;
         let _slot = slot.map_err(|_| again("the hub is stopping"))?;
         let output = self.once(program, job, snapshot, blobs).await?;
-        if let Err(error) = shared.outputs.put(key, output.clone()).await {
-            tracing::warn!(%error, "a rendering could not be kept on disk and will be made again after a restart");
+        if job.tool == Tool::Helm && !job.keeps_first() {
+            // Charts may make things up; kustomize can't.
+            let second = self.once(program, job, snapshot, blobs).await?;
+            if let Some(what) = difference(&output, &second) {
+                return Err(Failure {
+                    message: format!(
+                        "{} renders something else each time: {what}: state it in helm.values, or let helm.keepFirst: true keep what is rendered first",
+                        job.tool.name()
+                    ),
+                    again: false,
+                });
+            }
         }
-        Ok(output)
+        match outputs.put(key, output.clone()).await {
+            Ok(()) => Ok(output),
+            Err(error) if job.keeps_first() => Err(again(&format!(
+                "what is rendered first must be kept, and it can't be written: {error}"
+            ))),
+            Err(error) => {
+                tracing::warn!(%error, "a rendering could not be kept on disk and will be made again after a restart");
+                Ok(output)
+            }
+        }
     }
 
     async fn once(
@@ -161,7 +191,7 @@ impl Renderer {
             let made = made.await.map_err(|error| again(&error.to_string()))?;
             made.map_err(|error| again(&format!("its files can't be written: {error:#}")))?
         };
-        let arguments = programs::arguments(job);
+        let arguments = programs::arguments(job, &folder);
         let command = shared
             .jail
             .command(&program.file, &arguments, &folder, &shared.limits);
@@ -174,7 +204,7 @@ impl Renderer {
                     read.ok().map(Bytes::from)
                 });
                 Err(Failure {
-                    message: words::failure(tool, &said, &folder, &hidden),
+                    message: words::failure(job, &said, &folder, &hidden),
                     again: false,
                 })
             }

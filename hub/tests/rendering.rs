@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use muster_decide::render::{Failure, Job, Output, Tool};
+use muster_decide::render::{Failure, Job, Output, Release, Tool, Values};
 use muster_decide::snapshot::File;
 use muster_decide::{FileContent, Snapshot};
 use muster_hub::config::{Rendering, ToolFile};
@@ -55,7 +55,7 @@ impl Bed {
         Rendering {
             tools: Tool::ALL
                 .map(|tool| match tool {
-                    Tool::Kustomize => (tool, ToolFile::At(self.tool())),
+                    Tool::Kustomize | Tool::Helm => (tool, ToolFile::At(self.tool())),
                 })
                 .into(),
             concurrency: None,
@@ -102,6 +102,11 @@ impl Bed {
 }
 
 async fn run(renderer: &Renderer, files: &[(&str, &str)]) -> Output {
+    run_as(renderer, files, None).await
+}
+
+/// A chart, when there is a release.
+async fn run_as(renderer: &Renderer, files: &[(&str, &str)], release: Option<Release>) -> Output {
     let file = |(path, text): &(&str, &str)| {
         let file = File {
             oid: blake3::hash(text.as_bytes()).to_hex().to_string(),
@@ -116,9 +121,13 @@ async fn run(renderer: &Renderer, files: &[(&str, &str)]) -> Output {
     });
     let oids = |(path, file): (&String, &File)| (path.clone(), file.oid.clone());
     let job = Job {
-        tool: Tool::Kustomize,
+        tool: match release {
+            None => Tool::Kustomize,
+            Some(_) => Tool::Helm,
+        },
         folder: "app".into(),
         files: snapshot.files.iter().map(oids).collect::<BTreeMap<_, _>>(),
+        release,
     };
     renderer.run(&job, &snapshot, &Blobs::default()).await
 }
@@ -252,6 +261,68 @@ async fn what_was_rendered_is_not_rendered_again_also_after_a_restart() {
         std::fs::write(entry.unwrap().path(), "damaged").unwrap();
     }
     assert_ne!(text(bed.run().await), first);
+}
+
+/// Of a chart on clusters that can do a little.
+fn release(keep_first: bool) -> Release {
+    Release {
+        name: "shop".into(),
+        namespace: "web".into(),
+        values: vec![
+            Values::File {
+                path: "env/test.yaml".into(),
+                oid: "1".into(),
+                content: "colour: blue".into(),
+            },
+            Values::Stated("{\"size\":1}".into()),
+        ],
+        kubernetes: "1.37".into(),
+        api_versions: vec!["a/v1".into(), "b/v1".into()],
+        keep_first,
+    }
+}
+
+const CHART: [(&str, &str); 1] = [("app/Chart.yaml", "name: app")];
+
+#[tokio::test]
+async fn helm_is_told_the_release_its_values_and_what_the_cluster_can() {
+    let bed = Bed::with(
+        "echo \"said: ${*//$HOME/HOME}\"; echo \"$(<$HOME/values-0.yaml) $(<$HOME/values-1.yaml)\"",
+    );
+    let said = run_as(&bed.renderer().await, &CHART, Some(release(false))).await;
+    assert_eq!(
+        text(said),
+        "said: template shop ./app --include-crds --namespace web --kube-version 1.37.0 --api-versions a/v1,b/v1 --values HOME/values-0.yaml --values HOME/values-1.yaml\n\
+         colour: blue {\"size\":1}\n"
+    );
+    let bed = Bed::with("echo \"Error: failed to parse $HOME/values-0.yaml\" >&2; exit 1");
+    let failure = run_as(&bed.renderer().await, &CHART, Some(release(false))).await;
+    assert_eq!(
+        failure.unwrap_err().message,
+        "helm: failed to parse env/test.yaml"
+    );
+}
+
+#[tokio::test]
+async fn a_chart_that_makes_things_up_is_refused_unless_its_first_rendering_stays() {
+    let script =
+        "echo \"kind: Secret\nmetadata: {name: db}\ndata: {password: x$RANDOM$RANDOM$RANDOM}\"";
+    let bed = Bed::with(&format!("printf '%b\\n' \"$({script})\""));
+    let renderer = bed.renderer().await;
+    let failure = run_as(&renderer, &CHART, Some(release(false))).await;
+    assert_eq!(
+        failure.unwrap_err().message,
+        "helm renders something else each time: Secret db in data.password: state it in helm.values, or let helm.keepFirst: true keep what is rendered first"
+    );
+    let first = text(run_as(&renderer, &CHART, Some(release(true))).await);
+    // Neither a restart nor another version of the cluster makes up another one.
+    let renderer = bed.renderer().await;
+    let mut later = release(true);
+    later.kubernetes = "1.38".into();
+    assert_eq!(text(run_as(&renderer, &CHART, Some(later)).await), first);
+    let mut other = release(true);
+    other.values.pop();
+    assert_ne!(text(run_as(&renderer, &CHART, Some(other)).await), first);
 }
 
 #[tokio::test]

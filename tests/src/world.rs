@@ -87,7 +87,7 @@ impl World {
     pub async fn rendering(files: &[(&str, &str)]) -> Result<Self> {
         muster_proto::tls::install_crypto();
         let mut tools = Vec::new();
-        for name in ["kustomize"] {
+        for name in ["kustomize", "helm"] {
             tools.push((name, real::program(name).await?));
         }
         Self::with_tools(Repository::with(files)?, tools).await

@@ -17,6 +17,7 @@ pub mod application;
 pub mod cluster;
 mod dependencies;
 pub(crate) mod document;
+pub mod release;
 pub mod repository;
 pub mod rollout;
 pub mod scalar;
@@ -26,6 +27,7 @@ mod unsupported;
 pub use application::{Application, Target};
 pub use cluster::Cluster;
 pub use document::Kind;
+pub use release::{Release, Values};
 pub use repository::{Origin, Repository};
 pub use rollout::Rollout;
 
@@ -358,10 +360,10 @@ mod tests {
     fn what_can_not_be_done_yet_is_said_and_never_ignored() {
         let fields = [
             "rollout: careful",
-            "helm: {}",
             "sync: {retry: {limit: 1}}",
             "sync: {timeout: 1m}",
-            "targets:\n  - helm: {}",
+            "helm: {apiVersions: [a/v1]}",
+            "targets:\n  - helm: {apiVersions: [a/v1]}",
         ];
         let said = fields.map(|field| {
             let text = document("Application", "web", &format!("spec:\n  {field}\n"));
@@ -371,10 +373,10 @@ mod tests {
         });
         insta::assert_snapshot!(said.join("\n"), @r"
         muster.yaml:6: spec.rollout is not supported yet: the application keeps what it had
-        muster.yaml:6: spec.helm is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.retry is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.timeout is not supported yet: the application keeps what it had
-        muster.yaml:7: spec.targets[0].helm is not supported yet: the application keeps what it had
+        muster.yaml:6: spec.helm.apiVersions is not supported yet: the application keeps what it had
+        muster.yaml:7: spec.targets[0].helm.apiVersions is not supported yet: the application keeps what it had
         ");
     }
 

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::desired::Members;
 use crate::labels::{Expression, Selector};
-use crate::model::{Application, Cluster, Fleet, Kind};
+use crate::model::{Application, Cluster, Fleet, Kind, Target};
+use crate::render::is_chart;
+use crate::snapshot::Snapshot;
 use crate::specialise::Facts;
 use crate::{Labels, LastGood};
 
@@ -25,7 +27,31 @@ pub struct Placed {
     /// Labels of every cluster that is enrolled or has a document.
     pub(crate) labels: BTreeMap<ClusterName, Arc<Labels>>,
     places: BTreeMap<ApplicationName, Arc<Places>>,
+    capabilities: BTreeMap<ClusterName, Arc<Capabilities>>,
 }
+
+/// What charts may ask of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Capabilities {
+    /// Minor version of its Kubernetes, such as `1.37`.
+    pub kubernetes: String,
+    /// What it serves: `apps/v1` and `apps/v1/Deployment`.
+    pub api_versions: BTreeSet<String>,
+}
+
+/// How a rendering sees the clusters that it is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Seen {
+    /// It does not look.
+    Any,
+    /// All as one that can this, of what the target asks.
+    As(Capabilities),
+    /// It looks, and their agents have not said yet.
+    Unknown,
+}
+
+/// Clusters that get one rendering: the place of their target, and how it sees them.
+pub(crate) type Variants<'p> = BTreeMap<(usize, Seen), Vec<&'p ClusterName>>;
 
 /// Where one application goes: the place in its list of the target that each cluster takes.
 pub type Places = BTreeMap<ClusterName, usize>;
@@ -57,6 +83,16 @@ impl Placed {
             documents,
             labels,
             places,
+            capabilities: BTreeMap::new(),
+        }
+    }
+
+    /// With what is known of clusters, for charts that ask. Agents say it: one that never came has none.
+    #[must_use]
+    pub fn knowing(self, capabilities: BTreeMap<ClusterName, Arc<Capabilities>>) -> Self {
+        Self {
+            capabilities,
+            ..self
         }
     }
 
@@ -90,12 +126,36 @@ impl Placed {
         }
     }
 
-    /// The places of the targets that any cluster takes, by application.
-    pub(crate) fn variants(&self) -> impl Iterator<Item = (&Application, BTreeSet<usize>)> {
-        self.fleet.applications.iter().map(|(name, application)| {
-            let targets = self.places(name).values().copied().collect();
-            (&**application, targets)
-        })
+    /// The clusters of an application, by what is rendered for them. `snapshot` holds its manifests.
+    pub(crate) fn variants(&self, application: &Application, snapshot: &Snapshot) -> Variants<'_> {
+        let targets = application.targets.iter();
+        let is_chart: Vec<bool> = targets
+            .map(|target| is_chart(snapshot, &target.path))
+            .collect();
+        let mut variants = Variants::new();
+        for (cluster, target) in self.places(&application.name) {
+            let seen = match is_chart[*target] {
+                false => Seen::Any,
+                true => self.seen(cluster, &application.targets[*target]),
+            };
+            variants.entry((*target, seen)).or_default().push(cluster);
+        }
+        variants
+    }
+
+    /// How a chart sees a cluster: nothing but what it may look at, so that clusters are alike.
+    fn seen(&self, cluster: &ClusterName, target: &Target) -> Seen {
+        match self.capabilities.get(cluster) {
+            None => Seen::Unknown,
+            Some(all) => Seen::As(Capabilities {
+                kubernetes: all.kubernetes.clone(),
+                api_versions: all
+                    .api_versions
+                    .intersection(&target.release.api_versions)
+                    .cloned()
+                    .collect(),
+            }),
+        }
     }
 }
 

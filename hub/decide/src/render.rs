@@ -14,12 +14,15 @@ use std::sync::Arc;
 use muster_proto::{ApplicationName, Digest, DigestKey, Object};
 
 use crate::model::{Origin, Target};
-use crate::placement::Placed;
+use crate::placement::{Placed, Seen};
 use crate::problem::Location;
 use crate::snapshot::{Snapshot, Sources};
 
 mod closure;
+mod difference;
+mod helm;
 mod hidden;
+mod hooks;
 mod kustomize;
 mod plain;
 #[cfg(test)]
@@ -28,10 +31,12 @@ mod tool;
 mod variation;
 
 pub use closure::{Closure, Plain, closure};
+pub use difference::difference;
+pub(crate) use helm::is_chart;
 pub use hidden::hidden;
 pub(crate) use plain::filled;
 pub use plain::plain;
-pub use tool::{Failure, Job, Output, Tool, Tools};
+pub use tool::{Failure, Job, Output, Release, Tool, Tools, Values};
 pub(crate) use variation::Varied;
 
 /// One object and where it is written.
@@ -65,6 +70,22 @@ pub struct Cache {
     unlucky: BTreeSet<Digest>,
     variations: HashMap<Digest, variation::Kept>,
     objects: Objects,
+}
+
+/// What is rendered, and for whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'s> {
+    /// Holds the manifests.
+    pub(crate) snapshot: &'s Snapshot,
+    /// The fleet repository, which holds value files.
+    pub(crate) fleet: &'s Snapshot,
+    /// Folders whose manifests belong to others.
+    pub(crate) homes: &'s BTreeSet<String>,
+    pub(crate) target: &'s Target,
+    /// How it sees its clusters.
+    pub(crate) seen: &'s Seen,
+    /// Fills the objects that state none.
+    pub(crate) namespace: &'s str,
 }
 
 /// A run of a tool that a commit needs.
@@ -119,15 +140,25 @@ impl Cache {
     pub fn jobs(&self, sources: &Sources, placed: &Placed) -> Vec<Wanted> {
         let mut known = BTreeSet::new();
         let mut wanted = Vec::new();
-        for (application, targets) in placed.variants() {
+        for application in placed.fleet.applications.values() {
             let namespace = &application.settings.namespace;
             let Ok(snapshot) = sources.of(application) else {
                 continue;
             };
-            for target in targets {
-                let target = &application.targets[target];
+            let homes = placed.homes(application);
+            for (target, seen) in placed.variants(application, snapshot).keys() {
+                if *seen == Seen::Unknown {
+                    continue;
+                }
                 // What is wrong is said when it is rendered.
-                let closure = closure(snapshot, placed.homes(application), &target.path);
+                let closure = closure::of(&Subject {
+                    snapshot,
+                    fleet: &sources.fleet,
+                    homes,
+                    target: &application.targets[*target],
+                    seen,
+                    namespace,
+                });
                 let Ok(closure @ Closure::Tool(_)) = closure else {
                     continue;
                 };
@@ -153,12 +184,21 @@ impl Cache {
     pub fn take(&mut self, wanted: Wanted, output: Output, key: &DigestKey) {
         let digest = wanted.key(&self.tools);
         let Wanted {
+            job,
             namespace,
             location,
             ..
         } = wanted;
         let rendered = match output {
-            Ok(bytes) => plain::output(&bytes, &location, &namespace, key, &mut self.objects),
+            Ok(bytes) => {
+                let is_chart = job.tool == Tool::Helm;
+                let origins = is_chart.then(|| helm::Origins::of(&bytes, &location.file));
+                let at = |line| match origins.as_ref().and_then(|origins| origins.at(line)) {
+                    Some(file) => Location::new(file, 0),
+                    None => location.clone(),
+                };
+                plain::output(&bytes, is_chart, at, &namespace, key, &mut self.objects)
+            }
             Err(Failure { message, again }) => {
                 if again {
                     self.unlucky.insert(digest);
@@ -169,20 +209,22 @@ impl Cache {
         self.renderings.insert(digest, rendered);
     }
 
-    /// Renders the folder of a target, or finds the rendering of the same files.
-    pub(crate) fn render(
-        &mut self,
-        snapshot: &Snapshot,
-        homes: &BTreeSet<String>,
-        target: &Target,
-        namespace: &str,
-        key: &DigestKey,
-    ) -> Rendered {
-        let closure = closure(snapshot, homes, &target.path).map_err(|mut wrong| {
+    /// Renders a subject, or finds the rendering of the same files.
+    pub(crate) fn render(&mut self, subject: &Subject<'_>, key: &DigestKey) -> Rendered {
+        let Subject {
+            snapshot,
+            target,
+            namespace,
+            ..
+        } = *subject;
+        let closure = closure::of(subject);
+        let closure = closure.map_err(|mut wrong| {
             for wrong in &mut wrong {
-                wrong.location = match wrong.location.file.is_empty() {
-                    true => target.location.clone(),
-                    false => snapshot.shown(wrong.location.clone()),
+                wrong.location = match &wrong.location.file {
+                    file if file.is_empty() => target.location.clone(),
+                    // The document of the application itself.
+                    file if *file == target.location.file => wrong.location.clone(),
+                    _ => snapshot.shown(wrong.location.clone()),
                 };
             }
             Arc::new(wrong)
@@ -226,6 +268,7 @@ impl Cache {
 fn place(snapshot: &Snapshot, job: &Job) -> Location {
     let file = match job.tool {
         Tool::Kustomize => kustomize::root_file(snapshot, &job.folder),
+        Tool::Helm => Some(helm::root_file(&job.folder)),
     };
     Location::new(file.unwrap_or_else(|| job.folder.clone()), 0)
 }

@@ -61,6 +61,9 @@ fn data_and_repository_are_all_it_needs() {
                 Kustomize: Search(
                     [],
                 ),
+                Helm: Search(
+                    [],
+                ),
             },
             concurrency: None,
             timeout: 60s,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use muster_decide::last_good::Changes;
 use muster_decide::model::{Fleet, Origin, Repository};
+use muster_decide::placement::Capabilities;
 use muster_decide::render::{Cache, Wanted};
 use muster_decide::{
     Decision, LastGood, Location, Members, Placed, Refused, Snapshot, Sources, decide, model,
@@ -51,6 +52,7 @@ pub(super) struct Input {
     pub(super) others: Arc<Others>,
     pub(super) subject: String,
     pub(super) members: Members,
+    pub(super) capabilities: BTreeMap<ClusterName, Arc<Capabilities>>,
     pub(super) last_good: LastGood,
     pub(super) key: DigestKey,
     pub(super) approvals: Arc<BTreeSet<Approval>>,
@@ -97,7 +99,8 @@ pub(super) struct Outcome {
 pub(super) fn run(mut input: Input) -> Outcome {
     let placed = input.arrived.placed.take().unwrap_or_else(|| {
         let fleet = model::read(&input.sources.fleet);
-        Box::new(Placed::new(fleet, &input.members, &input.last_good))
+        let placed = Placed::new(fleet, &input.members, &input.last_good);
+        Box::new(placed.knowing(std::mem::take(&mut input.capabilities)))
     });
     let origins = named(&placed.fleet);
     input.sources.others = newest(&origins, &input.others);
@@ -207,6 +210,15 @@ pub(super) fn applications<'a>(
     applications
 }
 
+/// `1.37` of `v1.37.2-eks-1`: what a chart may look at.
+fn minor(version: &str) -> Option<String> {
+    let mut numbers = version.strip_prefix('v')?.split('.');
+    let (major, minor) = (numbers.next()?, numbers.next()?);
+    let digits = minor.bytes().take_while(u8::is_ascii_digit).count();
+    let is_number = |text: &str| text.parse::<u32>().is_ok();
+    (is_number(major) && digits > 0).then(|| format!("{major}.{}", &minor[..digits]))
+}
+
 /// The words that concern a cluster: those for an application as it should be there.
 pub(super) fn approvals_for(
     approvals: &BTreeSet<Approval>,
@@ -284,6 +296,7 @@ impl Task {
             sources: basis.sources.clone(),
             subject: tracked.subject.clone(),
             members: self.members_in(),
+            capabilities: self.capabilities(),
             last_good: self.last_good.clone(),
             key: self.store.hub().digest_key.clone(),
             approvals: self.approvals.clone(),
@@ -294,6 +307,23 @@ impl Task {
             Threads::One => tokio::spawn(async move { run(input) }),
         };
         self.deciding = Some((basis, deciding));
+    }
+
+    /// What charts may ask of clusters, of those whose agents ever said it.
+    fn capabilities(&self) -> BTreeMap<ClusterName, Arc<Capabilities>> {
+        // Most clusters are alike.
+        let mut alike: BTreeMap<String, Arc<Capabilities>> = BTreeMap::new();
+        let known = self.members.iter().filter_map(|(name, member)| {
+            let kubernetes = minor(&member.row.kubernetes_version)?;
+            let capabilities = alike.entry(kubernetes).or_insert_with_key(|kubernetes| {
+                Arc::new(Capabilities {
+                    kubernetes: kubernetes.clone(),
+                    api_versions: BTreeSet::new(),
+                })
+            });
+            Some((name.clone(), capabilities.clone()))
+        });
+        known.collect()
     }
 
     /// The clusters that take part in decisions, with the labels of their join tokens.

@@ -25,6 +25,7 @@ impl Task {
         let name = hello.cluster.clone();
         let stored = self.members.get(&name).map(|member| &member.row);
         let was = self.members.get(&name).map(|member| member.connection(now));
+        let version = stored.map(|stored| stored.kubernetes_version.clone());
         let certificate = self.certificates.get(&hello.certificate.serial);
         let certificate = certificate.filter(|certificate| certificate.cluster == name);
         let admitted = match admit(stored, certificate, &hello, now) {
@@ -50,6 +51,8 @@ impl Task {
             let member = self.members.get_mut(&name);
             member.expect("it was admitted by its row").row = row;
         }
+        // Charts may look at it.
+        self.members_changed |= version.as_ref() != Some(&hello.kubernetes_version);
         let (close, closed) = oneshot::channel();
         let (line, asked) = mpsc::channel(QUESTIONS);
         self.last_session += 1;

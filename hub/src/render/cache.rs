@@ -1,6 +1,6 @@
 //! Outputs of tools on disk, by the key of their job. Losing one costs a run, nothing else.
 //!
-//! `render/outputs/KEY`: the BLAKE3 digest of what follows, in hex, a line's end, and the output. The oldest are
+//! `render/outputs/KEY`, and `render/kept/KEY` for what must stay once it is rendered: the BLAKE3 digest of what follows, in hex, a line's end, and the output. The oldest are
 //! removed when all together are too large; to be used makes one young.
 
 use std::fs::{self, File, OpenOptions};
@@ -25,8 +25,7 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    pub(super) fn open(render: &Path, most: u64) -> io::Result<Self> {
-        let place = render.join("outputs");
+    pub(super) fn open(place: PathBuf, most: u64) -> io::Result<Self> {
         private().recursive(true).create(&place)?;
         Ok(Self { place, most })
     }
@@ -128,7 +127,7 @@ mod tests {
     #[test]
     fn an_output_comes_back_and_a_damaged_one_does_not() {
         let folder = tempfile::tempdir().unwrap();
-        let outputs = Outputs::open(folder.path(), 1 << 20).unwrap();
+        let outputs = Outputs::open(folder.path().to_owned(), 1 << 20).unwrap();
         outputs.write(key("a"), b"kind: A\n").unwrap();
         assert_eq!(outputs.read(key("a")).unwrap(), "kind: A\n");
         assert_eq!(outputs.read(key("b")), None);
@@ -148,7 +147,7 @@ mod tests {
     #[test]
     fn the_longest_unused_go_when_all_together_are_too_large() {
         let folder = tempfile::tempdir().unwrap();
-        let outputs = Outputs::open(folder.path(), 3 * (HEAD as u64 + 100)).unwrap();
+        let outputs = Outputs::open(folder.path().to_owned(), 3 * (HEAD as u64 + 100)).unwrap();
         let age = |name: &str, seconds: u64| {
             let file = File::open(outputs.file(key(name))).unwrap();
             let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);

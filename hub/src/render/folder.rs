@@ -2,6 +2,7 @@
 //!
 //! In: a job, and where its files are. Out: a [`Folder`] on disk, which is removed when it is dropped.
 
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use muster_decide::render::Job;
+use muster_decide::render::{Job, Values};
 use muster_decide::{FileContent, Snapshot};
 
 use crate::git::Blobs;
@@ -38,8 +39,15 @@ impl Folder {
             private().create(place)?;
         }
         let mut missing = Vec::new();
+        let mut elsewhere = None;
         for (path, oid) in &job.files {
-            match known(snapshot, path, oid) {
+            if let Some(bytes) = known(snapshot, path, oid) {
+                folder.write(path, bytes)?;
+                continue;
+            }
+            // A chart that another one names is seen below that one.
+            let all = elsewhere.get_or_insert_with(|| by_id(snapshot));
+            match all.get(oid.as_str()) {
                 Some(bytes) => folder.write(path, bytes)?,
                 None => missing.push((path, oid)),
             }
@@ -48,6 +56,14 @@ impl Folder {
         let found = blobs.read(files.map(|(path, oid)| (path.as_str(), oid.as_str())))?;
         for ((path, _), bytes) in missing.into_iter().zip(found) {
             folder.write(path, &bytes)?;
+        }
+        let values = job.release.iter().flat_map(|release| &release.values);
+        for (number, values) in values.enumerate() {
+            let bytes = match values {
+                Values::File { content, .. } => content,
+                Values::Stated(json) => json.as_bytes(),
+            };
+            write(&folder.values(number), bytes)?;
         }
         // The folder of the job itself may hold no file of its own.
         fs::create_dir_all(folder.files().join(&job.folder))?;
@@ -64,6 +80,11 @@ impl Folder {
         self.place.join("home")
     }
 
+    /// Values of a chart, by their place among those of the job.
+    pub(super) fn values(&self, number: usize) -> PathBuf {
+        self.home().join(format!("values-{number}.yaml"))
+    }
+
     fn write(&self, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
         // Git itself refuses such names, a server may not.
         if path
@@ -73,20 +94,21 @@ impl Folder {
             bail!("{path:?} is no path that a file may have");
         }
         let file = self.files().join(path);
-        let write = || {
-            if let Some(above) = file.parent() {
-                private().recursive(true).create(above)?;
-            }
-            let mut options = OpenOptions::new();
-            let mut file = options
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&file)?;
-            file.write_all(bytes)
-        };
-        write().with_context(|| path.to_owned())
+        if let Some(above) = file.parent() {
+            private().recursive(true).create(above)?;
+        }
+        write(&file, bytes).with_context(|| path.to_owned())
     }
+}
+
+fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
+    file.write_all(bytes)
 }
 
 impl Drop for Folder {
@@ -112,6 +134,16 @@ pub(super) fn private() -> DirBuilder {
     let mut folder = DirBuilder::new();
     folder.mode(0o700);
     folder
+}
+
+/// Every file that the snapshot holds.
+fn by_id(snapshot: &Snapshot) -> HashMap<&str, &Bytes> {
+    let files = snapshot.files.values();
+    let held = files.filter_map(|file| match &file.content {
+        FileContent::Bytes(bytes) => Some((file.oid.as_str(), bytes)),
+        _ => None,
+    });
+    held.collect()
 }
 
 fn known<'s>(snapshot: &'s Snapshot, path: &str, oid: &str) -> Option<&'s Bytes> {

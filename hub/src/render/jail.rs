@@ -61,7 +61,7 @@ impl Jail {
     pub(super) fn command(
         &self,
         tool: &Path,
-        arguments: &[String],
+        arguments: &[OsString],
         folder: &Folder,
         limits: &Limits,
     ) -> tokio::process::Command {

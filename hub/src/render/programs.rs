@@ -3,6 +3,7 @@
 //! In: the configuration. Out: a [`Program`] for each tool that is there.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,6 +13,7 @@ use anyhow::{Context, bail};
 use muster_decide::render::{Job, Tool};
 use tokio::process::Command;
 
+use super::folder::Folder;
 use crate::config::{Rendering, ToolFile};
 
 /// To say its version takes milliseconds; this is for machines that are busy.
@@ -58,18 +60,43 @@ pub(super) fn missing(tool: Tool) -> String {
 }
 
 /// The command line of a job, from the root of its files.
-pub(super) fn arguments(job: &Job) -> Vec<String> {
-    let folder = format!("./{}", job.folder);
-    let words: &[&str] = match job.tool {
+pub(super) fn arguments(job: &Job, folder: &Folder) -> Vec<OsString> {
+    let of = format!("./{}", job.folder);
+    let mut words: Vec<OsString> = match job.tool {
         // Files above the folder are in the repository, too: the jail says what can be read.
-        Tool::Kustomize => &[
-            "build",
-            "--load-restrictor",
-            "LoadRestrictionsNone",
-            &folder,
+        Tool::Kustomize => vec![
+            "build".into(),
+            "--load-restrictor".into(),
+            "LoadRestrictionsNone".into(),
         ],
+        Tool::Helm => vec!["template".into()],
     };
-    words.iter().map(|word| (*word).to_owned()).collect()
+    if let Some(release) = &job.release {
+        words.push(release.name.as_str().into());
+    }
+    words.push(of.into());
+    let Some(release) = &job.release else {
+        return words;
+    };
+    words.push("--include-crds".into());
+    // As a whole version, for charts that take it apart.
+    let kubernetes = match release.kubernetes.as_str() {
+        "" => String::new(),
+        minor => format!("{minor}.0"),
+    };
+    for (flag, value) in [
+        ("--namespace", release.namespace.clone()),
+        ("--kube-version", kubernetes),
+        ("--api-versions", release.api_versions.join(",")),
+    ] {
+        if !value.is_empty() {
+            words.extend([flag.into(), value.into()]);
+        }
+    }
+    for number in 0..release.values.len() {
+        words.extend(["--values".into(), folder.values(number).into()]);
+    }
+    words
 }
 
 fn on_path(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
@@ -87,6 +114,7 @@ async fn ask(tool: Tool, file: &Path) -> anyhow::Result<Program> {
     let file = file.canonicalize()?;
     let words: &[&str] = match tool {
         Tool::Kustomize => &["version"],
+        Tool::Helm => &["version", "--short"],
     };
     let asked = Command::new(&file)
         .args(words)

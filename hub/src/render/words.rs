@@ -2,6 +2,8 @@
 //!
 //! In: its last words. Out: where they matter, with paths as they are in the repository.
 
+use muster_decide::render::{Job, Values};
+
 use super::folder::Folder;
 
 /// More is cut.
@@ -10,8 +12,18 @@ const LONGEST: usize = 600;
 const MASK: &str = "***";
 
 /// Why a tool failed. `hidden` is shown nowhere: longer ones come first.
-pub(super) fn failure(tool: &str, said: &str, folder: &Folder, hidden: &[String]) -> String {
-    sentence(tool, said, &folder.files().to_string_lossy(), hidden)
+pub(super) fn failure(job: &Job, said: &str, folder: &Folder, hidden: &[String]) -> String {
+    let mut said = said.to_owned();
+    let values = job.release.iter().flat_map(|release| &release.values);
+    for (number, values) in values.enumerate() {
+        let path = match values {
+            Values::File { path, .. } => path,
+            Values::Stated(_) => "helm.values",
+        };
+        said = said.replace(&*folder.values(number).to_string_lossy(), path);
+    }
+    let files = folder.files();
+    sentence(job.tool.name(), &said, &files.to_string_lossy(), hidden)
 }
 
 fn sentence(tool: &str, said: &str, files: &str, hidden: &[String]) -> String {

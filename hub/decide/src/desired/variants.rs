@@ -1,6 +1,6 @@
 //! Every variant of every application, rendered once, and what stands in for those that do not render.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use muster_proto::{
@@ -9,10 +9,10 @@ use muster_proto::{
 
 use crate::last_good::{LastApplication, Placement};
 use crate::model::Application;
-use crate::placement::Placed;
+use crate::placement::{Placed, Seen};
 use crate::problem::{Location, Problem};
-use crate::render::{Cache, Varied, Wrong, filled};
-use crate::snapshot::Sources;
+use crate::render::{Cache, Subject, Varied, Wrong, filled};
+use crate::snapshot::{Snapshot, Sources};
 
 /// What a commit makes of something, or what is wrong with it.
 type Made<T> = Result<T, Arc<Vec<Wrong>>>;
@@ -26,10 +26,12 @@ enum Variant {
     ByCluster(BTreeMap<ClusterName, Made<Arc<DesiredApplication>>>),
 }
 
-/// Renderings of this commit, by application and place of the target.
+/// Renderings of this commit, by application, place of the target, and how it sees its clusters.
 #[derive(Debug, Default)]
 pub(super) struct Variants {
-    rendered: BTreeMap<(ApplicationName, usize), Made<Variant>>,
+    rendered: BTreeMap<(ApplicationName, usize, Seen), Made<Variant>>,
+    /// How charts see clusters, where they look.
+    seen: BTreeMap<ApplicationName, BTreeMap<ClusterName, Seen>>,
     /// Where each object of an application is written, by identity with the namespace filled in.
     written: BTreeMap<ApplicationName, BTreeMap<ObjectKey, Location>>,
 }
@@ -52,15 +54,38 @@ impl Variants {
         let had_objects = known.values().any(|last| !last.objects().is_empty());
         let namespace = &application.settings.namespace;
         let homes = placed.homes(application);
-        let places = placed.places(&application.name);
-        for target in places.values().copied().collect::<BTreeSet<usize>>() {
+        let name = &application.name;
+        let variants = match sources.of(application) {
+            Ok(snapshot) => placed.variants(application, snapshot),
+            Err(_) => placed.variants(application, &Snapshot::default()),
+        };
+        for ((target, seen), clusters) in variants {
             let of = &application.targets[target];
+            if seen != Seen::Any {
+                let seen = clusters
+                    .iter()
+                    .map(|cluster| ((*cluster).clone(), seen.clone()));
+                self.seen.entry(name.clone()).or_default().extend(seen);
+            }
+            if seen == Seen::Unknown {
+                continue;
+            }
             let wrong = |message: String| {
                 let location = of.location.clone();
                 Arc::new(vec![Wrong { location, message }])
             };
             let rendered = sources.of(application).map_err(wrong).and_then(|snapshot| {
-                let manifests = cache.render(snapshot, homes, of, namespace, key)?;
+                let manifests = cache.render(
+                    &Subject {
+                        snapshot,
+                        fleet: &sources.fleet,
+                        homes,
+                        target: of,
+                        seen: &seen,
+                        namespace,
+                    },
+                    key,
+                )?;
                 let varied = cache.vary(manifests, of, &sources.fleet, namespace, key)?;
                 let (Varied::Same(manifests) | Varied::ByCluster(manifests, _)) = &varied;
                 if manifests.is_empty() && had_objects {
@@ -99,8 +124,7 @@ impl Variants {
                 // Clusters that agree in what is asked get one and the same list of objects.
                 let mut distinct: HashMap<*const Vec<Arc<Object>>, Arc<DesiredApplication>> =
                     HashMap::new();
-                let clusters = places.iter().filter(|(_, place)| **place == target);
-                let clusters = clusters.map(|(cluster, _)| {
+                let clusters = clusters.into_iter().map(|cluster| {
                     let objects = cache.fill(template, &placed.facts(cluster));
                     let application = objects.map(|objects| {
                         let same = distinct.entry(Arc::as_ptr(&objects));
@@ -118,8 +142,7 @@ impl Variants {
                 });
                 Ok(Variant::ByCluster(clusters.collect()))
             });
-            self.rendered
-                .insert((application.name.clone(), target), rendered);
+            self.rendered.insert((name.clone(), target, seen), rendered);
         }
     }
 
@@ -132,7 +155,15 @@ impl Variants {
         last: Option<&LastApplication>,
     ) -> (Option<Placement>, bool) {
         let of = &application.targets[target];
-        let rendered = match self.rendered.get(&(application.name.clone(), target)) {
+        let name = application.name.clone();
+        let seen = self.seen.get(&name).and_then(|seen| seen.get(cluster));
+        let seen = seen.cloned().unwrap_or(Seen::Any);
+        if seen == Seen::Unknown {
+            // What it has stays. One that never came gets it when its agent has said what the cluster can.
+            let own = last.and_then(|last| last.placements.get(cluster));
+            return (own.cloned(), own.is_some());
+        }
+        let rendered = match self.rendered.get(&(name, target, seen)) {
             Some(Ok(Variant::Same(rendered))) => Some(rendered),
             Some(Ok(Variant::ByCluster(clusters))) => clusters[cluster].as_ref().ok(),
             Some(Err(_)) => None,
@@ -161,10 +192,14 @@ impl Variants {
     /// those alone: no object moves from one cluster to another.
     pub(super) fn failed(&self, application: &Application) -> bool {
         application.unsupported.is_some()
-            || application.targets.iter().enumerate().any(|(target, _)| {
-                let rendered = self.rendered.get(&(application.name.clone(), target));
-                matches!(rendered, Some(Err(_)))
-            })
+            || self.of(&application.name).any(|rendered| rendered.is_err())
+    }
+
+    fn of(&self, name: &ApplicationName) -> impl Iterator<Item = &Made<Variant>> {
+        let first = (name.clone(), 0, Seen::Any);
+        let from = self.rendered.range(first..);
+        let of_it = from.take_while(move |((of, ..), _)| of == name);
+        of_it.map(|(_, rendered)| rendered)
     }
 
     /// Where an object of an application is written, by identity with the namespace filled in.
@@ -179,7 +214,7 @@ impl Variants {
     /// Everything that is wrong with any variant; what is wrong alike on many clusters, once.
     pub(super) fn problems(&self) -> impl Iterator<Item = Problem> + '_ {
         let mut alike: BTreeMap<(&ApplicationName, &Wrong), Vec<&ClusterName>> = BTreeMap::new();
-        for ((name, _), rendered) in &self.rendered {
+        for ((name, ..), rendered) in &self.rendered {
             match rendered {
                 Ok(Variant::Same(_)) => {}
                 Ok(Variant::ByCluster(clusters)) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use muster_proto::{ApplicationName, HealthRule, IgnoreRule, PruneBudget, Settings};
 
 use super::document::{Broken, Document};
+use super::release::{self, Release};
 use super::repository::Origin;
 use super::spec::{ApplicationSpec, TargetSpec};
 use super::{split, unsupported};
@@ -45,6 +46,8 @@ pub struct Target {
     pub path: String,
     /// Where the path is stated.
     pub location: Location,
+    /// How a chart in the folder is released.
+    pub release: Release,
     /// Laid over what the folder renders to, one after the other.
     pub patches: Vec<patch::Stated>,
     /// What `${vars.NAME}` stands for; `None` leaves every placeholder as it is.
@@ -66,6 +69,35 @@ pub(super) fn read(document: &Document) -> Result<Application, Broken> {
     };
     let own_path = spec.source.path.as_deref().unwrap_or("");
     let (path, location) = path_of(own_path, &["source", "path"])?;
+    let release = |index: Option<usize>| {
+        let own = index.and_then(|index| spec.targets.as_ref()?[index].helm.as_ref());
+        let above = |rest: [&str; 1]| -> Vec<String> { rest.map(str::to_owned).into() };
+        let fields = [
+            above(["helm"]),
+            index.map_or(Vec::new(), |index| {
+                ["targets", &index.to_string(), "helm"]
+                    .map(str::to_owned)
+                    .into()
+            }),
+        ];
+        let place = |level: usize| {
+            let field: Vec<&str> = fields[level].iter().map(String::as_str).collect();
+            Location::new(document.file.as_str(), document.line(&field))
+        };
+        let stated = [
+            spec.helm.as_ref().map(|helm| (helm, place(0))),
+            own.map(|helm| (helm, place(1))),
+        ];
+        release::release(&document.name, stated, |level, at, written| {
+            let at = at.to_string();
+            let above = fields[level].iter().map(String::as_str);
+            let field: Vec<&str> = above.chain(["valueFiles", &at]).collect();
+            let line = document.line(&field);
+            join(split(&document.file).0, written)
+                .map(|path| (path, Location::new(document.file.as_str(), line)))
+                .map_err(|why| document.broken(line, format!("spec.{}: {why}", field.join("."))))
+        })
+    };
     let mut targets = Vec::new();
     let mut names = BTreeSet::new();
     for (index, target) in spec.targets.iter().flatten().enumerate() {
@@ -90,6 +122,7 @@ pub(super) fn read(document: &Document) -> Result<Application, Broken> {
             clusters: target.clusters.clone(),
             path,
             location,
+            release: release(Some(index))?,
             patches: patches(target, index, document)?,
             variables: specialise::variables(spec.variables.as_ref(), target.variables.as_ref()),
         });
@@ -100,6 +133,7 @@ pub(super) fn read(document: &Document) -> Result<Application, Broken> {
             clusters: ClusterSelector::default(),
             path,
             location,
+            release: release(None)?,
             patches: Vec::new(),
             variables: specialise::variables(spec.variables.as_ref(), None),
         });

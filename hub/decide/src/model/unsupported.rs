@@ -2,14 +2,14 @@
 //! what it had: nothing that Git states is silently left out.
 
 use super::document::Document;
-use super::spec::{ApplicationSpec, TargetSpec};
+use super::spec::{ApplicationSpec, Helm};
 use crate::problem::Location;
 
 /// The first thing in the document that can't be done yet.
 pub(super) fn first(spec: &ApplicationSpec, document: &Document) -> Option<(Location, String)> {
     let own = [
         (spec.rollout.is_some(), "rollout"),
-        (spec.helm.is_some(), "helm"),
+        (asks(spec.helm.as_ref()), "helm.apiVersions"),
         (spec.sync.retry.is_some(), "sync.retry"),
         (spec.sync.timeout.is_some(), "sync.timeout"),
     ];
@@ -19,11 +19,10 @@ pub(super) fn first(spec: &ApplicationSpec, document: &Document) -> Option<(Loca
         .filter(|(used, _)| *used)
         .map(|(_, field)| (line(field), field.to_owned()));
     let targets = spec.targets.iter().flatten().enumerate();
-    let targets = targets.flat_map(|(index, target)| {
-        in_target(target).map(move |field| {
-            let line = line(&format!("targets.{index}.{field}"));
-            (line, format!("targets[{index}].{field}"))
-        })
+    let targets = targets.filter(|(_, target)| asks(target.helm.as_ref()));
+    let targets = targets.map(|(index, _)| {
+        let line = line(&format!("targets.{index}.helm.apiVersions"));
+        (line, format!("targets[{index}].helm.apiVersions"))
     });
     let (line, field) = own.chain(targets).min()?;
     let location = Location::new(document.file.as_str(), line);
@@ -33,9 +32,7 @@ pub(super) fn first(spec: &ApplicationSpec, document: &Document) -> Option<(Loca
     ))
 }
 
-fn in_target(target: &TargetSpec) -> impl Iterator<Item = &'static str> {
-    let used = [(target.helm.is_some(), "helm")];
-    used.into_iter()
-        .filter(|(used, _)| *used)
-        .map(|(_, field)| field)
+/// Agents don't say yet what their clusters serve.
+fn asks(helm: Option<&Helm>) -> bool {
+    helm.is_some_and(|helm| !helm.api_versions.is_empty())
 }

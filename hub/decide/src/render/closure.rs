@@ -6,7 +6,7 @@ use bytes::Bytes;
 use muster_proto::Digest;
 
 use super::tool::{Job, Tools};
-use super::{Wrong, kustomize};
+use super::{Subject, Wrong, helm, kustomize};
 use crate::model::{FILE_NAME, split};
 use crate::problem::Location;
 use crate::snapshot::{File, FileContent, Snapshot, is_manifest};
@@ -45,7 +45,29 @@ impl Closure<'_> {
     }
 }
 
-/// What the rendering of a folder reads: detected by what the folder holds.
+/// What the rendering of a target reads: detected by what its folder holds.
+///
+/// # Errors
+/// As [`closure`], and what is wrong with its chart.
+pub(super) fn of<'s>(subject: &Subject<'s>) -> Result<Closure<'s>, Vec<Wrong>> {
+    let (snapshot, target) = (subject.snapshot, subject.target);
+    if helm::is_chart(snapshot, &target.path) {
+        return helm::job(subject).map(Closure::Tool);
+    }
+    let closure = closure(snapshot, subject.homes, &target.path)?;
+    if let Some(location) = &target.release.stated {
+        return Err(vec![Wrong {
+            location: location.clone(),
+            message: format!(
+                "helm is for charts, and {} holds no Chart.yaml",
+                target.path
+            ),
+        }]);
+    }
+    Ok(closure)
+}
+
+/// What the rendering of a folder reads that holds no chart.
 ///
 /// # Errors
 /// When the folder is not there, or names files that are not. A location without a file means the place that names the
@@ -68,11 +90,6 @@ pub fn closure<'s>(
     if snapshot.below(folder).next().is_none() {
         let message = format!("the repository has no folder {folder}");
         return Err(at("", message));
-    }
-    let chart = inside(folder, "Chart.yaml");
-    if snapshot.files.contains_key(&chart) {
-        let message = "Helm is not supported yet: the application keeps what it had".to_owned();
-        return Err(at(&chart, message));
     }
     match kustomize::root_file(snapshot, folder) {
         Some(_) => kustomize::job(snapshot, folder).map(Closure::Tool),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::tool::Job;
+use super::tool::{Job, Values};
 use crate::model::application::join;
 use crate::model::split;
 use crate::snapshot::is_read;
@@ -42,6 +42,15 @@ pub fn hidden(job: &Job, read: impl Fn(&str) -> Option<Bytes>) -> Vec<String> {
                 }
             }
         }
+    }
+    let stated = job.release.iter().flat_map(|release| &release.values);
+    for values in stated {
+        let bytes = match values {
+            Values::Stated(json) => json.as_bytes(),
+            Values::File { content, .. } => content,
+        };
+        let documents = yaml::documents(bytes).unwrap_or_default();
+        documents.iter().for_each(|values| found.document(values));
     }
     let mut texts: Vec<_> = found.0.into_iter().collect();
     texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
@@ -161,6 +170,7 @@ mod tests {
             files: files
                 .map(|(path, _)| (path.to_owned(), String::new()))
                 .into(),
+            release: None,
         };
         let read = |path: &str| {
             let file = files.iter().find(|(at, _)| *at == path);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use muster_proto::{DigestKey, Object, ObjectKey};
 
-use super::{Manifest, Objects, Plain, Rendered, Wrong};
+use super::{Manifest, Objects, Plain, Rendered, Wrong, hooks};
 use crate::model::document::API_VERSION;
 use crate::problem::Location;
 use crate::yaml::{self, Fault, Node, Value};
@@ -38,16 +38,33 @@ pub fn plain(
     gathered.finish()
 }
 
-/// The objects of a tool's output; `location` stands for all of it.
+/// The objects of a tool's output; `at` says where what begins at a line comes from. `hooks` of a chart become stages.
 pub(super) fn output(
     bytes: &[u8],
-    location: &Location,
+    hooks: bool,
+    at: impl Fn(u32) -> Location,
     namespace: &str,
     key: &DigestKey,
     objects: &mut Objects,
 ) -> Rendered {
     let mut gathered = Gathered::new(namespace, key, objects);
-    gathered.take(yaml::documents(bytes), |_| location.clone());
+    let documents = yaml::documents(bytes);
+    let documents = match hooks {
+        false => documents,
+        true => documents.map(|documents| {
+            let staged = hooks::stages(documents).into_iter();
+            let kept = staged.filter_map(|staged| match staged {
+                Ok(document) => Some(document),
+                Err((line, message)) => {
+                    let location = at(line);
+                    gathered.wrong.push(Wrong { location, message });
+                    None
+                }
+            });
+            kept.collect()
+        }),
+    };
+    gathered.take(documents, at);
     gathered.finish()
 }
 

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use muster_proto::DigestKey;
 
 use super::*;
+use crate::model;
 use crate::placement::ClusterSelector;
 use crate::snapshot::FileContent;
 
 fn render(snapshot: &Snapshot, folder: &str, homes: &[&str]) -> Rendered {
     let homes = homes.iter().map(|home| (*home).to_owned()).collect();
     let key = DigestKey::new([1; 32]);
-    Cache::default().render(snapshot, &homes, &target(folder), "shop", &key)
+    let target = target(folder);
+    Cache::default().render(&subject(snapshot, &homes, &target, "shop"), &key)
 }
 
 fn target(folder: &str) -> Target {
@@ -20,8 +22,32 @@ fn target(folder: &str) -> Target {
         clusters: ClusterSelector::default(),
         path: folder.to_owned(),
         location: Location::new("muster.yaml", 3),
+        release: model::Release {
+            name: "app".into(),
+            values: Vec::new(),
+            api_versions: BTreeSet::new(),
+            keep_first: false,
+            stated: None,
+        },
         patches: Vec::new(),
         variables: None,
+    }
+}
+
+/// A target that sees no cluster.
+fn subject<'s>(
+    snapshot: &'s Snapshot,
+    homes: &'s BTreeSet<String>,
+    target: &'s Target,
+    namespace: &'s str,
+) -> Subject<'s> {
+    Subject {
+        snapshot,
+        fleet: snapshot,
+        homes,
+        target,
+        seen: &Seen::Any,
+        namespace,
     }
 }
 
@@ -128,7 +154,6 @@ fn a_folder_that_can_not_be_rendered_says_why() {
         "r",
         [
             ("kust/kustomization.yaml", "resources: [x.yaml]"),
-            ("chart/Chart.yaml", "name: c"),
             ("file.yaml", one.as_str()),
             ("link", "kust"),
             ("linked/x.yaml", "kust"),
@@ -146,7 +171,6 @@ fn a_folder_that_can_not_be_rendered_says_why() {
     put("big/x.yaml", FileContent::Unread);
     let folders = [
         "kust",
-        "chart",
         "file.yaml",
         "link/deep",
         "linked",
@@ -157,7 +181,6 @@ fn a_folder_that_can_not_be_rendered_says_why() {
     let said = folders.map(|folder| shown(&render(&snapshot, folder, &[])));
     insta::assert_snapshot!(said.join("\n"), @r"
     kust/kustomization.yaml:1: the repository has no file or folder kust/x.yaml
-    chart/Chart.yaml: Helm is not supported yet: the application keeps what it had
     muster.yaml:3: file.yaml is a file, not a folder
     muster.yaml:3: link is a symbolic link, not a folder
     linked/more: is a symbolic link: put the manifests themselves here
@@ -200,7 +223,8 @@ fn a_folder_is_rendered_once_for_as_long_as_its_files_stay() {
     let mut render = |revision: &str, text: &str| {
         let snapshot = Snapshot::of(revision, [("a/x.yaml", text)]);
         let key = DigestKey::new([1; 32]);
-        let rendered = cache.render(&snapshot, &BTreeSet::new(), &target("a"), "", &key);
+        let (homes, target) = (BTreeSet::new(), target("a"));
+        let rendered = cache.render(&subject(&snapshot, &homes, &target, ""), &key);
         cache.end_of_commit();
         rendered.unwrap()
     };
@@ -343,7 +367,9 @@ fn a_run_is_wanted_once_and_again_when_a_file_of_it_changed_or_it_was_unlucky() 
     let mut cache = Cache::default();
     let render = |cache: &mut Cache, commit: &(Sources, Placed)| {
         let homes = BTreeSet::new();
-        let rendered = cache.render(&commit.0.fleet, &homes, &target("k"), "shop", &key);
+        let target = target("k");
+        let subject = subject(&commit.0.fleet, &homes, &target, "shop");
+        let rendered = cache.render(&subject, &key);
         cache.end_of_commit();
         shown(&rendered)
     };

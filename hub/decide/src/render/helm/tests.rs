@@ -1,0 +1,277 @@
+//! Charts from their documents to the runs they need, and from Helm's output to objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster_proto::DigestKey;
+
+use crate::placement::{Capabilities, Placed};
+use crate::render::{Cache, Tools, Values, Wanted};
+use crate::snapshot::{FileContent, Snapshot, Sources};
+use crate::{Decision, LastGood, Members, decide, model};
+
+/// A fleet of one application, `web`, whose `spec` is given, with its chart in `web/chart`.
+fn snapshot(spec: &str, files: &[(&str, &str)]) -> Snapshot {
+    let document = format!(
+        "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {{name: web}}\nspec:\n  source: {{path: chart}}\n{spec}"
+    );
+    let own = [("web/muster.yaml", document.as_str())];
+    let mut all: BTreeMap<&str, &str> = [
+        ("web/chart/Chart.yaml", "name: shop"),
+        ("web/chart/templates/a.yaml", "{{ .Values }}"),
+        ("web/chart/.helmignore", "*.md"),
+    ]
+    .into();
+    all.extend(own.into_iter().chain(files.iter().copied()));
+    Snapshot::of("r", all)
+}
+
+/// Clusters `one` of 1.36, `two` and `three` of 1.37; `new` never came.
+fn placed(sources: &Sources) -> Placed {
+    let names = ["one", "two", "three", "new"].map(|name| name.parse().unwrap());
+    let members: Members = names.map(|name| (name, BTreeMap::new())).into();
+    let can = |kubernetes: &str, serves: &[&str]| {
+        Arc::new(Capabilities {
+            kubernetes: kubernetes.into(),
+            api_versions: serves.iter().map(|&text| text.to_owned()).collect(),
+        })
+    };
+    let known = [
+        ("one", can("1.36", &["v1", "a/v1"])),
+        ("two", can("1.37", &["v1", "a/v1"])),
+        ("three", can("1.37", &["v1", "b/v1"])),
+    ];
+    let known = known.map(|(name, can)| (name.parse().unwrap(), can));
+    let fleet = model::read(&sources.fleet);
+    Placed::new(fleet, &members, &LastGood::default()).knowing(known.into())
+}
+
+fn jobs(snapshot: Snapshot) -> Vec<Wanted> {
+    let sources = Sources::from(snapshot);
+    Cache::default().jobs(&sources, &placed(&sources))
+}
+
+/// What is decided when Helm prints this, each time.
+fn decided(snapshot: Snapshot, printed: &'static str) -> Decision {
+    let sources = Sources::from(snapshot);
+    let placed = placed(&sources);
+    let key = DigestKey::new([1; 32]);
+    let mut cache = Cache::default();
+    for wanted in cache.jobs(&sources, &placed) {
+        cache.take(wanted, Ok(printed.into()), &key);
+    }
+    let last_good = LastGood::default();
+    decide(
+        &sources,
+        &placed,
+        &last_good,
+        &BTreeSet::new(),
+        &key,
+        &mut cache,
+    )
+    .unwrap()
+}
+
+fn problems(decision: &Decision) -> String {
+    let problems = decision.problems.iter().map(ToString::to_string);
+    problems.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_chart_is_run_once_for_clusters_that_are_alike_in_what_it_may_ask() {
+    let asks = |spec: &str| -> Vec<String> {
+        let jobs = jobs(snapshot(spec, &[]));
+        let shown = jobs.iter().map(|wanted| {
+            let release = wanted.job.release.as_ref().unwrap();
+            format!("{} {}", release.kubernetes, release.api_versions.join(","))
+        });
+        shown.collect()
+    };
+    assert_eq!(asks(""), ["1.36 ", "1.37 "]);
+    assert_eq!(
+        asks("  helm: {apiVersions: [a/v1]}"),
+        ["1.36 a/v1", "1.37 ", "1.37 a/v1"]
+    );
+    // What stays once it is rendered is the same for all.
+    assert_eq!(
+        asks("  helm: {keepFirst: true, apiVersions: [a/v1]}").len(),
+        1
+    );
+}
+
+#[test]
+fn a_cluster_that_never_came_gets_a_chart_when_its_agent_has_said_what_it_can() {
+    let printed = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    let decision = decided(snapshot("", &[]), printed);
+    assert_eq!(problems(&decision), "");
+    assert!(decision.complete);
+    let placements = |name: &str| decision.clusters[name].placements.len();
+    assert_eq!(["one", "two", "three", "new"].map(placements), [1, 1, 1, 0]);
+}
+
+#[test]
+fn values_of_a_target_are_laid_over_those_of_its_application_files_first() {
+    let spec = "  helm: {releaseName: shop, valueFiles: [values/all.yaml], values: {a: 1}}
+  targets:
+  - name: test
+    helm: {valueFiles: [../values.yaml, values/test.yaml], values: {a: null, b: [2]}}
+";
+    let files = [
+        ("values.yaml", "c: 1"),
+        ("web/values/all.yaml", "d: 1"),
+        ("web/values/test.yaml", "e: 1"),
+    ];
+    let jobs = jobs(snapshot(spec, &files));
+    let release = jobs[0].job.release.as_ref().unwrap();
+    assert_eq!(release.name, "shop");
+    let shown = release.values.iter().map(|values| match values {
+        Values::File { path, content, .. } => {
+            format!("{path} {}", String::from_utf8_lossy(content))
+        }
+        Values::Stated(json) => json.clone(),
+    });
+    assert_eq!(
+        shown.collect::<Vec<_>>(),
+        [
+            "web/values/all.yaml d: 1",
+            r#"{"a":1}"#,
+            "values.yaml c: 1",
+            "web/values/test.yaml e: 1",
+            r#"{"a":null,"b":[2]}"#,
+        ]
+    );
+}
+
+#[test]
+fn the_key_of_a_run_follows_all_that_it_hangs_on() {
+    let tools = Tools::default();
+    let key = |spec: &str, files: &[(&str, &str)]| jobs(snapshot(spec, files))[0].key(&tools);
+    let base = key("", &[]);
+    assert_eq!(base, key("", &[("web/other.yaml", "x: y")]));
+    let with_file = "  helm: {valueFiles: [v.yaml]}";
+    let mut keys = vec![
+        base,
+        key("", &[("web/chart/files/x.txt", "text")]),
+        key("  namespace: shop", &[]),
+        key("  helm: {releaseName: other}", &[]),
+        key("  helm: {values: {a: 1}}", &[]),
+        key("  helm: {values: {a: 2}}", &[]),
+        key("  helm: {keepFirst: true}", &[]),
+        key("  helm: {apiVersions: [a/v1]}", &[]),
+        key(with_file, &[("web/v.yaml", "a: 1")]),
+        key(with_file, &[("web/v.yaml", "a: 2")]),
+    ];
+    let all = keys.len();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), all);
+}
+
+#[test]
+fn charts_beside_are_taken_along_and_those_elsewhere_must_be_there() {
+    let chart = "name: shop
+dependencies:
+- {name: lib, repository: 'file://../../lib'}
+- {name: packed, repository: 'https://charts.example.org'}
+- {name: unpacked, repository: 'oci://charts.example.org'}
+- {name: renamed}
+";
+    let files = [
+        ("web/chart/Chart.yaml", chart),
+        ("web/chart/charts/packed-1.2.3.tgz", "packed"),
+        ("web/chart/charts/unpacked/Chart.yaml", "name: unpacked"),
+        ("web/chart/charts/folder/Chart.yaml", "name: renamed"),
+        (
+            "lib/Chart.yaml",
+            "name: lib\ndependencies: [{name: base, repository: 'file://../base'}]",
+        ),
+        ("lib/templates/_x.tpl", "x"),
+        ("lib/muster.yaml", ""),
+        ("base/Chart.yaml", "name: base"),
+    ];
+    let jobs = jobs(snapshot("", &files));
+    let files: Vec<_> = jobs[0]
+        .job
+        .files
+        .keys()
+        .map(|path| &path["web/chart/".len()..])
+        .collect();
+    assert_eq!(
+        files,
+        [
+            ".helmignore",
+            "Chart.yaml",
+            "charts/folder/Chart.yaml",
+            "charts/lib/Chart.yaml",
+            "charts/lib/charts/base/Chart.yaml",
+            "charts/lib/templates/_x.tpl",
+            "charts/packed-1.2.3.tgz",
+            "charts/unpacked/Chart.yaml",
+            "templates/a.yaml",
+        ]
+    );
+}
+
+#[test]
+fn what_helm_could_not_read_is_said_before_it_runs() {
+    let chart = "name: shop
+dependencies:
+- {name: redis, repository: 'https://charts.example.org'}
+- {name: out, repository: 'file://../../../out'}
+- {name: none, repository: 'file://../none'}
+- {name: again, repository: 'file://../again'}
+";
+    let files = [
+        ("web/chart/Chart.yaml", chart),
+        ("web/chart/requirements.yaml", "dependencies: [{name: old}]"),
+        ("web/chart/link", ""),
+        (
+            "web/again/Chart.yaml",
+            "name: again\ndependencies:\n- {name: shop, repository: 'file://../chart'}",
+        ),
+        ("web/values.txt", "a: 1"),
+    ];
+    let mut broken = snapshot("  helm: {valueFiles: [missing.yaml, values.txt]}\n", &files);
+    broken.files.get_mut("web/chart/link").unwrap().content = FileContent::Symlink;
+    broken.files.get_mut("web/values.txt").unwrap().content = FileContent::Unread;
+    insta::assert_snapshot!(problems(&decided(broken, "")), @r"
+    web/again/Chart.yaml:3: file://../chart leads back to the chart in web/chart
+    web/chart/Chart.yaml:3: the chart redis is not in charts/, and nothing is fetched while rendering: run `helm dependency update` and commit what it puts there
+    web/chart/Chart.yaml:4: file://../../../out leads out of the repository
+    web/chart/Chart.yaml:5: the repository has no chart in web/none
+    web/chart/link: is a symbolic link: put the file itself here
+    web/chart/requirements.yaml:1: the chart old is not in charts/, and nothing is fetched while rendering: run `helm dependency update` and commit what it puts there
+    web/muster.yaml:6: the repository has no file web/missing.yaml
+    web/muster.yaml:6: web/values.txt is no value file: name it .yaml, .yml or .json
+    ");
+
+    let plain = snapshot("  helm: {values: {a: 1}}\n", &[]);
+    let mut plain = plain;
+    plain.files.remove("web/chart/Chart.yaml");
+    insta::assert_snapshot!(problems(&decided(plain, "")), @"web/muster.yaml:6: helm is for charts, and web/chart holds no Chart.yaml");
+
+    let out = snapshot("  helm: {valueFiles: [../../values.yaml]}\n", &[]);
+    insta::assert_snapshot!(problems(&decided(out, "")), @"web/muster.yaml:6: spec.helm.valueFiles.0: leads out of the repository");
+}
+
+#[test]
+fn what_is_wrong_in_the_output_names_the_template_and_hooks_that_can_not_be_are_refused() {
+    let printed = "---
+# Source: shop/templates/a.yaml
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: a}
+---
+# Source: shop/charts/sub/templates/b.yaml
+kind: Nothing
+---
+# Source: shop/templates/c.yaml
+apiVersion: batch/v1
+kind: Job
+metadata: {name: c, annotations: {helm.sh/hook: pre-delete}}
+";
+    insta::assert_snapshot!(problems(&decided(snapshot("", &[]), printed)), @r"
+    web/chart/charts/sub/templates/b.yaml: a manifest needs an apiVersion
+    web/chart/templates/c.yaml: a hook of pre-delete can't be kept: Git is the state, and nothing is run when it leaves; take it out of the chart, or turn it off by the chart's values
+    ");
+}
