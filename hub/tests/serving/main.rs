@@ -10,6 +10,7 @@ mod git_server;
 mod https;
 mod pauses;
 mod sessions;
+mod slow_tools;
 mod sources;
 mod ssh_server;
 mod start;

@@ -1,0 +1,91 @@
+//! A tool that takes its time holds up its own application and no other.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
+
+use muster_hub::Hub;
+use muster_proto::wire::v1;
+
+use crate::bed::{Bed, commit, config, repository, until};
+
+/// In the place of kustomize.
+const SCRIPT: &str = "#!/bin/bash
+if [ \"$1\" = version ]; then echo v0.0.0; exit; fi
+while ((SECONDS < 6)); do :; done
+printf 'apiVersion: v1\\nkind: ConfigMap\\nmetadata: {name: slow}\\n'
+";
+
+#[tokio::test]
+async fn what_is_still_being_rendered_is_said_and_follows_while_others_move() {
+    let (data, repository) = (tempfile::tempdir().unwrap(), repository());
+    let tool = data.path().join("kustomize");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o755)
+        .open(&tool)
+        .unwrap();
+    file.write_all(SCRIPT.as_bytes()).unwrap();
+    drop(file);
+    let flag = format!("--kustomize={}", tool.display());
+    let mut config = config(data.path(), repository.path(), &[&flag]).unwrap();
+    config.rendering.jail = Some(env!("CARGO_BIN_EXE_muster-hub").into());
+    let bed = Bed {
+        hub: Hub::start(config).await.unwrap(),
+        data,
+        repository,
+        ahead: Arc::default(),
+    };
+    bed.joined("eu-1").await;
+    for (path, text) in [
+        ("slow/kustomization.yaml", "resources: []\n"),
+        (
+            "quick/x.yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: quick}\n",
+        ),
+    ] {
+        let file = bed.repository.path().join(path);
+        let folder = file.parent().unwrap();
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(&file, text).unwrap();
+        let name = folder.file_name().unwrap().display();
+        let document = format!(
+            "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {{name: {name}}}\nspec: {{namespace: shop}}\n"
+        );
+        std::fs::write(folder.join("muster.yaml"), document).unwrap();
+    }
+    let revision = commit(bed.repository.path(), "both");
+    let mut api = bed.api().await;
+    api.sync_now(bed.ask(v1::SyncNowRequest {})).await.unwrap();
+
+    let fleet = async || {
+        let request = bed.ask(v1::GetFleetRequest::default());
+        bed.api()
+            .await
+            .get_fleet(request)
+            .await
+            .unwrap()
+            .into_inner()
+    };
+    until("one is placed, the other is being rendered", async || {
+        let fleet = fleet().await;
+        let placed = |name: &str| {
+            fleet
+                .applications
+                .iter()
+                .any(|it| it.name == name && it.clusters == 1)
+        };
+        let rendering = "kustomize is rendering it: until then it stays as it was";
+        placed("quick")
+            && !placed("slow")
+            && fleet.problems.iter().any(|it| it.message == rendering)
+    })
+    .await;
+    until("all is adopted", async || {
+        let fleet = fleet().await;
+        fleet.problems.is_empty() && fleet.source.unwrap().adopted_revision == revision
+    })
+    .await;
+}
