@@ -1,6 +1,6 @@
 //! `cargo measure NAME`: benchmarks that print each figure beside what was promised, and say whether it holds.
 //!
-//! In: what to measure. Out: a table, JSON if asked for, and an error when a promise does not hold. Everything runs as
+//! In: what to measure. Out: a table, JSON if asked for, and an error when a promise does not hold. The engine runs as
 //! the processes that ship, against a real API server, and calls are counted by that server and not by us.
 
 mod audit;
@@ -13,6 +13,7 @@ mod load;
 mod objects;
 mod peer;
 mod process;
+mod render;
 mod shipped;
 
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub struct Arguments {
 enum What {
     /// One agent on one API server: rate, calls, repair, memory.
     Engine(engine::Arguments),
+    /// Deciding for a whole fleet: a commit, a label, memory.
+    Render(render::Arguments),
 }
 
 /// Measures, and prints as it goes.
@@ -49,6 +52,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let figures = match arguments.what {
         What::Engine(what) if what.peer.is_some() => peer::measure().await?,
         What::Engine(what) => engine::measure(&what).await?,
+        What::Render(what) => render::measure(&what)?,
     };
     print!("\n{}", figure::table(&figures));
     if let Some(file) = &arguments.json {

@@ -3,34 +3,39 @@
 //! In: a commit, the enrolled clusters and the last good state. Out: a [`Decision`]. What is broken stays at its last
 //! good state, everything else moves, and removals wait where something that is broken could be what an object moved
 //! to (DESIGN.md, invariant 6).
+//!
+//! Clusters that take the same targets, fill placeholders alike and ran the same before have the same outcome: it is
+//! worked out once for each such case ([`cases`]), so that the cost of a commit does not grow with the fleet.
 
+mod cases;
 mod claims;
 mod losses;
 #[cfg(test)]
 mod tests;
 mod variants;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use muster_proto::{
-    ApplicationName, Approval, ClusterName, Desired, Digest, DigestKey, Generation, Removals,
+    ApplicationName, Approval, ClusterName, Desired, DesiredApplication, Digest, DigestKey,
+    Generation, Removals,
 };
 
 use crate::Labels;
-use crate::last_good::{LastApplication, LastGood, Placement};
-use crate::model::{Cluster, Kind};
+use crate::last_good::{
+    LastApplication, LastGood, Placement, Placements, Renderings, distinct, renderings,
+};
+use crate::model::Cluster;
 use crate::placement::Placed;
 use crate::problem::{Location, Problem};
 use crate::render::Cache;
 use crate::snapshot::Sources;
+use cases::both;
 use claims::Claims;
 use variants::Variants;
 
 pub use losses::Waiting;
-
-/// What each cluster is to run, before two applications can be in each other's way.
-type Wishes = BTreeMap<ClusterName, BTreeMap<ApplicationName, Placement>>;
 
 /// The enrolled clusters with the labels of their join tokens.
 pub type Members = BTreeMap<ClusterName, Labels>;
@@ -57,8 +62,8 @@ pub struct Decision {
 pub struct ClusterDecision {
     /// Of the join token, overlaid with those of its document in Git.
     pub labels: Arc<Labels>,
-    /// By application name.
-    pub placements: Vec<Placement>,
+    /// One allocation for all clusters that run the same.
+    pub placements: Arc<Placements>,
     /// Whether what is no longer here may go.
     pub removals: Removals,
 }
@@ -136,21 +141,14 @@ pub fn decide(
             return Err(refused);
         }
     }
-    let labels = &placed.labels;
     let mut problems = fleet.problems.clone();
-    // Why removals wait, for all clusters and for some.
+    // Why removals wait, for all clusters.
     let unread = problems.first().map(|problem| format!("{problem}"));
-    let mut held: BTreeMap<ClusterName, String> = BTreeMap::new();
-
-    // Every application's wish for each cluster, before two of them can be in each other's way.
     let mut locations: BTreeMap<ApplicationName, Location> = BTreeMap::new();
-    let mut wishes = Wishes::new();
-    let mut variants = Variants::default();
+    let mut variants = Variants::of(placed, last_good);
     for (name, application) in &fleet.applications {
         locations.insert(name.clone(), application.location.clone());
-        let last = last_good.applications.get(name).map(|last| &**last);
-        let places = placed.places(name);
-        variants.render(sources, placed, application, last, key, cache);
+        variants.render(sources, application, key, cache);
         if let Some((location, message)) = &application.unsupported {
             problems.push(Problem {
                 application: Some(name.clone()),
@@ -159,42 +157,17 @@ pub fn decide(
                 message: message.clone(),
             });
         }
-        for (cluster, target) in places {
-            let (wish, failed) = variants.wish(application, *target, cluster, last);
-            if let Some(wish) = wish {
-                let wishes = wishes.entry(cluster.clone()).or_default();
-                wishes.insert(name.clone(), wish);
-            }
-            if failed {
-                held.entry(cluster.clone())
-                    .or_insert_with(|| format!("application {name} does not render"));
-            }
-        }
-        // Placed there before, and broken now: an object of it may have moved.
-        if variants.failed(application) {
-            for cluster in last.iter().flat_map(|last| last.placements.keys()) {
-                held.entry(cluster.clone())
-                    .or_insert_with(|| format!("application {name} does not render"));
-            }
-        }
-        // Nor does it leave a cluster before it renders: that, too, is a removal, and the next decision must still
-        // know that it was there.
-        if variants.failed(application) {
-            keep(name, last, labels, &mut wishes);
-        }
     }
     for (name, last) in &last_good.applications {
-        let is_hidden = !fleet.applications.contains_key(name)
-            && fleet.may_hide(Kind::Application, name.as_str());
-        if is_hidden {
+        if variants.is_hidden(name) {
             locations.insert(name.clone(), last.location.clone());
-            keep(name, Some(last), labels, &mut wishes);
         }
     }
-    problems.extend(variants.problems());
+    let (mut cases, case_of) = variants.cases();
+    problems.extend(variants.problems(&cases));
     let waiting = match emptied {
         true => Vec::new(),
-        false => losses::guard(last_good, labels, &mut wishes, approved),
+        false => losses::guard(last_good, &mut cases, approved),
     };
     for waiting in &waiting {
         let name = &waiting.approval.application;
@@ -205,48 +178,52 @@ pub fn decide(
     }
 
     let mut claims = Claims::new(&variants, &locations);
-    let contested = claims::are_possible(wishes.values().flat_map(BTreeMap::values));
-    let mut clusters = BTreeMap::new();
-    let mut placements: BTreeMap<ApplicationName, BTreeMap<ClusterName, Placement>> =
-        BTreeMap::new();
-    for (cluster, labels) in labels {
-        let wished = wishes.remove(cluster).unwrap_or_default();
+    let contested = claims.are_possible(&cases);
+    let outcomes = cases.iter_mut().map(|case| {
+        let wished = std::mem::take(&mut case.wishes);
         let (settled, newcomer) = match contested {
-            true => claims.settle(wished, placed_before(cluster, last_good)),
+            true => claims.settle(wished, case.before()),
             false => (wished, None),
         };
         if let Some(newcomer) = newcomer {
-            held.entry(cluster.clone())
-                .or_insert_with(|| format!("application {newcomer} is held"));
+            let why = || format!("application {newcomer} is held");
+            case.held.get_or_insert_with(why);
         }
-        let removals = match unread.as_ref().or(held.get(cluster)) {
+        let removals = match unread.as_ref().or(case.held.as_ref()) {
             None => Removals::Released,
             Some(why) => Removals::Held(why.clone()),
         };
-        for (name, placement) in &settled {
-            let of_application = placements.entry(name.clone()).or_default();
-            of_application.insert(cluster.clone(), placement.clone());
-        }
-        let decision = ClusterDecision {
-            labels: labels.clone(),
-            placements: settled.into_values().collect(),
-            removals,
-        };
-        clusters.insert(cluster.clone(), decision);
-    }
+        ((settled, case.before), removals)
+    });
+    let (lists, removals): (Vec<_>, Vec<_>) = outcomes.unzip();
+    let lists = one_each(lists);
     problems.extend(claims.into_problems());
     problems.sort();
     problems.dedup();
+    let clusters = placed.clusters().zip(&case_of);
+    let clusters = clusters.map(|((cluster, labels, _), case)| {
+        let decision = ClusterDecision {
+            labels: labels.clone(),
+            placements: lists[*case].clone(),
+            removals: removals[*case].clone(),
+        };
+        (cluster.clone(), decision)
+    });
+    let clusters: BTreeMap<ClusterName, ClusterDecision> = clusters.collect();
+    let pairs = cases.iter().map(|case| case.before).zip(&lists);
+    let renderings = renderings_of(last_good, &clusters, pairs);
+    let last_good = remember(
+        &locations,
+        &clusters,
+        renderings,
+        &waiting,
+        &placed.documents,
+        last_good,
+    );
     cache.end_of_commit();
     Ok(Decision {
         clusters,
-        last_good: remember(
-            &locations,
-            placements,
-            &waiting,
-            &placed.documents,
-            last_good,
-        ),
+        last_good,
         applications: locations,
         complete: problems.is_empty() && waiting.is_empty(),
         problems,
@@ -254,37 +231,96 @@ pub fn decide(
     })
 }
 
-fn placed_before(
-    cluster: &ClusterName,
-    last_good: &LastGood,
-) -> BTreeMap<ApplicationName, Placement> {
-    let placed = last_good.applications.iter().filter_map(|(name, last)| {
-        let placement = last.placements.get(cluster)?;
-        Some((name.clone(), placement.clone()))
+/// Makes equal lists of placements one allocation: that of before, where it is the same.
+fn one_each(lists: Vec<(Vec<Placement>, Option<&Arc<Placements>>)>) -> Vec<Arc<Placements>> {
+    let same = |list: &[Placement], before: Option<&Arc<Placements>>| {
+        let before = before.filter(|before| before[..] == *list);
+        before.cloned()
+    };
+    let kept: Vec<_> = lists.iter().map(|(list, had)| same(list, *had)).collect();
+    let key = |list: &[Placement]| -> Vec<(Arc<str>, *const DesiredApplication)> {
+        let parts = list.iter();
+        let parts = parts.map(|it| (it.target.clone(), Arc::as_ptr(&it.application)));
+        parts.collect()
+    };
+    let mut known = HashMap::new();
+    if kept.iter().any(Option::is_none) {
+        for list in distinct(kept.iter().flatten()) {
+            known.insert(key(list), list.clone());
+        }
+    }
+    let each = lists.into_iter().zip(kept);
+    let each = each.map(|((list, _), kept)| {
+        kept.unwrap_or_else(|| {
+            let known = known.entry(key(&list));
+            known
+                .or_insert_with(|| Arc::new(Placements::new(list)))
+                .clone()
+        })
     });
-    placed.collect()
+    each.collect()
 }
 
-/// Leaves an application where and as it was, on clusters for which nothing better is wished.
-fn keep(
-    name: &ApplicationName,
-    last: Option<&LastApplication>,
-    clusters: &BTreeMap<ClusterName, Arc<Labels>>,
-    wishes: &mut Wishes,
-) {
-    let placements = last.iter().flat_map(|last| &last.placements);
-    for (cluster, placement) in placements.filter(|(cluster, _)| clusters.contains_key(*cluster)) {
-        let wishes = wishes.entry(cluster.clone()).or_default();
-        wishes
-            .entry(name.clone())
-            .or_insert_with(|| placement.clone());
+/// The distinct renderings of each application; those of one that no cluster changed are as they were. `pairs` are the
+/// lists of clusters before and now.
+fn renderings_of<'a>(
+    before: &LastGood,
+    clusters: &BTreeMap<ClusterName, ClusterDecision>,
+    pairs: impl Iterator<Item = (Option<&'a Arc<Placements>>, &'a Arc<Placements>)>,
+) -> BTreeMap<ApplicationName, Arc<Renderings>> {
+    let (mut come, mut gone): (BTreeMap<_, Vec<&Arc<_>>>, BTreeSet<_>) = Default::default();
+    let mut seen = HashSet::new();
+    for (had, now) in pairs {
+        let pair = (had.map(Arc::as_ptr), Arc::as_ptr(now));
+        if pair.0 == Some(pair.1) || !seen.insert(pair) {
+            continue;
+        }
+        for (had, now) in both(had.map_or(&[], |had| had), now) {
+            match (had, now) {
+                (Some(had), Some(now)) if Arc::ptr_eq(&had.application, &now.application) => {}
+                (had, now) => {
+                    gone.extend(had.map(|had| had.application.name.clone()));
+                    if let Some(now) = now.map(|now| &now.application) {
+                        come.entry(now.name.clone()).or_default().push(now);
+                    }
+                }
+            }
+        }
     }
+    let left = before.placements.iter();
+    let left = left.filter(|(cluster, _)| !clusters.contains_key(*cluster));
+    for list in distinct(left.map(|(_, list)| list)) {
+        gone.extend(list.iter().map(|had| had.application.name.clone()));
+    }
+    let lists = match gone.is_empty() {
+        true => Vec::new(),
+        false => distinct(clusters.values().map(|cluster| &cluster.placements)),
+    };
+    let mut now: BTreeMap<ApplicationName, Arc<Renderings>> = before
+        .applications
+        .iter()
+        .map(|(name, last)| (name.clone(), last.renderings.clone()))
+        .collect();
+    for (name, come) in come {
+        let all = now.entry(name).or_default();
+        for rendering in come {
+            if all.get(&rendering.digest()) != Some(rendering) {
+                Arc::make_mut(all).insert(rendering.digest(), rendering.clone());
+            }
+        }
+    }
+    for name in gone {
+        let all = renderings(&lists, &name);
+        now.insert(name, Arc::new(all));
+    }
+    now
 }
 
 /// The next last good state; what did not change is shared with the one before.
 fn remember(
     locations: &BTreeMap<ApplicationName, Location>,
-    mut placements: BTreeMap<ApplicationName, BTreeMap<ClusterName, Placement>>,
+    decided: &BTreeMap<ClusterName, ClusterDecision>,
+    mut renderings: BTreeMap<ApplicationName, Arc<Renderings>>,
     waiting: &[Waiting],
     clusters: &BTreeMap<ClusterName, Arc<Cluster>>,
     before: &LastGood,
@@ -301,14 +337,17 @@ fn remember(
     let applications = locations.iter().map(|(name, location)| {
         let now = Arc::new(LastApplication {
             location: location.clone(),
-            placements: placements.remove(name).unwrap_or_default(),
+            renderings: renderings.remove(name).unwrap_or_default(),
             waiting: waiting.remove(name).unwrap_or_default(),
         });
         let same = before.applications.get(name).filter(|last| **last == now);
         (name.clone(), same.cloned().unwrap_or(now))
     });
+    let placed = decided.iter().filter(|(_, now)| !now.placements.is_empty());
+    let placed = placed.map(|(cluster, now)| (cluster.clone(), now.placements.clone()));
     LastGood {
         applications: applications.collect(),
+        placements: placed.collect(),
         clusters: clusters.clone(),
     }
 }

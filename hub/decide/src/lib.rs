@@ -29,7 +29,7 @@ pub mod version;
 mod yaml;
 
 pub use desired::{ClusterDecision, Decision, Members, Refused, Waiting, decide};
-pub use last_good::{LastGood, Placement};
+pub use last_good::{LastGood, Placement, Placements};
 pub use placement::Placed;
 pub use problem::{Location, Problem};
 pub use snapshot::{File, FileContent, Snapshot, Sources};

@@ -1,9 +1,10 @@
 //! Which cluster takes which variant of which application.
 //!
-//! In: the [`Fleet`] of a commit and the enrolled clusters. Out: [`Placed`]: per application the target of every
-//! cluster that it goes to. The first target that matches wins.
+//! In: the [`Fleet`] of a commit and the enrolled clusters. Out: [`Placed`]: the target of every application that each
+//! cluster takes. The first target that matches wins. Clusters that take the same targets are one group, so that what
+//! follows is worked out once for all of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use muster_proto::{ApplicationName, ClusterName};
@@ -26,9 +27,20 @@ pub struct Placed {
     pub(crate) documents: BTreeMap<ClusterName, Arc<Cluster>>,
     /// Labels of every cluster that is enrolled or has a document.
     pub(crate) labels: BTreeMap<ClusterName, Arc<Labels>>,
-    places: BTreeMap<ApplicationName, Arc<Places>>,
-    capabilities: BTreeMap<ClusterName, Arc<Capabilities>>,
+    /// The place in `lists` of each application's targets; many applications have the same.
+    list_of: BTreeMap<ApplicationName, usize>,
+    /// Per list of targets, those that any cluster takes.
+    lists: Vec<BTreeSet<usize>>,
+    /// Per group of clusters: the target of each list that they take.
+    groups: Vec<Vec<Option<usize>>>,
+    /// Per group, what they can do, once their agents have said so.
+    can: Vec<Option<Arc<Capabilities>>>,
+    /// The place in `groups` of each cluster, in the order of `labels`.
+    group_of: Vec<usize>,
 }
+
+/// Names clusters that take the same targets of every application, and that no chart tells apart.
+pub(crate) type Group = usize;
 
 /// What charts may ask of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -50,58 +62,106 @@ pub(crate) enum Seen {
     Unknown,
 }
 
-/// Clusters that get one rendering: the place of their target, and how it sees them.
-pub(crate) type Variants<'p> = BTreeMap<(usize, Seen), Vec<&'p ClusterName>>;
-
-/// Where one application goes: the place in its list of the target that each cluster takes.
-pub type Places = BTreeMap<ClusterName, usize>;
+/// What is rendered of an application: the places of targets, and how they see their clusters.
+pub(crate) type Variants = BTreeSet<(usize, Seen)>;
 
 impl Placed {
     /// Places every application of a fleet.
     pub fn new(fleet: Fleet, members: &Members, last_good: &LastGood) -> Self {
         let documents = documents(&fleet, last_good);
         let labels = clusters(members, &documents);
-        // Many applications have the same targets.
-        let mut known: Vec<(Vec<&ClusterSelector>, Arc<Places>)> = Vec::new();
-        let mut places = BTreeMap::new();
+        let mut known: BTreeMap<Vec<&ClusterSelector>, usize> = BTreeMap::new();
+        let mut list_of = BTreeMap::new();
         for (name, application) in &fleet.applications {
             let targets = application.targets.iter();
-            let selectors: Vec<_> = targets.map(|target| &target.clusters).collect();
-            let same = known.iter().find(|(known, _)| *known == selectors);
-            let placed = match same {
-                Some((_, placed)) => placed.clone(),
-                None => {
-                    let placed = Arc::new(place(selectors.iter().copied(), &labels));
-                    known.push((selectors, placed.clone()));
-                    placed
-                }
-            };
-            places.insert(name.clone(), placed);
+            let next = known.len();
+            let list = known.entry(targets.map(|target| &target.clusters).collect());
+            list_of.insert(name.clone(), *list.or_insert(next));
+        }
+        let mut selectors: Vec<Vec<&ClusterSelector>> = vec![Vec::new(); known.len()];
+        for (list, place) in known {
+            selectors[place] = list;
+        }
+        let (groups, group_of) = grouped(&selectors, &labels);
+        let mut lists = vec![BTreeSet::new(); selectors.len()];
+        for (list, target) in groups.iter().flat_map(|group| group.iter().enumerate()) {
+            lists[list].extend(target);
         }
         Self {
             fleet,
             documents,
             labels,
-            places,
-            capabilities: BTreeMap::new(),
+            list_of,
+            lists,
+            can: vec![None; groups.len()],
+            groups,
+            group_of,
         }
     }
 
     /// With what is known of clusters, for charts that ask. Agents say it: one that never came has none.
     #[must_use]
-    pub fn knowing(self, capabilities: BTreeMap<ClusterName, Arc<Capabilities>>) -> Self {
+    pub fn knowing(mut self, capabilities: &BTreeMap<ClusterName, Arc<Capabilities>>) -> Self {
+        let applications = self.fleet.applications.values();
+        let targets = applications.flat_map(|application| &application.targets);
+        let asked: BTreeSet<&String> = targets
+            .flat_map(|target| &target.release.api_versions)
+            .collect();
+        // Many clusters have one and the same.
+        let mut known: HashMap<*const Capabilities, Arc<Capabilities>> = HashMap::new();
+        let mut split: BTreeMap<(Group, Option<Arc<Capabilities>>), Group> = BTreeMap::new();
+        let (mut groups, mut can) = (Vec::new(), Vec::new());
+        for (cluster, group) in self.labels.keys().zip(&mut self.group_of) {
+            let seen = capabilities.get(cluster).map(|all| {
+                let seen = known.entry(Arc::as_ptr(all)).or_insert_with(|| {
+                    let served = all.api_versions.iter();
+                    Arc::new(Capabilities {
+                        kubernetes: all.kubernetes.clone(),
+                        api_versions: served.filter(|it| asked.contains(it)).cloned().collect(),
+                    })
+                });
+                seen.clone()
+            });
+            *group = *split.entry((*group, seen.clone())).or_insert_with(|| {
+                groups.push(self.groups[*group].clone());
+                can.push(seen);
+                groups.len() - 1
+            });
+        }
         Self {
-            capabilities,
+            groups,
+            can,
             ..self
         }
     }
 
-    /// Where an application of the fleet goes.
+    /// Every cluster with its group.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = (&ClusterName, &Arc<Labels>, Group)> {
+        let clusters = self.labels.iter().zip(&self.group_of);
+        clusters.map(|((name, labels), group)| (name, labels, *group))
+    }
+
+    /// The targets of an application that any cluster takes.
     ///
     /// # Panics
     /// When it is none of this fleet.
-    pub fn places(&self, application: &ApplicationName) -> &Places {
-        &self.places[application]
+    pub(crate) fn taken(&self, application: &ApplicationName) -> &BTreeSet<usize> {
+        &self.lists[self.list_of[application]]
+    }
+
+    /// The target of an application that a group of clusters takes.
+    ///
+    /// # Panics
+    /// When the application is none of this fleet.
+    pub(crate) fn target(&self, group: Group, application: &ApplicationName) -> Option<usize> {
+        self.groups[group][self.list_of[application]]
+    }
+
+    /// The targets that a group takes, in the order of applications.
+    pub(crate) fn targets(&self, group: Group) -> impl Iterator<Item = Option<usize>> + '_ {
+        self.list_of
+            .values()
+            .map(move |list| self.groups[group][*list])
     }
 
     /// Folders whose manifests belong to other applications, in the repository of this one.
@@ -126,26 +186,27 @@ impl Placed {
         }
     }
 
-    /// The clusters of an application, by what is rendered for them. `snapshot` holds its manifests.
-    pub(crate) fn variants(&self, application: &Application, snapshot: &Snapshot) -> Variants<'_> {
-        let targets = application.targets.iter();
-        let is_chart: Vec<bool> = targets
-            .map(|target| is_chart(snapshot, &target.path))
-            .collect();
+    /// What is rendered of an application. `snapshot` holds its manifests.
+    pub(crate) fn variants(&self, application: &Application, snapshot: &Snapshot) -> Variants {
         let mut variants = Variants::new();
-        for (cluster, target) in self.places(&application.name) {
-            let seen = match is_chart[*target] {
-                false => Seen::Any,
-                true => self.seen(cluster, &application.targets[*target]),
-            };
-            variants.entry((*target, seen)).or_default().push(cluster);
+        for target in self.taken(&application.name) {
+            if !is_chart(snapshot, &application.targets[*target].path) {
+                variants.insert((*target, Seen::Any));
+                continue;
+            }
+            let groups = 0..self.groups.len();
+            let takes = |group: &Group| self.target(*group, &application.name) == Some(*target);
+            let seen = groups
+                .filter(takes)
+                .map(|group| self.seen(group, &application.targets[*target]));
+            variants.extend(seen.map(|seen| (*target, seen)));
         }
         variants
     }
 
-    /// How a chart sees a cluster: nothing but what it may look at, so that clusters are alike.
-    fn seen(&self, cluster: &ClusterName, target: &Target) -> Seen {
-        match self.capabilities.get(cluster) {
+    /// How a chart sees the clusters of a group: nothing but what it may look at, so that clusters are alike.
+    pub(crate) fn seen(&self, group: Group, target: &Target) -> Seen {
+        match &self.can[group] {
             None => Seen::Unknown,
             Some(all) => Seen::As(Capabilities {
                 kubernetes: all.kubernetes.clone(),
@@ -157,6 +218,42 @@ impl Placed {
             }),
         }
     }
+}
+
+/// Per group the target of each list, and the group of every cluster. Clusters that agree in all that any selector asks
+/// are looked at once.
+fn grouped(
+    lists: &[Vec<&ClusterSelector>],
+    clusters: &BTreeMap<ClusterName, Arc<Labels>>,
+) -> (Vec<Vec<Option<usize>>>, Vec<Group>) {
+    let selectors: BTreeSet<&ClusterSelector> = lists.iter().flatten().copied().collect();
+    let mut keys: BTreeSet<&str> = BTreeSet::new();
+    let mut names: BTreeSet<&ClusterName> = BTreeSet::new();
+    for selector in selectors {
+        keys.extend(selector.match_labels.keys().map(String::as_str));
+        let asked = selector.match_expressions.iter();
+        keys.extend(asked.map(|expression| expression.key.as_str()));
+        names.extend(selector.names.iter().flatten());
+    }
+    let mut alike: HashMap<(Option<&ClusterName>, Vec<Option<&str>>), Group> = HashMap::new();
+    let mut same: HashMap<Vec<Option<usize>>, Group> = HashMap::new();
+    let mut groups = Vec::new();
+    let of = clusters.iter().map(|(name, labels)| {
+        let values = keys.iter().map(|key| labels.get(*key).map(String::as_str));
+        let asked = (names.get(name).copied(), values.collect());
+        *alike.entry(asked).or_insert_with(|| {
+            let takes: Vec<_> = lists
+                .iter()
+                .map(|list| target(list, name, labels))
+                .collect();
+            *same.entry(takes).or_insert_with_key(|takes| {
+                groups.push(takes.clone());
+                groups.len() - 1
+            })
+        })
+    });
+    let of = of.collect();
+    (groups, of)
 }
 
 /// The documents of clusters; one that can't be read stays as it was.
@@ -173,7 +270,7 @@ fn documents(fleet: &Fleet, last_good: &LastGood) -> BTreeMap<ClusterName, Arc<C
 }
 
 /// Clusters by labels, expressions and names; all that is stated must hold.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterSelector {
@@ -216,17 +313,8 @@ pub fn clusters(
         .collect()
 }
 
-/// Every cluster that a list of targets selects, with the place of the first target that does.
-pub fn place<'a>(
-    targets: impl IntoIterator<Item = &'a ClusterSelector> + Clone,
-    clusters: &BTreeMap<ClusterName, Arc<Labels>>,
-) -> Places {
-    let target_of = |name: &ClusterName, labels: &Labels| {
-        let mut targets = targets.clone().into_iter();
-        targets.position(|selector| selector.matches(name, labels))
-    };
-    clusters
-        .iter()
-        .filter_map(|(name, labels)| Some((name.clone(), target_of(name, labels)?)))
-        .collect()
+/// The place of the first target that selects a cluster.
+fn target(targets: &[&ClusterSelector], name: &ClusterName, labels: &Labels) -> Option<usize> {
+    let mut targets = targets.iter();
+    targets.position(|selector| selector.matches(name, labels))
 }

@@ -102,19 +102,32 @@ pub enum Action {
 impl Plan {
     /// Compares what clusters run with what they would run.
     pub fn new(before: &LastGood, after: &Decision) -> Self {
-        let had = before.clusters();
-        let none = Vec::new();
-        let mut pairs: BTreeMap<Pair, Vec<ClusterName>> = BTreeMap::new();
-        let mut contents: BTreeMap<(ApplicationName, Digest), Arc<DesiredApplication>> =
-            BTreeMap::new();
+        // Clusters that ran the same and would run the same differ in nothing.
+        let mut same: BTreeMap<_, Vec<&ClusterName>> = BTreeMap::new();
         for (cluster, decision) in &after.clusters {
+            let had = before.clusters().get(cluster);
+            let had = had.filter(|had| !Arc::ptr_eq(had, &decision.placements));
+            let is_same = had.is_none() && before.clusters().contains_key(cluster);
+            if is_same {
+                continue;
+            }
             let held = match &decision.removals {
                 Removals::Released => None,
                 Removals::Held(why) => Some(why.as_str()),
             };
-            let had = had.get(cluster).unwrap_or(&none).iter();
+            let now = Arc::as_ptr(&decision.placements);
+            same.entry((had.map(Arc::as_ptr), now, held))
+                .or_default()
+                .push(cluster);
+        }
+        let mut pairs: BTreeMap<Pair, Vec<ClusterName>> = BTreeMap::new();
+        let mut contents: BTreeMap<(ApplicationName, Digest), Arc<DesiredApplication>> =
+            BTreeMap::new();
+        for ((_, _, held), clusters) in same {
+            let had = before.clusters().get(clusters[0]);
+            let had = had.map_or(&[][..], |had| had).iter();
             let had = had.map(|placement| &placement.application);
-            let has = decision.placements.iter();
+            let has = after.clusters[clusters[0]].placements.iter();
             let has = has.map(|placement| &placement.application);
             let mut both: BTreeMap<&ApplicationName, [Option<Digest>; 2]> = BTreeMap::new();
             for (side, application) in had.map(|it| (0, it)).chain(has.map(|it| (1, it))) {
@@ -127,7 +140,8 @@ impl Plan {
             for (application, [before, after]) in both {
                 if before != after {
                     let pair = (application.clone(), before, after, held);
-                    pairs.entry(pair).or_default().push(cluster.clone());
+                    let all = pairs.entry(pair).or_default();
+                    all.extend(clusters.iter().copied().cloned());
                 }
             }
         }

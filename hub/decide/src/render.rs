@@ -69,6 +69,9 @@ pub struct Cache {
     /// What failed and may go well with the same files: forgotten with the commit.
     unlucky: BTreeSet<Digest>,
     variations: HashMap<Digest, variation::Kept>,
+    specialised: HashMap<variation::SpecialisedKey, variation::Lists>,
+    /// Of the commit that is being decided.
+    next_specialised: HashMap<variation::SpecialisedKey, variation::Lists>,
     objects: Objects,
 }
 
@@ -146,7 +149,7 @@ impl Cache {
                 continue;
             };
             let homes = placed.homes(application);
-            for (target, seen) in placed.variants(application, snapshot).keys() {
+            for (target, seen) in &placed.variants(application, snapshot) {
                 if *seen == Seen::Unknown {
                     continue;
                 }

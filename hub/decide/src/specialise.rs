@@ -143,6 +143,11 @@ impl Template {
         }
     }
 
+    /// Whether the identity of an object has a placeholder.
+    pub fn changes_identities(&self) -> bool {
+        self.may_collide
+    }
+
     /// What every cluster gets, when that is the same; in the order of the manifests.
     pub fn constant(&self) -> Option<Vec<Arc<Object>>> {
         let shared = self.objects.iter().map(|part| match part {

@@ -8,11 +8,12 @@ use muster_decide::model::{Fleet, Origin, Repository};
 use muster_decide::placement::Capabilities;
 use muster_decide::render::{Cache, Wanted};
 use muster_decide::{
-    Decision, LastGood, Location, Members, Placed, Refused, Snapshot, Sources, decide, model,
+    Decision, LastGood, Location, Members, Placed, Placements, Refused, Snapshot, Sources, decide,
+    model,
 };
 use muster_proto::{
     ApplicationName, Approval, ClusterName, Content, Desired, DesiredApplication, Digest,
-    DigestKey, Timestamp,
+    DigestKey, Removals, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -100,7 +101,7 @@ pub(super) fn run(mut input: Input) -> Outcome {
     let placed = input.arrived.placed.take().unwrap_or_else(|| {
         let fleet = model::read(&input.sources.fleet);
         let placed = Placed::new(fleet, &input.members, &input.last_good);
-        Box::new(placed.knowing(std::mem::take(&mut input.capabilities)))
+        Box::new(placed.knowing(&input.capabilities))
     });
     let origins = named(&placed.fleet);
     input.sources.others = newest(&origins, &input.others);
@@ -151,28 +152,15 @@ fn made(input: &mut Input, placed: &Placed) -> Result<Box<Decided>, Refused> {
         &mut input.cache,
     );
     decision.map(|decision| {
-        let mut contents = HashMap::new();
+        let mut alike = Alike::default();
         let clusters = decision.clusters.iter().map(|(name, cluster)| {
-            for placement in &cluster.placements {
-                let application = &placement.application;
-                contents
-                    .entry(application.digest())
-                    .or_insert_with(|| application.clone());
-            }
-            let approvals = approvals_for(&input.approvals, &cluster.placements);
-            let for_cluster = ForCluster {
-                desired: Arc::new(cluster.desired(0, approvals)),
-                placements: Arc::new(placements(&cluster.placements)),
-            };
+            let for_cluster = alike.of(&cluster.placements, &cluster.removals, &input.approvals);
             (name.clone(), for_cluster)
         });
         let clusters = clusters.collect();
-        let placed = decision.clusters.values();
-        let placed = placed.flat_map(|cluster| &cluster.placements);
-        let spent = spent(&input.approvals, &decision);
         let applications = applications(
             decision.applications.clone(),
-            placed,
+            decision.last_good.placed(),
             &input.sources.fleet.revision,
         );
         Box::new(Decided {
@@ -181,11 +169,58 @@ fn made(input: &mut Input, placed: &Placed) -> Result<Box<Decided>, Refused> {
             changes: decision.last_good.changes_since(&input.last_good),
             clusters,
             applications,
-            contents,
-            spent,
+            contents: contents(&decision.last_good),
+            spent: spent(&input.approvals, &decision),
             decision,
         })
     })
+}
+
+/// What clusters that run the same get: made once.
+#[derive(Default)]
+pub(super) struct Alike {
+    desired: HashMap<(*const Placements, Option<String>), Arc<Desired>>,
+    shown: HashMap<*const Placements, Arc<Vec<Placement>>>,
+}
+
+impl Alike {
+    /// Lists must outlive it: they are told apart by their addresses.
+    pub(super) fn of(
+        &mut self,
+        placed: &Arc<Placements>,
+        removals: &Removals,
+        approvals: &BTreeSet<Approval>,
+    ) -> ForCluster {
+        let list = Arc::as_ptr(placed);
+        let held = match removals {
+            Removals::Released => None,
+            Removals::Held(why) => Some(why.clone()),
+        };
+        let desired = self.desired.entry((list, held)).or_insert_with(|| {
+            let applications = placed.iter().map(|placement| placement.application.clone());
+            let words = approvals_for(approvals, placed);
+            let removals = removals.clone();
+            Arc::new(Desired::new(0, applications.collect(), removals, words))
+        });
+        let shown = self.shown.entry(list);
+        ForCluster {
+            desired: desired.clone(),
+            placements: shown
+                .or_insert_with(|| Arc::new(placements(placed)))
+                .clone(),
+        }
+    }
+}
+
+/// Everything that any cluster runs, by digest.
+pub(super) fn contents(last_good: &LastGood) -> HashMap<Digest, Arc<DesiredApplication>> {
+    let mut contents = HashMap::new();
+    for application in last_good.placed().map(|placement| &placement.application) {
+        contents
+            .entry(application.digest())
+            .or_insert_with(|| application.clone());
+    }
+    contents
 }
 
 /// For people: every application, where its document is, and the commit of its newest rendering, when `head`
@@ -220,7 +255,7 @@ fn minor(version: &str) -> Option<String> {
 }
 
 /// The words that concern a cluster: those for an application as it should be there.
-pub(super) fn approvals_for(
+fn approvals_for(
     approvals: &BTreeSet<Approval>,
     placed: &[muster_decide::Placement],
 ) -> Vec<Approval> {
@@ -246,17 +281,14 @@ fn spent(approvals: &BTreeSet<Approval>, decision: &Decision) -> Vec<Approval> {
     if approvals.is_empty() {
         return Vec::new();
     }
-    let placed = decision
-        .clusters
-        .values()
-        .flat_map(|cluster| &cluster.placements);
+    let placed = decision.last_good.placed();
     let wanted: BTreeSet<Approval> = placed
         .map(|placement| word_for(&placement.application))
         .collect();
     approvals.difference(&wanted).cloned().collect()
 }
 
-pub(super) fn placements(placed: &[muster_decide::Placement]) -> Vec<Placement> {
+fn placements(placed: &[muster_decide::Placement]) -> Vec<Placement> {
     let mut placements: Vec<Placement> = placed
         .iter()
         .map(|placement| Placement {

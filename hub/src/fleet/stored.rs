@@ -1,13 +1,13 @@
 //! What a hub that starts sends and shows before it has decided any commit, and for as long as the newest is refused:
 //! everything as the store says it was decided last.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_decide::{Labels, LastGood, Location, Members};
 use muster_proto::{ApplicationName, Approval, ClusterName, Desired, Removals, Timestamp};
 
-use super::deciding::{ForCluster, applications, approvals_for, placements};
+use super::deciding::{Alike, ForCluster, applications, contents};
 use super::member::declared_view;
 use super::task::Task;
 
@@ -31,7 +31,6 @@ impl Task {
         );
         self.board.put_applications(stored.applications);
         let mut clusters = stored.clusters;
-        let mut contents = HashMap::new();
         for (name, labels) in stored.labels {
             let for_cluster = clusters.remove(&name);
             let Some(member) = self.members.get_mut(&name) else {
@@ -44,13 +43,10 @@ impl Task {
             let Some(for_cluster) = for_cluster else {
                 continue;
             };
-            for application in &for_cluster.desired.applications {
-                contents.insert(application.digest(), application.clone());
-            }
             member.placements = for_cluster.placements;
             member.decided = Some(for_cluster.desired);
         }
-        self.contents.replace(contents);
+        self.contents.replace(contents(&self.last_good));
         for (name, member) in &mut self.members {
             let nothing_placed = member.decided.is_none() && member.row.generation > 0;
             if nothing_placed {
@@ -90,21 +86,12 @@ fn from_store(
     removals: impl Fn(&ClusterName) -> Option<Removals>,
     head: &str,
 ) -> Stored {
-    let placed = last_good.clusters();
-    let applications = applications(last_good.applications(), placed.values().flatten(), head);
-    let clusters = placed.into_iter().filter_map(|(name, placed)| {
-        let applications = placed.iter().map(|placement| placement.application.clone());
-        let desired = Desired::new(
-            0,
-            applications.collect(),
-            removals(&name)?,
-            approvals_for(approvals, &placed),
-        );
-        let for_cluster = ForCluster {
-            desired: Arc::new(desired),
-            placements: Arc::new(placements(&placed)),
-        };
-        Some((name, for_cluster))
+    let applications = applications(last_good.applications(), last_good.placed(), head);
+    let mut alike = Alike::default();
+    let clusters = last_good.clusters().iter();
+    let clusters = clusters.filter_map(|(name, placed)| {
+        let for_cluster = alike.of(placed, &removals(name)?, approvals);
+        Some((name.clone(), for_cluster))
     });
     Stored {
         clusters: clusters.collect(),

@@ -88,7 +88,15 @@ pub(super) async fn start(
     let (publish, view) = watch::channel(Arc::new(View::default()));
     let rows = store.clusters().await?;
     let approvals = store.approvals().await?;
-    let last_good = LastGood::from_rows(store.decided().await?);
+    let stored = store.decided().await?;
+    let is_older = stored.are_older();
+    let last_good = LastGood::from_rows(stored);
+    if is_older {
+        // What is decided later writes what changes, so the rest must be as this hub writes it.
+        let all = last_good.changes_since(&LastGood::default());
+        store.put_decided(&all, &[], None, &[]).await?;
+        tracing::info!("the store was written anew by what clusters run alike");
+    }
     let mut task = Task {
         git,
         clock,

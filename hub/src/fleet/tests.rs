@@ -282,6 +282,51 @@ async fn a_commit_reaches_its_cluster_and_a_restart_stamps_nothing_even_without_
 }
 
 #[tokio::test]
+async fn a_store_from_before_clusters_shared_rows_is_read_and_written_anew() {
+    let bed = Bed::new();
+    let hub = bed.start().await;
+    hub.join("eu-1").await;
+    let mut grant = hub.fleet.connect(hello("a", None)).await.unwrap();
+    let before = desired(&mut grant, |desired| desired.generation > 0).await;
+    drop(grant);
+    hub.stop().await;
+
+    let open = async || {
+        Store::open(&bed.path("data"), None, Timestamp(1))
+            .await
+            .unwrap()
+    };
+    let store = open().await;
+    let rows = store.decided().await.unwrap();
+    assert!(!rows.are_older());
+    let mut document = serde_json::to_value(&rows.documents["Application/web"]).unwrap();
+    let (rendering, _) = rows.renderings.first_key_value().unwrap();
+    document["application"]["placements"] = serde_json::json!([
+        {"target": "default", "digest": rendering.digest, "clusters": ["eu-1"]},
+    ]);
+    let mut older = muster_decide::last_good::Changes::default();
+    let document = serde_json::from_value(document).unwrap();
+    older
+        .put
+        .documents
+        .insert("Application/web".into(), document);
+    let keys = rows.documents.into_keys();
+    older.removed_documents = keys.filter(|key| key != "Application/web").collect();
+    store.put_decided(&older, &[], None, &[]).await.unwrap();
+    assert!(store.decided().await.unwrap().are_older());
+    drop(store);
+
+    std::fs::rename(bed.path("work"), bed.path("away")).unwrap();
+    std::fs::remove_dir_all(bed.path("data/git")).unwrap();
+    let hub = bed.start().await;
+    let grant = hub.fleet.connect(hello("b", None)).await.unwrap();
+    assert_eq!(**grant.desired.borrow(), *before);
+    drop(grant);
+    hub.stop().await;
+    assert!(!open().await.decided().await.unwrap().are_older());
+}
+
+#[tokio::test]
 async fn a_hub_that_starts_on_an_emptied_repository_shows_what_it_kept() {
     let bed = Bed::new();
     bed.commit(

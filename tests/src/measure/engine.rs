@@ -394,7 +394,7 @@ fn progress(count: usize, what: &str) {
     println!("{count} objects: {what}");
 }
 
-fn median(figures: Vec<f64>) -> f64 {
+pub(super) fn median(figures: Vec<f64>) -> f64 {
     percentile(&figures, 0.5)
 }
 

@@ -7,29 +7,29 @@ use std::sync::Arc;
 use muster_proto::{ApplicationName, Content, DesiredApplication, Digest, ObjectKey};
 
 use super::Variants;
-use crate::last_good::Placement;
+use super::cases::{Case, put};
+use crate::last_good::{Placement, of};
 use crate::problem::{Location, Problem};
 use crate::render::filled;
 
-type Placements = BTreeMap<ApplicationName, Placement>;
-/// What is wished and what was before: clusters with the same have the same outcome. A digest does not tell whose
+/// What is wished and what was before: cases with the same have the same outcome. A digest does not tell whose
 /// content it is, so names belong to it.
-type Case = (
+type Question = (
     Vec<(ApplicationName, Digest)>,
     Vec<(ApplicationName, Digest)>,
 );
 
-/// Settles claims, once for all clusters in the same case.
+/// Settles claims, each question once.
 pub(super) struct Claims<'a> {
-    variants: &'a Variants,
+    variants: &'a Variants<'a>,
     locations: &'a BTreeMap<ApplicationName, Location>,
-    held: HashMap<Case, Vec<ApplicationName>>,
+    held: HashMap<Question, Vec<ApplicationName>>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Claims<'a> {
     pub(super) fn new(
-        variants: &'a Variants,
+        variants: &'a Variants<'a>,
         locations: &'a BTreeMap<ApplicationName, Location>,
     ) -> Self {
         Self {
@@ -40,30 +40,55 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// What a cluster runs, and one of the applications that are held there, if any.
+    /// Whether any two applications could collide on any cluster: whether any object is written in two, or in one and
+    /// in what another one had.
+    pub(super) fn are_possible(&self, cases: &[Case]) -> bool {
+        let mut holders: HashMap<ObjectKey, &ApplicationName> = HashMap::new();
+        let mut is_held = |key: ObjectKey, by| *holders.entry(key).or_insert(by) != by;
+        for (name, key) in self.variants.all_written() {
+            if is_held(key.clone(), name) {
+                return true;
+            }
+        }
+        let mut seen: HashSet<*const DesiredApplication> = HashSet::new();
+        for placement in cases.iter().flat_map(|case| &case.old) {
+            let application = &placement.application;
+            if !seen.insert(Arc::as_ptr(application)) {
+                continue;
+            }
+            for key in keys(placement) {
+                if is_held(key, &application.name) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// What clusters run, and one of the applications that are held there, if any.
     pub(super) fn settle(
         &mut self,
-        mut wished: Placements,
-        before: Placements,
-    ) -> (Placements, Option<ApplicationName>) {
-        let case = (digests(&wished), digests(&before));
-        let held = match self.held.get(&case) {
+        mut wished: Vec<Placement>,
+        before: &[Placement],
+    ) -> (Vec<Placement>, Option<ApplicationName>) {
+        let question = (digests(&wished), digests(before));
+        let held = match self.held.get(&question) {
             Some(held) => held.clone(),
             None => {
-                let held = self.find(wished.clone(), &before);
-                self.held.insert(case, held.clone());
+                let held = self.find(wished.clone(), before);
+                self.held.insert(question, held.clone());
                 held
             }
         };
         for name in &held {
-            hold(&mut wished, &before, name);
+            hold(&mut wished, before, name);
         }
         (wished, held.into_iter().next())
     }
 
     /// Holds newcomers until no object is claimed twice. Ends: each round holds one more application, and the last good
     /// state has no object twice.
-    fn find(&mut self, mut wished: Placements, before: &Placements) -> Vec<ApplicationName> {
+    fn find(&mut self, mut wished: Vec<Placement>, before: &[Placement]) -> Vec<ApplicationName> {
         let owned = owners(before);
         let mut held: Vec<ApplicationName> = Vec::new();
         while let Some((key, first, second)) = claimed_twice(&wished) {
@@ -75,7 +100,7 @@ impl<'a> Claims<'a> {
             };
             if held.contains(&newcomer) {
                 // Both are as they were and still collide: the store was damaged. Only one can be there.
-                wished.remove(&newcomer);
+                wished.retain(|placement| placement.application.name != newcomer);
                 continue;
             }
             let problem = self.problem(&key, &owner, &newcomer);
@@ -113,50 +138,35 @@ impl<'a> Claims<'a> {
     }
 }
 
-/// Whether any two applications could collide on any cluster: whether any object is in the renderings of two.
-pub(super) fn are_possible<'p>(placements: impl Iterator<Item = &'p Placement>) -> bool {
-    let mut seen: HashSet<*const DesiredApplication> = HashSet::new();
-    let mut holders: HashMap<ObjectKey, &ApplicationName> = HashMap::new();
-    for placement in placements {
-        let application = &placement.application;
-        if !seen.insert(Arc::as_ptr(application)) {
-            continue;
-        }
-        for key in keys(placement) {
-            let holder = *holders.entry(key).or_insert(&application.name);
-            if *holder != application.name {
-                return true;
-            }
-        }
-    }
-    false
+fn digests(placements: &[Placement]) -> Vec<(ApplicationName, Digest)> {
+    let applications = placements.iter().map(|placement| &placement.application);
+    applications
+        .map(|application| (application.name.clone(), application.digest()))
+        .collect()
 }
 
-fn digests(placements: &Placements) -> Vec<(ApplicationName, Digest)> {
-    let digest = |(name, placement): (&ApplicationName, &Placement)| {
-        (name.clone(), placement.application.digest())
-    };
-    placements.iter().map(digest).collect()
-}
-
-fn hold(wished: &mut Placements, before: &Placements, name: &ApplicationName) {
-    match before.get(name) {
-        Some(last) => wished.insert(name.clone(), last.clone()),
-        None => wished.remove(name),
+fn hold(wished: &mut Vec<Placement>, before: &[Placement], name: &ApplicationName) {
+    match of(before, name) {
+        Some(last) => put(wished, last.clone()),
+        None => wished.retain(|placement| placement.application.name != *name),
     };
 }
 
-fn owners(placements: &Placements) -> HashMap<ObjectKey, ApplicationName> {
-    let owned = placements
-        .iter()
-        .flat_map(|(name, placement)| keys(placement).map(move |key| (key, name.clone())));
+fn owners(placements: &[Placement]) -> HashMap<ObjectKey, ApplicationName> {
+    let owned = placements.iter().flat_map(|placement| {
+        let name = &placement.application.name;
+        keys(placement).map(move |key| (key, name.clone()))
+    });
     owned.collect()
 }
 
 /// The first object, in the order of applications, that two of them hold.
-fn claimed_twice(placements: &Placements) -> Option<(ObjectKey, ApplicationName, ApplicationName)> {
+fn claimed_twice(
+    placements: &[Placement],
+) -> Option<(ObjectKey, ApplicationName, ApplicationName)> {
     let mut holders: HashMap<ObjectKey, &ApplicationName> = HashMap::new();
-    for (name, placement) in placements {
+    for placement in placements {
+        let name = &placement.application.name;
         for key in keys(placement) {
             if let Some(first) = holders.get(&key)
                 && *first != name

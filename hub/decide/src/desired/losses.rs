@@ -1,17 +1,15 @@
 //! The guard of removals: a commit that takes applications off many clusters at once waits for a person's word.
 //!
-//! In: what every cluster is wished to run, and the last good state. Out: the same wishes, with each placement put back
-//! whose loss was not approved, and what waits. What is put back stays in the last good state, marked as waiting, so
-//! nothing is forgotten by later commits or a restart, and nothing slips through in parts.
+//! In: what clusters are wished to run, by case, and the last good state. Out: the same wishes, with each placement put
+//! back whose loss was not approved, and what waits. What is put back stays in the last good state, marked as waiting,
+//! so nothing is forgotten by later commits or a restart, and nothing slips through in parts.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use muster_proto::{ApplicationName, Approval, ClusterName, Digest};
 
-use super::Wishes;
-use crate::Labels;
-use crate::last_good::{LastApplication, LastGood};
+use super::cases::{Case, both};
+use crate::last_good::{LastApplication, LastGood, Placement, of};
 
 /// A loss of at most so many clusters needs no word ...
 const FEW_CLUSTERS: usize = 10;
@@ -33,23 +31,26 @@ pub struct Waiting {
 struct Loss<'a> {
     name: &'a ApplicationName,
     last: &'a LastApplication,
-    clusters: Vec<&'a ClusterName>,
+    /// With what ran there.
+    clusters: BTreeMap<&'a ClusterName, &'a Placement>,
+    /// The places of the cases of these clusters.
+    cases: Vec<usize>,
     /// Its placements before.
     before: usize,
 }
 
-/// Puts placements back whose loss needs a word that nobody gave. Clusters that left the fleet count nowhere.
-pub(super) fn guard(
-    last_good: &LastGood,
-    clusters: &BTreeMap<ClusterName, Arc<Labels>>,
-    wishes: &mut Wishes,
+/// Puts placements back whose loss needs a word that nobody gave. Clusters that left the fleet are in no case and count
+/// nowhere.
+pub(super) fn guard<'a>(
+    last_good: &'a LastGood,
+    cases: &mut [Case<'a>],
     approved: &BTreeSet<Approval>,
 ) -> Vec<Waiting> {
-    let (losses, before) = losses(last_good, clusters, wishes);
+    let (losses, before) = losses(last_good, cases);
     // What waits already has been counted by an earlier commit.
     let fresh = || losses.iter().filter(|loss| !loss.waits_already());
     let lost = fresh().map(|loss| loss.clusters.len()).sum();
-    let on: BTreeSet<_> = fresh().flat_map(|loss| &loss.clusters).collect();
+    let on: BTreeSet<_> = fresh().flat_map(|loss| loss.clusters.keys()).collect();
     let together = is_much(on.len(), lost, before);
     let mut waiting = Vec::new();
     for loss in &losses {
@@ -59,19 +60,20 @@ pub(super) fn guard(
         if !guarded || approved.contains(&approval) {
             continue;
         }
-        for cluster in &loss.clusters {
-            let placement = loss.last.placements[*cluster].clone();
-            let wishes = wishes.entry((*cluster).clone()).or_default();
-            wishes.insert(loss.name.clone(), placement);
+        for place in &loss.cases {
+            let case = &mut cases[*place];
+            if let Some(placement) = of(case.before(), loss.name) {
+                case.keep(placement);
+            }
         }
-        let placed = wishes.values().filter(|at| at.contains_key(loss.name));
+        let placed = cases.iter().filter(|case| case.wishes_for(loss.name));
+        let placed: usize = placed.map(|case| case.clusters.len()).sum();
         waiting.push(Waiting {
             approval,
-            clusters: loss.clusters.iter().copied().cloned().collect(),
+            clusters: loss.clusters.keys().copied().cloned().collect(),
             message: format!(
-                "application {0} would leave {count} of {1} clusters: it stays there until `muster approve {0}`, or until Git places it there again",
+                "application {0} would leave {count} of {placed} clusters: it stays there until `muster approve {0}`, or until Git places it there again",
                 loss.name,
-                placed.count()
             ),
         });
     }
@@ -84,31 +86,43 @@ fn is_much(clusters: usize, lost: usize, before: usize) -> bool {
 }
 
 /// What every application loses, and how many placements there were in all.
-fn losses<'a>(
-    last_good: &'a LastGood,
-    clusters: &BTreeMap<ClusterName, Arc<Labels>>,
-    wishes: &Wishes,
-) -> (Vec<Loss<'a>>, usize) {
+fn losses<'a>(last_good: &'a LastGood, cases: &[Case<'a>]) -> (Vec<Loss<'a>>, usize) {
     let mut all = 0;
-    let mut losses = Vec::new();
-    for (name, last) in &last_good.applications {
-        let placed = || {
-            last.placements
-                .keys()
-                .filter(|at| clusters.contains_key(*at))
-        };
-        let stays = |at: &ClusterName| wishes.get(at).is_some_and(|at| at.contains_key(name));
-        let before = placed().count();
-        all += before;
-        let lost: Vec<_> = placed().filter(|at| !stays(at)).collect();
-        if !lost.is_empty() {
-            losses.push(Loss {
+    let mut placed: HashMap<&ApplicationName, usize> = HashMap::new();
+    let mut losses: BTreeMap<&ApplicationName, Loss> = BTreeMap::new();
+    for (place, case) in cases.iter().enumerate() {
+        all += case.before().len() * case.clusters.len();
+        for (before, now) in both(case.before(), &case.wishes) {
+            let Some(before) = before.filter(|_| now.is_none()) else {
+                continue;
+            };
+            let name = &before.application.name;
+            let Some(last) = last_good.applications.get(name) else {
+                continue;
+            };
+            let loss = losses.entry(name).or_insert_with(|| Loss {
                 name,
                 last,
-                clusters: lost,
-                before,
+                clusters: BTreeMap::new(),
+                cases: Vec::new(),
+                before: 0,
             });
+            let clusters = case.clusters.iter().map(|cluster| (*cluster, before));
+            loss.clusters.extend(clusters);
+            loss.cases.push(place);
         }
+    }
+    if losses.is_empty() {
+        return (Vec::new(), all);
+    }
+    for case in cases {
+        for before in case.before() {
+            *placed.entry(&before.application.name).or_default() += case.clusters.len();
+        }
+    }
+    let mut losses: Vec<Loss> = losses.into_values().collect();
+    for loss in &mut losses {
+        loss.before = placed[loss.name];
     }
     (losses, all)
 }
@@ -116,19 +130,18 @@ fn losses<'a>(
 impl Loss<'_> {
     fn waits_already(&self) -> bool {
         self.clusters
-            .iter()
+            .keys()
             .any(|at| self.last.waiting.contains(*at))
     }
 
     /// Names the clusters and what would go there: a word for one loss is none for another.
     fn approval(&self) -> Approval {
         let mut parts: Vec<&[u8]> = vec![b"loss", self.name.as_str().as_bytes()];
-        let digests: Vec<Digest> = self
-            .clusters
-            .iter()
-            .map(|at| self.last.placements[*at].application.digest())
+        let placements = self.clusters.values();
+        let digests: Vec<Digest> = placements
+            .map(|placement| placement.application.digest())
             .collect();
-        for (cluster, digest) in self.clusters.iter().zip(&digests) {
+        for (cluster, digest) in self.clusters.keys().zip(&digests) {
             parts.extend([cluster.as_str().as_bytes(), digest.as_bytes().as_slice()]);
         }
         Approval {

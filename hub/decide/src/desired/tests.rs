@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use muster_proto::{ClusterName, Content, DigestKey, Removals};
 
 use super::*;
-use crate::last_good::Changes;
+use crate::last_good::{Changes, Rows};
 use crate::model::Origin;
 use crate::render::Tools;
 use crate::snapshot::Snapshot;
@@ -85,7 +85,7 @@ fn config_map(name: &str, value: &str) -> String {
 fn shown(decision: &Decision, cluster: &str) -> String {
     let cluster = &decision.clusters[cluster];
     let mut shown = Vec::new();
-    for placement in &cluster.placements {
+    for placement in cluster.placements.iter() {
         let application = &placement.application;
         if let Content::Keep(_) = application.content {
             shown.push(format!("{} kept", application.name));
@@ -188,8 +188,16 @@ fn only_rows_of_what_changed_are_written() {
         .unwrap()
         .last_good
         .changes_since(&before);
-    let documents: Vec<_> = changes.put.documents.keys().map(String::as_str).collect();
-    assert_eq!(documents, ["Application/b"]);
+    // The clusters that run the same now, and what that is.
+    let kinds = |keys: &mut dyn Iterator<Item = &String>| {
+        let kinds = keys.map(|key| key.split('/').next().unwrap().to_owned());
+        kinds.collect::<Vec<_>>()
+    };
+    let written = kinds(&mut changes.put.documents.keys());
+    assert_eq!(written, ["Part", "Placements"]);
+    let mut gone = kinds(&mut changes.removed_documents.iter());
+    gone.sort();
+    assert_eq!(gone, ["Part", "Placements"]);
     assert_eq!(
         (
             changes.put.renderings.len(),
@@ -199,6 +207,71 @@ fn only_rows_of_what_changed_are_written() {
     );
     let same = hub.commit("r3", &files).unwrap().last_good;
     assert_eq!(same.changes_since(&hub.last_good), Changes::default());
+}
+
+#[test]
+fn a_label_that_changes_on_one_of_many_clusters_writes_what_two_groups_hold() {
+    let target = |stage: &str| {
+        format!("  - {{name: {stage}, clusters: {{matchLabels: {{stage: {stage}}}}}}}\n")
+    };
+    let targets = format!("  targets:\n{}{}", target("test"), target("production"));
+    let mut files = Vec::new();
+    let names: Vec<String> = (0..40).map(|n| format!("a{n}")).collect();
+    for name in &names {
+        files.push((format!("{name}/muster.yaml"), application(name, &targets)));
+        files.push((format!("{name}/x.yaml"), config_map(name, "one")));
+    }
+    let files: Vec<_> = files
+        .iter()
+        .map(|(path, text)| (path.as_str(), text.clone()))
+        .collect();
+    let clusters: Vec<String> = (0..50).map(|n| format!("c{n}")).collect();
+    let stages = clusters.iter().enumerate();
+    let stages = stages.map(|(n, name)| (name.as_str(), ["test", "production"][n % 2]));
+    let mut hub = Hub::with(&stages.collect::<Vec<_>>());
+    let before = hub.commit("r1", &files).unwrap();
+    let stage = |name: &str| BTreeMap::from([("stage".to_owned(), name.to_owned())]);
+    hub.members
+        .insert("c0".parse().unwrap(), stage("production"));
+    let after = hub.commit("r1", &files).unwrap();
+    let changes = after.last_good.changes_since(&before.last_good);
+    let written: Vec<_> = changes.put.documents.keys().collect();
+    assert_eq!(written.len(), 2, "{written:?}");
+    assert!(changes.removed_documents.is_empty() && changes.put.renderings.is_empty());
+    let placements = |decision: &Decision, name: &str| decision.clusters[name].placements.clone();
+    assert!(Arc::ptr_eq(
+        &placements(&after, "c0"),
+        &placements(&before, "c1")
+    ));
+    assert!(Arc::ptr_eq(
+        &placements(&after, "c2"),
+        &placements(&before, "c2")
+    ));
+}
+
+#[test]
+fn rows_of_an_older_store_are_read_and_written_anew() {
+    let mut hub = Hub::with(&[("one", "test"), ("two", "test")]);
+    let now = hub.commit("r1", &two()).unwrap().last_good;
+    let rows = now.changes_since(&LastGood::default()).put;
+    assert!(!rows.are_older());
+    // As they were written when each application said where it runs.
+    let mut older = Rows {
+        renderings: rows.renderings.clone(),
+        documents: BTreeMap::new(),
+    };
+    for key in rows.renderings.keys() {
+        let row = format!(
+            r#"{{"application":{{"location":{{"file":"{0}/muster.yaml","line":1}},"placements":[{{"target":"default","digest":"{1}","clusters":["one","two"]}}]}}}}"#,
+            key.application, key.digest
+        );
+        let row = serde_json::from_str(&row).unwrap();
+        older
+            .documents
+            .insert(format!("Application/{}", key.application), row);
+    }
+    assert!(older.are_older());
+    assert_eq!(LastGood::from_rows(older), now);
 }
 
 #[test]

@@ -1,100 +1,121 @@
 //! Every variant of every application, rendered once, and what stands in for those that do not render.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use muster_proto::{
-    ApplicationName, ClusterName, DesiredApplication, DigestKey, Object, ObjectKey,
+    ApplicationName, ClusterName, DesiredApplication, Digest, DigestKey, Object, ObjectKey,
+    Settings,
 };
 
-use crate::last_good::{LastApplication, Placement};
-use crate::model::Application;
-use crate::placement::{Placed, Seen};
+use super::cases::Case;
+use crate::last_good::{LastGood, Placement, Placements, Renderings};
+use crate::model::{Application, Kind};
+use crate::placement::{Group, Placed, Seen};
 use crate::problem::{Location, Problem};
 use crate::render::{Cache, Subject, Varied, Wrong, filled};
 use crate::snapshot::{Snapshot, Sources};
+use crate::specialise::Facts;
 
 /// What a commit makes of something, or what is wrong with it.
-type Made<T> = Result<T, Arc<Vec<Wrong>>>;
+pub(super) type Made<T> = Result<T, Arc<Vec<Wrong>>>;
 
 /// A variant as this commit renders it.
 #[derive(Debug)]
 enum Variant {
     /// Every cluster gets the same.
     Same(Arc<DesiredApplication>),
-    /// Its objects hold placeholders that clusters fill.
-    ByCluster(BTreeMap<ClusterName, Made<Arc<DesiredApplication>>>),
+    /// Its objects hold placeholders: what each cluster fills in is in `filled`.
+    ByCluster,
 }
 
-/// Renderings of this commit, by application, place of the target, and how it sees its clusters.
-#[derive(Debug, Default)]
-pub(super) struct Variants {
-    rendered: BTreeMap<(ApplicationName, usize, Seen), Made<Variant>>,
-    /// How charts see clusters, where they look.
-    seen: BTreeMap<ApplicationName, BTreeMap<ClusterName, Seen>>,
+/// Of one application, by place of the target and how it sees its clusters.
+type Rendered = BTreeMap<(usize, Seen), Made<Variant>>;
+
+/// Renderings of this commit.
+pub(super) struct Variants<'a> {
+    placed: &'a Placed,
+    last_good: &'a LastGood,
+    /// Every distinct list of the last good state.
+    lists: Vec<&'a Arc<Placements>>,
+    rendered: BTreeMap<ApplicationName, Rendered>,
+    /// Per cluster, what is made of each variant with placeholders, in the order of applications.
+    filled: Vec<Vec<Made<Arc<DesiredApplication>>>>,
+    /// What placeholders of each cluster stand for, once anything asks.
+    facts: Option<Vec<Facts<'a>>>,
     /// Where each object of an application is written, by identity with the namespace filled in.
     written: BTreeMap<ApplicationName, BTreeMap<ObjectKey, Location>>,
 }
 
-impl Variants {
-    /// Renders the targets of an application that any cluster takes.
+impl<'a> Variants<'a> {
+    pub(super) fn of(placed: &'a Placed, last_good: &'a LastGood) -> Self {
+        Self {
+            placed,
+            last_good,
+            lists: last_good.distinct(),
+            rendered: BTreeMap::new(),
+            filled: vec![Vec::new(); placed.labels.len()],
+            facts: None,
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// Renders the targets of an application that any cluster takes. Applications come in the order of their names.
     pub(super) fn render(
         &mut self,
         sources: &Sources,
-        placed: &Placed,
         application: &Application,
-        last: Option<&LastApplication>,
         key: &DigestKey,
         cache: &mut Cache,
     ) {
+        let name = &application.name;
+        let rendered = self.rendered.entry(name.clone()).or_default();
         if application.unsupported.is_some() {
             return;
         }
-        let known = last.map(LastApplication::renderings).unwrap_or_default();
+        let placed = self.placed;
+        let last = self.last_good.applications.get(name);
+        let none = Renderings::new();
+        let known = last.map_or(&none, |last| &last.renderings);
         let had_objects = known.values().any(|last| !last.objects().is_empty());
-        let namespace = &application.settings.namespace;
+        let settings = &application.settings;
+        let namespace = &settings.namespace;
         let homes = placed.homes(application);
-        let name = &application.name;
+        // Targets that come to the same are one allocation.
+        let new = RefCell::new(Renderings::new());
         let variants = match sources.of(application) {
             Ok(snapshot) => placed.variants(application, snapshot),
             Err(_) => placed.variants(application, &Snapshot::default()),
         };
-        for ((target, seen), clusters) in variants {
-            let of = &application.targets[target];
-            if seen != Seen::Any {
-                let seen = clusters
-                    .iter()
-                    .map(|cluster| ((*cluster).clone(), seen.clone()));
-                self.seen.entry(name.clone()).or_default().extend(seen);
-            }
+        for (target, seen) in variants {
             if seen == Seen::Unknown {
                 continue;
             }
+            let of = &application.targets[target];
             let wrong = |message: String| {
                 let location = of.location.clone();
                 Arc::new(vec![Wrong { location, message }])
             };
-            let rendered = sources.of(application).map_err(wrong).and_then(|snapshot| {
-                let manifests = cache.render(
-                    &Subject {
-                        snapshot,
-                        fleet: &sources.fleet,
-                        homes,
-                        target: of,
-                        seen: &seen,
-                        namespace,
-                    },
-                    key,
-                )?;
+            let variant = sources.of(application).map_err(wrong).and_then(|snapshot| {
+                let subject = Subject {
+                    snapshot,
+                    fleet: &sources.fleet,
+                    homes,
+                    target: of,
+                    seen: &seen,
+                    namespace,
+                };
+                let manifests = cache.render(&subject, key)?;
                 let varied = cache.vary(manifests, of, &sources.fleet, namespace, key)?;
-                let (Varied::Same(manifests) | Varied::ByCluster(manifests, _)) = &varied;
+                let (Varied::Same(manifests) | Varied::ByCluster { manifests, .. }) = &varied;
                 if manifests.is_empty() && had_objects {
                     let folder = if of.path.is_empty() { "the repository" } else { &of.path };
                     return Err(wrong(format!(
                         "{folder} holds no manifest any more: to remove the application, remove its document"
                     )));
                 }
-                let written = self.written.entry(application.name.clone()).or_default();
+                let written = self.written.entry(name.clone()).or_default();
                 let mut note = |key: &ObjectKey, location: &Location| {
                     let written = written.entry(filled(key, namespace));
                     written.or_insert_with(|| location.clone());
@@ -102,104 +123,165 @@ impl Variants {
                 for manifest in manifests.iter() {
                     note(&manifest.object.key, &manifest.location);
                 }
-                let made = |objects: Vec<Arc<Object>>| {
-                    let made = DesiredApplication::new(
-                        application.name.clone(),
-                        snapshot.revision.clone(),
-                        application.settings.clone(),
-                        objects,
-                    );
-                    // What did not change keeps the commit it came with.
-                    let same = known.get(&made.digest()).cloned();
-                    same.unwrap_or_else(|| Arc::new(made))
+                let making = Making {
+                    name,
+                    revision: &snapshot.revision,
+                    settings,
+                    known,
+                    new: &new,
                 };
-                let template = match &varied {
-                    Varied::ByCluster(_, template) => template,
+                let (template, moves) = match &varied {
+                    Varied::ByCluster { template, moves, .. } => (template, *moves),
                     Varied::Same(manifests) => {
                         let objects = manifests.iter();
                         let objects = objects.map(|manifest| manifest.object.clone());
-                        return Ok(Variant::Same(made(objects.collect())));
+                        let made = making.made(objects.collect());
+                        return Ok(Variant::Same(making.remembered(&made)));
                     }
                 };
-                // Clusters that agree in what is asked get one and the same list of objects.
-                let mut distinct: HashMap<*const Vec<Arc<Object>>, Arc<DesiredApplication>> =
-                    HashMap::new();
-                let clusters = clusters.into_iter().map(|cluster| {
-                    let objects = cache.fill(template, &placed.facts(cluster));
-                    let application = objects.map(|objects| {
-                        let same = distinct.entry(Arc::as_ptr(&objects));
-                        let same = same.or_insert_with(|| {
-                            for (manifest, object) in manifests.iter().zip(objects.iter()) {
-                                if manifest.object.key != object.key {
-                                    note(&object.key, &manifest.location);
-                                }
-                            }
-                            made(objects.to_vec())
-                        });
-                        same.clone()
-                    });
-                    (cluster.clone(), application)
+                let mut specialised = cache.specialised((name.clone(), target, making.over(template, &seen)));
+                let facts = self.facts.get_or_insert_with(|| {
+                    let clusters = placed.clusters();
+                    clusters.map(|(cluster, ..)| placed.facts(cluster)).collect()
                 });
-                Ok(Variant::ByCluster(clusters.collect()))
+                for (at, (_, _, group)) in placed.clusters().enumerate() {
+                    let takes = placed.target(group, name) == Some(target);
+                    if !takes || (seen != Seen::Any && placed.seen(group, of) != seen) {
+                        continue;
+                    }
+                    let objects = cache.fill(template, &facts[at]);
+                    let application = objects.map(|objects| {
+                        if moves {
+                            for (manifest, object) in manifests.iter().zip(objects.iter()) {
+                                note(&object.key, &manifest.location);
+                            }
+                        }
+                        let make = |objects: &Vec<_>| making.made(objects.clone());
+                        specialised.of(&objects, make, |made| making.remembered(made))
+                    });
+                    self.filled[at].push(application);
+                }
+                cache.keep_specialised(specialised);
+                Ok(Variant::ByCluster)
             });
-            self.rendered.insert((name.clone(), target, seen), rendered);
+            rendered.insert((target, seen), variant);
         }
     }
 
-    /// What a cluster should get of an application, and whether that is not what the commit says.
-    pub(super) fn wish(
+    /// Clusters that have the same outcome, with what they are wished to run; and the place of each cluster's case.
+    pub(super) fn cases(&mut self) -> (Vec<Case<'a>>, Vec<usize>) {
+        let mut cases: Vec<Case> = Vec::new();
+        let mut known = HashMap::new();
+        let mut others = Others::new();
+        let filled = std::mem::take(&mut self.filled);
+        let clusters = self.placed.clusters().zip(filled);
+        let case_of = clusters.map(|((cluster, _, group), filled)| {
+            let before = self.last_good.placements.get(cluster);
+            let contents: Vec<usize> = filled.iter().map(address).collect();
+            let case = (group, before.map(Arc::as_ptr), contents);
+            let place = *known.entry(case).or_insert_with(|| {
+                let mut case = Case::of(before);
+                self.wish(&mut case, group, filled, &mut others);
+                cases.push(case);
+                cases.len() - 1
+            });
+            cases[place].clusters.push(cluster);
+            place
+        });
+        let case_of = case_of.collect();
+        (cases, case_of)
+    }
+
+    /// What clusters should get of all applications, and whether that is what the commit says.
+    fn wish(
         &self,
-        application: &Application,
-        target: usize,
-        cluster: &ClusterName,
-        last: Option<&LastApplication>,
-    ) -> (Option<Placement>, bool) {
-        let of = &application.targets[target];
-        let name = application.name.clone();
-        let seen = self.seen.get(&name).and_then(|seen| seen.get(cluster));
-        let seen = seen.cloned().unwrap_or(Seen::Any);
-        if seen == Seen::Unknown {
-            // What it has stays. One that never came gets it when its agent has said what the cluster can.
-            let own = last.and_then(|last| last.placements.get(cluster));
-            return (own.cloned(), own.is_some());
-        }
-        let rendered = match self.rendered.get(&(name, target, seen)) {
-            Some(Ok(Variant::Same(rendered))) => Some(rendered),
-            Some(Ok(Variant::ByCluster(clusters))) => clusters[cluster].as_ref().ok(),
-            Some(Err(_)) => None,
-            // The application asks for what can't be done yet.
-            None => return (None, true),
-        };
-        match rendered {
-            Some(rendered) => {
-                let placement = Placement {
-                    target: of.name.clone(),
-                    application: rendered.clone(),
-                };
-                (Some(placement), false)
+        case: &mut Case<'a>,
+        group: Group,
+        filled: Vec<Made<Arc<DesiredApplication>>>,
+        others: &mut Others,
+    ) {
+        let mut filled = filled.into_iter();
+        let mut before = case.before().iter().peekable();
+        let mut left = Vec::new();
+        let applications = self.placed.fleet.applications.iter();
+        let targets = applications.zip(self.placed.targets(group));
+        for (((name, application), target), variants) in targets.zip(self.rendered.values()) {
+            while let Some(gone) = before.next_if(|last| last.application.name < *name) {
+                left.push(gone);
             }
-            None => {
-                let targets = application.spec.targets.as_ref();
-                let named = targets.is_none_or(|targets| targets[target].name.is_some());
-                // What placeholders made of it elsewhere is meant for others.
-                let shared = of.variables.is_none();
-                (stand_in(&of.name, named, shared, cluster, last), true)
+            let own = before.next_if(|last| last.application.name == *name);
+            let mut fails = failed(application, variants);
+            let variant = target.map(|target| {
+                // Only charts look at their clusters.
+                let any = variants.get(&(target, Seen::Any));
+                let of = &application.targets[target];
+                let seen = || self.placed.seen(group, of);
+                any.ok_or_else(seen)
+                    .or_else(|seen| variants.get(&(target, seen.clone())).ok_or(seen))
+            });
+            if let (Some(Err(Seen::Unknown)), None) = (&variant, &application.unsupported) {
+                // What it has stays. One that never came gets it when its agent has said what the cluster can.
+                if let Some(own) = own {
+                    case.keep(own);
+                    let why = || format!("application {name} does not render");
+                    case.held.get_or_insert_with(why);
+                }
+                continue;
+            }
+            let rendered = match variant {
+                Some(Ok(Ok(Variant::Same(rendered)))) => Some(rendered.clone()),
+                Some(Ok(Ok(Variant::ByCluster))) => match filled.next() {
+                    Some(Ok(filled)) => Some(filled),
+                    Some(Err(wrong)) => {
+                        case.wrong.push((name.clone(), wrong));
+                        None
+                    }
+                    None => None,
+                },
+                // It does not render, asks for what can't be done yet, or goes elsewhere.
+                _ => None,
+            };
+            match (target, rendered) {
+                (Some(target), Some(rendered)) => case.wishes.push(Placement {
+                    target: application.targets[target].name.clone(),
+                    application: rendered,
+                }),
+                (Some(target), None) => {
+                    let stands_in = match application.unsupported {
+                        None => self.stand_in(application, target, own, others),
+                        Some(_) => own.cloned(),
+                    };
+                    if let Some(stands_in) = stands_in {
+                        case.keep(&stands_in);
+                    }
+                    let why = || format!("application {name} does not render");
+                    case.held.get_or_insert_with(why);
+                    fails = false;
+                }
+                (None, _) => {}
+            }
+            // Placed there before, and broken now: an object of it may have moved. Nor does it leave a cluster before it
+            // renders: that, too, is a removal, and the next decision must still know that it was there.
+            if let Some(own) = own.filter(|_| fails) {
+                let why = || format!("application {name} does not render");
+                case.held.get_or_insert_with(why);
+                if target.is_none() {
+                    case.keep(own);
+                }
+            }
+        }
+        for gone in left.into_iter().chain(before) {
+            if self.is_hidden(&gone.application.name) {
+                case.keep(gone);
             }
         }
     }
 
-    /// Whether any variant of the application failed for all its clusters. One that can't be filled for some concerns
-    /// those alone: no object moves from one cluster to another.
-    pub(super) fn failed(&self, application: &Application) -> bool {
-        application.unsupported.is_some()
-            || self.of(&application.name).any(|rendered| rendered.is_err())
-    }
-
-    fn of(&self, name: &ApplicationName) -> impl Iterator<Item = &Made<Variant>> {
-        let first = (name.clone(), 0, Seen::Any);
-        let from = self.rendered.range(first..);
-        let of_it = from.take_while(move |((of, ..), _)| of == name);
-        of_it.map(|(_, rendered)| rendered)
+    /// Whether the document of an application that was there may be one that can't be read.
+    pub(super) fn is_hidden(&self, application: &ApplicationName) -> bool {
+        let fleet = &self.placed.fleet;
+        !fleet.applications.contains_key(application)
+            && fleet.may_hide(Kind::Application, application.as_str())
     }
 
     /// Where an object of an application is written, by identity with the namespace filled in.
@@ -211,63 +293,136 @@ impl Variants {
         self.written.get(application)?.get(key)
     }
 
+    /// The identity of everything that any cluster gets of this commit.
+    pub(super) fn all_written(&self) -> impl Iterator<Item = (&ApplicationName, &ObjectKey)> {
+        let written = self.written.iter();
+        written.flat_map(|(name, keys)| keys.keys().map(move |key| (name, key)))
+    }
+
     /// Everything that is wrong with any variant; what is wrong alike on many clusters, once.
-    pub(super) fn problems(&self) -> impl Iterator<Item = Problem> + '_ {
-        let mut alike: BTreeMap<(&ApplicationName, &Wrong), Vec<&ClusterName>> = BTreeMap::new();
-        for ((name, ..), rendered) in &self.rendered {
-            match rendered {
-                Ok(Variant::Same(_)) => {}
-                Ok(Variant::ByCluster(clusters)) => {
-                    for (cluster, made) in clusters {
-                        for wrong in made.as_ref().err().iter().flat_map(|wrong| wrong.iter()) {
-                            alike.entry((name, wrong)).or_default().push(cluster);
-                        }
-                    }
-                }
-                Err(wrong) => {
-                    for wrong in wrong.iter() {
-                        alike.entry((name, wrong)).or_default();
-                    }
+    pub(super) fn problems(&self, cases: &[Case]) -> Vec<Problem> {
+        let mut alike: BTreeMap<(&ApplicationName, &Wrong), BTreeSet<&ClusterName>> =
+            BTreeMap::new();
+        for (name, variants) in &self.rendered {
+            let wrong = variants.values().filter_map(|made| made.as_ref().err());
+            for wrong in wrong.flat_map(|wrong| wrong.iter()) {
+                alike.entry((name, wrong)).or_default();
+            }
+        }
+        for case in cases {
+            for (name, wrong) in &case.wrong {
+                for wrong in wrong.iter() {
+                    let clusters = alike.entry((name, wrong)).or_default();
+                    clusters.extend(&case.clusters);
                 }
             }
         }
-        alike.into_iter().map(|((name, wrong), clusters)| Problem {
-            application: Some(name.clone()),
-            cluster: match clusters[..] {
-                [only] => Some(only.clone()),
-                _ => None,
-            },
-            location: Some(wrong.location.clone()),
-            message: match clusters[..] {
-                [] | [_] => wrong.message.clone(),
-                [first, ..] => {
-                    let many = clusters.len();
-                    format!("{} (on {many} clusters, such as {first})", wrong.message)
-                }
-            },
-        })
+        let problems = alike.into_iter().map(|((name, wrong), clusters)| {
+            let first = clusters.first();
+            Problem {
+                application: Some(name.clone()),
+                cluster: first.filter(|_| clusters.len() == 1).copied().cloned(),
+                location: Some(wrong.location.clone()),
+                message: match (first, clusters.len()) {
+                    (Some(first), many @ 2..) => {
+                        format!("{} (on {many} clusters, such as {first})", wrong.message)
+                    }
+                    _ => wrong.message.clone(),
+                },
+            }
+        });
+        problems.collect()
+    }
+
+    /// The last good rendering of a variant: the clusters' own, else another cluster's where all get the same, else
+    /// whatever the clusters had.
+    ///
+    /// A target without a name is called by its place in the list, and one put before it takes that name over: a cluster
+    /// that has anything keeps it then, rather than taking what was meant for others.
+    fn stand_in(
+        &self,
+        application: &Application,
+        target: usize,
+        own: Option<&Placement>,
+        others: &mut Others,
+    ) -> Option<Placement> {
+        let of = &application.targets[target];
+        let targets = application.spec.targets.as_ref();
+        let named = targets.is_none_or(|targets| targets[target].name.is_some());
+        let own_variant = own.filter(|placement| !named || placement.target == of.name);
+        // What placeholders made of it elsewhere is meant for others.
+        if own_variant.is_none() && of.variables.is_none() {
+            let name = &application.name;
+            let of_others = others.entry((name.clone(), target)).or_insert_with(|| {
+                let placed = self.lists.iter().filter_map(|list| list.of(name));
+                let mut placed = placed.filter(|placement| placement.target == of.name);
+                placed.next().cloned()
+            });
+            return of_others.as_ref().or(own).cloned();
+        }
+        own_variant.or(own).cloned()
     }
 }
 
-/// The last good rendering of that variant: the cluster's own, else another cluster's where all get the same, else
-/// whatever the cluster had.
-///
-/// A target without a name is called by its place in the list, and one put before it takes that name over: a cluster
-/// that has anything keeps it then, rather than taking what was meant for others.
-fn stand_in(
-    target: &Arc<str>,
-    named: bool,
-    shared: bool,
-    cluster: &ClusterName,
-    last: Option<&LastApplication>,
-) -> Option<Placement> {
-    let last = last?;
-    let own = last.placements.get(cluster);
-    let own_variant = own.filter(|placement| !named || placement.target == *target);
-    let of_others = || {
-        last.placements
-            .values()
-            .find(|placement| shared && placement.target == *target)
-    };
-    own_variant.or_else(of_others).or(own).cloned()
+/// What runs somewhere of a variant, by application and target.
+type Others = HashMap<(ApplicationName, usize), Option<Placement>>;
+
+/// Whether any variant of an application failed for all its clusters. One that can't be filled for some concerns those
+/// alone: no object moves from one cluster to another.
+fn failed(application: &Application, variants: &Rendered) -> bool {
+    application.unsupported.is_some() || variants.values().any(Result::is_err)
+}
+
+/// Tells contents of this commit apart.
+fn address(made: &Made<Arc<DesiredApplication>>) -> usize {
+    match made {
+        Ok(application) => Arc::as_ptr(application).addr(),
+        Err(wrong) => Arc::as_ptr(wrong).addr(),
+    }
+}
+
+/// How objects become an application of this commit.
+struct Making<'m> {
+    name: &'m ApplicationName,
+    revision: &'m str,
+    settings: &'m Settings,
+    known: &'m Renderings,
+    /// Of this commit.
+    new: &'m RefCell<Renderings>,
+}
+
+impl Making<'_> {
+    fn made(&self, objects: Vec<Arc<Object>>) -> Arc<DesiredApplication> {
+        Arc::new(DesiredApplication::new(
+            self.name.clone(),
+            self.revision.to_owned(),
+            self.settings.clone(),
+            objects,
+        ))
+    }
+
+    /// What did not change keeps the commit it came with.
+    fn remembered(&self, made: &Arc<DesiredApplication>) -> Arc<DesiredApplication> {
+        if let Some(last) = self.known.get(&made.digest()) {
+            return last.clone();
+        }
+        let mut new = self.new.borrow_mut();
+        let new = new.entry(made.digest());
+        let new = new.or_insert_with(|| match made.revision == self.revision {
+            true => made.clone(),
+            false => {
+                let mut made = DesiredApplication::clone(made);
+                self.revision.clone_into(&mut made.revision);
+                Arc::new(made)
+            }
+        });
+        new.clone()
+    }
+
+    /// Names what is made of the fillings of a template.
+    fn over(&self, template: &Digest, seen: &Seen) -> Digest {
+        let settings = serde_json::to_vec(self.settings).expect("settings can be written");
+        let seen = format!("{seen:?}").into_bytes();
+        Digest::of([template.as_bytes().as_slice(), &settings, &seen])
+    }
 }

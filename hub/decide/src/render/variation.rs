@@ -4,9 +4,10 @@
 //! cluster, or a template to fill for each. Kept for as long as nothing of it changes, so that a commit patches and
 //! fills what it touches.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use muster_proto::{Digest, DigestKey, canonical};
+use muster_proto::{ApplicationName, DesiredApplication, Digest, DigestKey, Object, canonical};
 
 use super::{Cache, Manifest, Objects, Rendered, Wrong};
 use crate::model::Target;
@@ -20,7 +21,42 @@ pub(crate) enum Varied {
     /// All the same.
     Same(Arc<Vec<Manifest>>),
     /// What [`Cache::fill`] makes of these for each.
-    ByCluster(Arc<Vec<Manifest>>, Digest),
+    ByCluster {
+        manifests: Arc<Vec<Manifest>>,
+        template: Digest,
+        /// Whether identities differ from cluster to cluster.
+        moves: bool,
+    },
+}
+
+/// What an application makes of the lists of objects that come out of a template; from commit to commit.
+#[derive(Debug)]
+pub(crate) struct Specialised {
+    key: SpecialisedKey,
+    /// By address of the list, which is held so that no other one gets it; whether it was asked for.
+    made: Lists,
+}
+
+pub(super) type Lists = HashMap<usize, (bool, Arc<Vec<Arc<Object>>>, Arc<DesiredApplication>)>;
+
+/// Application, target, and a digest of the template and the application's settings.
+pub(crate) type SpecialisedKey = (ApplicationName, usize, Digest);
+
+impl Specialised {
+    /// What the application makes of a list. `settle` is asked once a commit.
+    pub(crate) fn of(
+        &mut self,
+        objects: &Arc<Vec<Arc<Object>>>,
+        make: impl Fn(&Vec<Arc<Object>>) -> Arc<DesiredApplication>,
+        settle: impl Fn(&Arc<DesiredApplication>) -> Arc<DesiredApplication>,
+    ) -> Arc<DesiredApplication> {
+        let known = self.made.entry(Arc::as_ptr(objects).addr());
+        let (used, _, made) = known.or_insert_with(|| (false, Arc::clone(objects), make(objects)));
+        if !std::mem::replace(used, true) {
+            *made = settle(made);
+        }
+        Arc::clone(made)
+    }
 }
 
 /// What was made of a rendering; whether it was asked for since the last end of a commit.
@@ -53,7 +89,13 @@ impl Cache {
                 Err(wrong) => Kept::new(Err(wrong), None),
                 Ok((manifests, None)) => Kept::new(Ok(Varied::Same(manifests)), None),
                 Ok((manifests, template)) => {
-                    Kept::new(Ok(Varied::ByCluster(manifests, digest)), template)
+                    let moves = template.as_ref().is_some_and(Template::changes_identities);
+                    let varied = Varied::ByCluster {
+                        manifests,
+                        template: digest,
+                        moves,
+                    };
+                    Kept::new(Ok(varied), template)
                 }
             }
         });
@@ -73,8 +115,23 @@ impl Cache {
             .filled(facts, &mut self.objects)
     }
 
+    /// What an application made of the fillings of a template, to be given back.
+    pub(crate) fn specialised(&mut self, key: SpecialisedKey) -> Specialised {
+        let made = self.specialised.remove(&key).unwrap_or_default();
+        Specialised { key, made }
+    }
+
+    /// Takes it back, without what was not asked for.
+    pub(crate) fn keep_specialised(&mut self, mut specialised: Specialised) {
+        let made = &mut specialised.made;
+        made.retain(|_, (used, ..)| std::mem::take(used));
+        self.next_specialised
+            .insert(specialised.key, specialised.made);
+    }
+
     /// Forgets what was not asked for since the last call.
     pub(super) fn end_of_variations(&mut self) {
+        self.specialised = std::mem::take(&mut self.next_specialised);
         self.variations
             .retain(|_, kept| std::mem::take(&mut kept.used));
         for kept in self.variations.values_mut() {

@@ -237,7 +237,7 @@ pub(super) async fn decided(
     });
     let known = members.keys().map(|name| (name.clone(), can.clone()));
     let placed = Placed::new(model::read(&sources.fleet), members, &last_good);
-    let placed = placed.knowing(known.collect());
+    let placed = placed.knowing(&known.collect());
     let mut cache = Cache::knowing([], renderer.tools());
     let key = DigestKey::new([7; 32]);
     for wanted in cache.jobs(&sources, &placed) {

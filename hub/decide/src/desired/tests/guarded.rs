@@ -265,7 +265,7 @@ proptest! {
             }
             // Decided twice: before and after people say a word.
             for turn in 0..2 {
-                let before = hub.last_good.clusters();
+                let before = hub.last_good.clusters().clone();
                 let decision = hub.place(&format!("r{step}"), &state);
                 let (mut lost, mut all, mut on) = (0, 0, std::collections::BTreeSet::new());
                 for (name, wanted) in names.iter().zip(&placed) {

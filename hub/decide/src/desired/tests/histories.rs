@@ -57,7 +57,7 @@ proptest! {
                 prop_assert!(held, "{:?}", problems(&decision));
             }
             let mut seen = std::collections::BTreeSet::new();
-            for placement in &decision.clusters["one"].placements {
+            for placement in decision.clusters["one"].placements.iter() {
                 for object in placement.application.objects() {
                     prop_assert!(seen.insert(object.key.clone()), "{} is there twice", object.key);
                 }
@@ -155,7 +155,7 @@ proptest! {
             let named: Vec<_> = ["a", "b", "c"].into_iter().zip(folders).collect();
             let files: Vec<_> = named.iter().flat_map(|(name, folder)| folder.files(name, commit)).collect();
             let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.clone())).collect();
-            let before = hub.last_good.clusters();
+            let before = hub.last_good.clusters().clone();
             let Ok(decision) = hub.commit(&format!("r{commit}"), &files) else {
                 // Refused whole: the last good state stays as it is.
                 continue;

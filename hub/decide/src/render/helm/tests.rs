@@ -43,7 +43,7 @@ fn placed(sources: &Sources) -> Placed {
     ];
     let known = known.map(|(name, can)| (name.parse().unwrap(), can));
     let fleet = model::read(&sources.fleet);
-    Placed::new(fleet, &members, &LastGood::default()).knowing(known.into())
+    Placed::new(fleet, &members, &LastGood::default()).knowing(&known.into())
 }
 
 fn jobs(snapshot: Snapshot) -> Vec<Wanted> {
