@@ -23,9 +23,7 @@ use muster_proto::{
 };
 
 use crate::Labels;
-use crate::last_good::{
-    LastApplication, LastGood, Placement, Placements, Renderings, distinct, renderings,
-};
+use crate::last_good::{LastApplication, LastGood, Placement, Placements, Renderings, distinct};
 use crate::model::Cluster;
 use crate::placement::Placed;
 use crate::problem::{Location, Problem};
@@ -268,7 +266,12 @@ fn renderings_of<'a>(
     clusters: &BTreeMap<ClusterName, ClusterDecision>,
     pairs: impl Iterator<Item = (Option<&'a Arc<Placements>>, &'a Arc<Placements>)>,
 ) -> BTreeMap<ApplicationName, Arc<Renderings>> {
-    let (mut come, mut gone): (BTreeMap<_, Vec<&Arc<_>>>, BTreeSet<_>) = Default::default();
+    let mut come: BTreeMap<ApplicationName, Vec<&Arc<DesiredApplication>>> = BTreeMap::new();
+    let mut gone: BTreeMap<ApplicationName, HashSet<Digest>> = BTreeMap::new();
+    let mut goes = |had: &Placement| {
+        let all = gone.entry(had.application.name.clone()).or_default();
+        all.insert(had.application.digest());
+    };
     let mut seen = HashSet::new();
     for (had, now) in pairs {
         let pair = (had.map(Arc::as_ptr), Arc::as_ptr(now));
@@ -279,7 +282,7 @@ fn renderings_of<'a>(
             match (had, now) {
                 (Some(had), Some(now)) if Arc::ptr_eq(&had.application, &now.application) => {}
                 (had, now) => {
-                    gone.extend(had.map(|had| had.application.name.clone()));
+                    had.into_iter().for_each(&mut goes);
                     if let Some(now) = now.map(|now| &now.application) {
                         come.entry(now.name.clone()).or_default().push(now);
                     }
@@ -290,12 +293,8 @@ fn renderings_of<'a>(
     let left = before.placements.iter();
     let left = left.filter(|(cluster, _)| !clusters.contains_key(*cluster));
     for list in distinct(left.map(|(_, list)| list)) {
-        gone.extend(list.iter().map(|had| had.application.name.clone()));
+        list.iter().for_each(&mut goes);
     }
-    let lists = match gone.is_empty() {
-        true => Vec::new(),
-        false => distinct(clusters.values().map(|cluster| &cluster.placements)),
-    };
     let mut now: BTreeMap<ApplicationName, Arc<Renderings>> = before
         .applications
         .iter()
@@ -309,9 +308,21 @@ fn renderings_of<'a>(
             }
         }
     }
-    for name in gone {
-        let all = renderings(&lists, &name);
-        now.insert(name, Arc::new(all));
+    // What left some clusters may still be on others: mostly on one of the first that are looked at.
+    for list in distinct(clusters.values().map(|cluster| &cluster.placements)) {
+        gone.retain(|name, digests| {
+            if let Some(placement) = list.of(name) {
+                digests.remove(&placement.application.digest());
+            }
+            !digests.is_empty()
+        });
+        if gone.is_empty() {
+            break;
+        }
+    }
+    for (name, digests) in gone {
+        let all = Arc::make_mut(now.entry(name).or_default());
+        all.retain(|digest, _| !digests.contains(digest));
     }
     now
 }

@@ -4,7 +4,7 @@
 //! each with file and line. One broken document breaks nothing else; [`Fleet::may_hide`] says what it could have been,
 //! so that nobody takes it for deleted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use muster_proto::{ApplicationName, ClusterName};
@@ -12,6 +12,7 @@ use muster_proto::{ApplicationName, ClusterName};
 use crate::patch::Text;
 use crate::problem::{Location, Problem};
 use crate::snapshot::{FileContent, Snapshot};
+use crate::yaml::Value;
 
 pub mod application;
 pub mod cluster;
@@ -55,37 +56,97 @@ pub struct Fleet {
     unreadable: bool,
 }
 
+/// What files of documents say, by path and object id: those that a commit does not touch need not be read again.
+/// Losing it costs time, nothing else.
+#[derive(Debug, Default)]
+pub struct Known(HashMap<String, (String, Arc<Vec<Found>>)>);
+
+/// A document and what it says, or what is wrong with it.
+type Found = Result<Read, Broken>;
+
+/// A document whose head is fine.
+#[derive(Debug)]
+struct Read {
+    /// Only its head: the rest is in `says`.
+    document: Document,
+    says: Result<Says, Broken>,
+}
+
+/// What a document declares.
+#[derive(Debug, Clone)]
+enum Says {
+    Application(Arc<Application>),
+    Cluster(Arc<Cluster>),
+    Repository(Repository),
+    Rollout(Rollout),
+}
+
+impl Read {
+    fn of(mut document: Document) -> Self {
+        let says = says(&document);
+        document.node.value = Value::Null;
+        Self { document, says }
+    }
+}
+
+fn says(document: &Document) -> Result<Says, Broken> {
+    Ok(match document.kind {
+        Kind::Application => Says::Application(Arc::new(application::read(document)?)),
+        Kind::Cluster => Says::Cluster(Arc::new(cluster::read(document)?)),
+        Kind::Repository => Says::Repository(repository::read(document)?),
+        Kind::Rollout => Says::Rollout(document.spec()?),
+    })
+}
+
 /// Reads every document of a snapshot.
 pub fn read(snapshot: &Snapshot) -> Fleet {
+    read_anew(snapshot, &mut Known::default())
+}
+
+/// Reads every document of a snapshot whose file is not `known`, and forgets files that it does not hold.
+pub fn read_anew(snapshot: &Snapshot, known: &mut Known) -> Fleet {
+    let mut before = std::mem::take(&mut known.0);
     let mut fleet = Fleet::default();
-    let mut documents: BTreeMap<(Kind, String), Vec<Document>> = BTreeMap::new();
+    let mut files = Vec::new();
     for (path, file) in &snapshot.files {
         let (folder, name) = split(path);
         if name != FILE_NAME {
             continue;
         }
-        let found = match &file.content {
-            FileContent::Bytes(bytes) => document::read(path, bytes),
-            other => vec![Err(Broken::unreadable(
+        let found = match (&file.content, before.remove(path)) {
+            (FileContent::Bytes(_), Some((oid, found))) if oid == file.oid => found,
+            (FileContent::Bytes(bytes), _) => {
+                let found = document::read(path, bytes).into_iter();
+                Arc::new(found.map(|found| found.map(Read::of)).collect())
+            }
+            (other, _) => Arc::new(vec![Err(Broken::unreadable(
                 Location::new(path.as_str(), 0),
                 format!("{} can't be read: put the file itself here", other.what()),
-            ))],
+            ))]),
         };
-        for found in found {
+        if let FileContent::Bytes(_) = file.content {
+            let known = &mut known.0;
+            known.insert(path.clone(), (file.oid.clone(), found.clone()));
+        }
+        files.push((folder, found));
+    }
+    let mut documents: BTreeMap<(Kind, &str), Vec<&Read>> = BTreeMap::new();
+    for (folder, found) in &files {
+        for found in &**found {
             // The manifests of an application must not fall to the one above because its document is broken.
             if found
                 .as_ref()
-                .map_or_else(Broken::kind, |found| Some(found.kind))
+                .map_or_else(Broken::kind, |found| Some(found.document.kind))
                 .is_none_or(|kind| kind == Kind::Application)
             {
-                fleet.homes.insert(folder.to_owned());
+                fleet.homes.insert((*folder).to_owned());
             }
             match found {
-                Ok(document) => documents
-                    .entry((document.kind, document.name.clone()))
+                Ok(read) => documents
+                    .entry((read.document.kind, &read.document.name))
                     .or_default()
-                    .push(document),
-                Err(broken) => fleet.reject(broken),
+                    .push(read),
+                Err(broken) => fleet.reject(broken.clone()),
             }
         }
     }
@@ -128,9 +189,10 @@ impl Fleet {
     }
 
     /// Takes the documents of one kind and name. Nobody knows which of two is meant, so neither counts then.
-    fn take(&mut self, group: &[Document]) {
-        let (first, rest) = group.split_first().expect("groups have a member");
-        for again in rest {
+    fn take(&mut self, group: &[&Read]) {
+        let (read, rest) = group.split_first().expect("groups have a member");
+        let first = &read.document;
+        for again in rest.iter().map(|again| &again.document) {
             let what = format!("{} {}", again.kind, again.name);
             self.reject(again.broken(
                 again.node.line,
@@ -140,36 +202,28 @@ impl Fleet {
         if self.broken.contains(&(first.kind, first.name.clone())) {
             return;
         }
-        if let Err(broken) = self.add(first) {
-            self.reject(broken);
-        }
-    }
-
-    fn add(&mut self, document: &Document) -> Result<(), Broken> {
-        let name = document.name.clone();
-        match document.kind {
-            Kind::Application => {
-                let read = application::read(document)?;
+        let name = first.name.clone();
+        match read.says.clone() {
+            Ok(Says::Application(read)) => {
                 let patches = read.targets.iter().flat_map(|target| &target.patches);
                 self.homes
                     .extend(patches.filter_map(|patch| match &patch.text {
                         Text::File(path) => Some(path.clone()),
                         Text::Inline(..) => None,
                     }));
-                self.applications.insert(read.name.clone(), Arc::new(read));
+                self.applications.insert(read.name.clone(), read);
             }
-            Kind::Cluster => {
-                let read = cluster::read(document)?;
-                self.clusters.insert(read.name.clone(), Arc::new(read));
+            Ok(Says::Cluster(read)) => {
+                self.clusters.insert(read.name.clone(), read);
             }
-            Kind::Repository => {
-                self.repositories.insert(name, repository::read(document)?);
+            Ok(Says::Repository(read)) => {
+                self.repositories.insert(name, read);
             }
-            Kind::Rollout => {
-                self.rollouts.insert(name, document.spec()?);
+            Ok(Says::Rollout(read)) => {
+                self.rollouts.insert(name, read);
             }
+            Err(broken) => self.reject(broken),
         }
-        Ok(())
     }
 
     fn reject(&mut self, broken: Broken) {
@@ -275,6 +329,29 @@ mod tests {
     fn problems(fleet: &Fleet) -> String {
         let shown: Vec<_> = fleet.problems.iter().map(ToString::to_string).collect();
         shown.join("\n")
+    }
+
+    #[test]
+    fn a_file_that_did_not_change_is_not_read_again() {
+        let web = document("Application", "web", "");
+        let eu = document("Cluster", "eu-1", "");
+        let commit =
+            |eu: &str| Snapshot::of("r", [("a/muster.yaml", &*web), ("b/muster.yaml", eu)]);
+        let mut known = Known::default();
+        let first = read_anew(&commit(&eu), &mut known);
+        let labelled = format!("{eu}spec: {{labels: {{stage: test}}}}\n");
+        let second = read_anew(&commit(&labelled), &mut known);
+        let (was, is) = (&first.applications["web"], &second.applications["web"]);
+        assert!(Arc::ptr_eq(was, is));
+        assert_eq!(second.clusters["eu-1"].spec.labels["stage"], "test");
+        // A broken one is told again, and one that is gone is forgotten.
+        for _ in 0..2 {
+            let broken = read_anew(&commit("kind: ["), &mut known);
+            assert_eq!(broken.problems.len(), 1);
+        }
+        let third = Snapshot::of("r", [("b/muster.yaml", &*eu)]);
+        assert!(read_anew(&third, &mut known).applications.is_empty());
+        assert_eq!(known.0.len(), 1);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use muster_proto::{ApplicationName, Digest, DigestKey, Object};
 
-use crate::model::{Origin, Target};
+use crate::model::{self, Fleet, Known, Origin, Target};
 use crate::placement::{Placed, Seen};
 use crate::problem::Location;
 use crate::snapshot::{Snapshot, Sources};
@@ -60,10 +60,11 @@ pub struct Wrong {
     pub message: String,
 }
 
-/// Renderings of earlier commits, by content. Losing it costs time, nothing else.
+/// Documents and renderings of earlier commits, by content. Losing it costs time, nothing else.
 #[derive(Debug, Default)]
 pub struct Cache {
     tools: Tools,
+    documents: Known,
     renderings: HashMap<Digest, Rendered>,
     used: BTreeSet<Digest>,
     /// What failed and may go well with the same files: forgotten with the commit.
@@ -137,6 +138,11 @@ impl Cache {
             cache.objects.share(Arc::clone(object));
         }
         cache
+    }
+
+    /// Reads the documents of a commit of the fleet repository.
+    pub fn read(&mut self, snapshot: &Snapshot) -> Fleet {
+        model::read_anew(snapshot, &mut self.documents)
     }
 
     /// What has to be run before a commit can be decided: each once.

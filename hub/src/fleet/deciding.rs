@@ -9,7 +9,6 @@ use muster_decide::placement::Capabilities;
 use muster_decide::render::{Cache, Wanted};
 use muster_decide::{
     Decision, LastGood, Location, Members, Placed, Placements, Refused, Snapshot, Sources, decide,
-    model,
 };
 use muster_proto::{
     ApplicationName, Approval, ClusterName, Content, Desired, DesiredApplication, Digest,
@@ -99,7 +98,7 @@ pub(super) struct Outcome {
 /// Blocks: the work of a commit on a large fleet.
 pub(super) fn run(mut input: Input) -> Outcome {
     let placed = input.arrived.placed.take().unwrap_or_else(|| {
-        let fleet = model::read(&input.sources.fleet);
+        let fleet = input.cache.read(&input.sources.fleet);
         let placed = Placed::new(fleet, &input.members, &input.last_good);
         Box::new(placed.knowing(&input.capabilities))
     });

@@ -13,7 +13,6 @@ use muster_decide::plan::Plan;
 use muster_decide::render::Cache;
 use muster_decide::{
     Decision, File, FileContent, LastGood, Members, Placed, Placements, Snapshot, Sources, decide,
-    model,
 };
 use muster_proto::{ClusterName, Desired, Digest, DigestKey};
 
@@ -183,7 +182,8 @@ impl Fleet {
             revision: revision.to_owned(),
             files: files.collect(),
         });
-        let placed = Placed::new(model::read(&sources.fleet), &self.members, &self.last_good);
+        let documents = self.cache.read(&sources.fleet);
+        let placed = Placed::new(documents, &self.members, &self.last_good);
         let decision = decide(
             &sources,
             &placed,

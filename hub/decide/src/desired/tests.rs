@@ -42,7 +42,7 @@ impl Hub {
             fleet: Arc::new(Snapshot::of(revision, files)),
             others: self.others.clone(),
         };
-        let fleet = crate::model::read(&sources.fleet);
+        let fleet = self.cache.read(&sources.fleet);
         let key = DigestKey::new([1; 32]);
         let placed = |last_good| Placed::new(fleet.clone(), &self.members, last_good);
         let decision = decide(

@@ -1,6 +1,5 @@
 //! Every variant of every application, rendered once, and what stands in for those that do not render.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -83,7 +82,7 @@ impl<'a> Variants<'a> {
         let namespace = &settings.namespace;
         let homes = placed.homes(application);
         // Targets that come to the same are one allocation.
-        let new = RefCell::new(Renderings::new());
+        let mut new = Renderings::new();
         let variants = match sources.of(application) {
             Ok(snapshot) => placed.variants(application, snapshot),
             Err(_) => placed.variants(application, &Snapshot::default()),
@@ -128,7 +127,6 @@ impl<'a> Variants<'a> {
                     revision: &snapshot.revision,
                     settings,
                     known,
-                    new: &new,
                 };
                 let (template, moves) = match &varied {
                     Varied::ByCluster { template, moves, .. } => (template, *moves),
@@ -136,7 +134,7 @@ impl<'a> Variants<'a> {
                         let objects = manifests.iter();
                         let objects = objects.map(|manifest| manifest.object.clone());
                         let made = making.made(objects.collect());
-                        return Ok(Variant::Same(making.remembered(&made)));
+                        return Ok(Variant::Same(making.remembered(&made, &mut new)));
                     }
                 };
                 let mut specialised = cache.specialised((name.clone(), target, making.over(template, &seen)));
@@ -157,7 +155,7 @@ impl<'a> Variants<'a> {
                             }
                         }
                         let make = |objects: &Vec<_>| making.made(objects.clone());
-                        specialised.of(&objects, make, |made| making.remembered(made))
+                        specialised.of(&objects, make, |made| making.remembered(made, &mut new))
                     });
                     self.filled[at].push(application);
                 }
@@ -387,8 +385,6 @@ struct Making<'m> {
     revision: &'m str,
     settings: &'m Settings,
     known: &'m Renderings,
-    /// Of this commit.
-    new: &'m RefCell<Renderings>,
 }
 
 impl Making<'_> {
@@ -401,12 +397,15 @@ impl Making<'_> {
         ))
     }
 
-    /// What did not change keeps the commit it came with.
-    fn remembered(&self, made: &Arc<DesiredApplication>) -> Arc<DesiredApplication> {
+    /// What did not change keeps the commit it came with. `new` is what did.
+    fn remembered(
+        &self,
+        made: &Arc<DesiredApplication>,
+        new: &mut Renderings,
+    ) -> Arc<DesiredApplication> {
         if let Some(last) = self.known.get(&made.digest()) {
             return last.clone();
         }
-        let mut new = self.new.borrow_mut();
         let new = new.entry(made.digest());
         let new = new.or_insert_with(|| match made.revision == self.revision {
             true => made.clone(),

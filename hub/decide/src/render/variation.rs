@@ -47,8 +47,8 @@ impl Specialised {
     pub(crate) fn of(
         &mut self,
         objects: &Arc<Vec<Arc<Object>>>,
-        make: impl Fn(&Vec<Arc<Object>>) -> Arc<DesiredApplication>,
-        settle: impl Fn(&Arc<DesiredApplication>) -> Arc<DesiredApplication>,
+        make: impl FnOnce(&Vec<Arc<Object>>) -> Arc<DesiredApplication>,
+        settle: impl FnOnce(&Arc<DesiredApplication>) -> Arc<DesiredApplication>,
     ) -> Arc<DesiredApplication> {
         let known = self.made.entry(Arc::as_ptr(objects).addr());
         let (used, _, made) = known.or_insert_with(|| (false, Arc::clone(objects), make(objects)));
