@@ -490,8 +490,11 @@ fn nameless(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::ApiResource;
+
     use super::*;
     use crate::graph;
+    use crate::scripted::client_that_answers;
 
     fn refused(kind: &str) -> Failure {
         let key = ObjectKey {
@@ -529,5 +532,43 @@ mod tests {
         assert!(!refused("ConfigMap").passing);
         let busy = Status::failure("later", "TooManyRequests").with_code(429);
         assert!(failure(&graph::namespace_key("n"), &Error::Api(Box::new(busy))).passing);
+    }
+
+    #[tokio::test]
+    async fn only_the_object_that_was_seen_is_deleted() {
+        let (kind, key) = catalogued();
+        let client = client_that_answers(|(parts, body)| {
+            assert_eq!(parts.method, Method::DELETE);
+            let options: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(options["preconditions"], json!({"uid": "seen"}));
+            let refusal = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict", "code": 409, "message": "another UID"});
+            (409, refusal)
+        });
+        let removed = remove(&ourselves(&client), &kind, &key, "seen").await;
+        assert!(matches!(removed, Ok(Removed::Other)), "{removed:?}");
+    }
+
+    fn catalogued() -> (Kind, ObjectKey) {
+        let resource = ApiResource {
+            group: String::new(),
+            version: "v1".into(),
+            api_version: "v1".into(),
+            kind: "ConfigMap".into(),
+            plural: "configmaps".into(),
+        };
+        let kind = Kind {
+            resource,
+            namespaced: true,
+            has_status: false,
+            listable: true,
+            ruled: None,
+        };
+        let key = ObjectKey {
+            group: String::new(),
+            kind: "ConfigMap".into(),
+            namespace: "web".into(),
+            name: "c0".into(),
+        };
+        (kind, key)
     }
 }

@@ -461,3 +461,35 @@ fn an_application_that_shrinks_suspiciously_waits_for_a_word() {
     let removed = desired(&Shape::new(), &Settings::default(), Removals::Released);
     assert_eq!(plan_of(&removed, &world)[&key(5)], Step::Prune);
 }
+
+#[test]
+fn nothing_goes_while_the_ledger_is_damaged() {
+    let state = desired(&Shape::new(), &Settings::default(), Removals::Released);
+    let inventory = BTreeMap::from([(key(5), entry(0, None))]);
+    let resolved = resolve(&state, &World::default());
+    let step_of = |damaged| {
+        let guards = guards(&state, &resolved, &inventory, damaged);
+        let sight = Sight::Present(live());
+        step(&key(5), None, inventory.get(&key(5)), &sight, &guards)
+    };
+    assert_eq!(step_of(None), Step::Prune);
+    assert!(
+        matches!(step_of(Some("a shard is missing")), Step::Blocked(why) if why.contains("a shard is missing"))
+    );
+}
+
+#[test]
+fn an_object_of_another_application_is_left_under_every_policy() {
+    let other = || LiveObject {
+        uid: "other".into(),
+        application: Some("app-7".into()),
+        ..live()
+    };
+    for adoption in [Adoption::Always, Adoption::IfEqual, Adoption::Never] {
+        let step = one(|settings, world| {
+            settings.adoption = adoption;
+            see(world, other());
+        });
+        assert!(matches!(step, Step::Conflict(why) if why.contains("app-7")));
+    }
+}
