@@ -28,6 +28,7 @@ mod opened;
 mod owner;
 mod secrets;
 pub(crate) mod shown;
+pub mod stored;
 
 pub(crate) use opened::open;
 
@@ -37,7 +38,7 @@ pub(crate) type Items = BTreeMap<String, Bytes>;
 pub(crate) type Change = BTreeMap<String, Option<Bytes>>;
 
 /// Name of the root; shards are `muster-ledger-<digest>`.
-pub(crate) const ROOT: &str = "muster-ledger";
+pub const ROOT: &str = "muster-ledger";
 /// On the root and the shards.
 const LABEL: &str = "muster.dev/ledger";
 /// On the root, so that a watch of its metadata shows that another process took the cluster.

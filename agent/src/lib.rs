@@ -37,7 +37,7 @@ mod graph;
 mod health;
 mod ignore;
 mod inventory;
-mod ledger;
+pub mod ledger;
 mod live;
 mod marks;
 mod membership;

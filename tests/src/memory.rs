@@ -145,6 +145,14 @@ impl Server {
         locked(self).store.forget();
     }
 
+    /// An object of the core group as it is stored now; that is no call.
+    #[must_use]
+    pub fn stored(&self, plural: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        let resource = (String::new(), plural.to_owned());
+        let key = (namespace.to_owned(), name.to_owned());
+        locked(self).store.get(&resource, &key)
+    }
+
     /// From now on what a deletion entails happens only when told, by [`Server::collect_garbage`]; `false` ends it.
     pub fn hold_garbage(&self, hold: bool) {
         self.holds_garbage.store(hold, Ordering::SeqCst);

@@ -10,20 +10,20 @@
 //! (memory that forgets what was not acknowledged), Git (a snapshot is a value), and all clocks. Left out are
 //! enrolment and the renewal of certificates, what people ask by gRPC, and more than one cluster.
 //!
-//! What is looked at, at every step: generations never fall, and one names one content (invariant 4); nothing is
-//! deleted that the accepted state holds, or while its removals wait (6); secret values are in no row (10); fields and
-//! objects of others stay (11); every row says since when, and a silent cluster is unknown (12). In the calm: nothing
-//! is left of ours that is not desired (5), hand edits are undone with the hub away (7), rows say what is there (12),
-//! and all is as the newest good commit says (1).
+//! What is looked at, at every write of the agent: generations never fall, and one names one content (invariant 4);
+//! what is written stands in the ledger as it is stored at that moment, and leaves it when it is gone or abandoned (5);
+//! removals are released only by a state that is one whole commit, and nothing goes that such a state has (6). At every
+//! step: secret values are in no row (10); fields and objects of others stay (11); every row says since when, and a
+//! silent cluster is unknown (12). In the calm: nothing is left that is not desired (5), hand edits are undone with the
+//! hub away (7), rows say what is there (12), and all is as the newest good commit says (1).
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use muster_hub::view::{Connection, View};
-use muster_proto::{Digest, Generation, HealthStatus, SyncStatus, Timestamp};
+use muster_proto::{Desired, HealthStatus, SyncStatus, Timestamp};
 use tokio::time::Instant;
 
 use crate::memory::{Faults, Options, Server};
@@ -142,15 +142,6 @@ struct World {
     hands: Hands,
     agent: Agent,
     agents: u64,
-    seen: Seen,
-}
-
-/// What was seen before.
-#[derive(Default)]
-struct Seen {
-    /// Of accepted states.
-    highest: Generation,
-    contents: BTreeMap<Generation, Digest>,
     /// Since when nothing can come over the wire, with the hub running all the time.
     silent: Option<Instant>,
 }
@@ -163,7 +154,7 @@ impl World {
             clock: Arc::new(move || wall(start)),
             ..Options::default()
         });
-        let judge = Arc::new(Judge::new(log.clone()));
+        let judge = Arc::new(Judge::new(log.clone(), &server));
         let at_each_call = judge.clone();
         server.set_fault(Some(Arc::new(move |call| at_each_call.hear(call))));
         let hands = Hands::new(server.client());
@@ -179,6 +170,7 @@ impl World {
         let mut tree = Tree::default();
         let what = tree.commit(&mut chance, true);
         log.say(&format!("commit: {what}"));
+        judge.committed(&tree);
         hub.fetched(&tree);
         let agent = start_agent(&server, &judge, &names, &wire, start, 1);
         Ok(Self {
@@ -188,7 +180,7 @@ impl World {
             hub,
             agent,
             agents: 1,
-            seen: Seen::default(),
+            silent: None,
             log,
             server,
             judge,
@@ -223,7 +215,7 @@ impl World {
 
     /// One thing happens.
     async fn step(&mut self) -> Result<()> {
-        match self.chance.below(22) {
+        match self.chance.below(24) {
             0..6 => self.commit(false),
             6..10 => {
                 let what = self.hands.edit(&mut self.chance).await?;
@@ -237,20 +229,20 @@ impl World {
                 self.log.say("the hub stops and starts again");
                 self.hub.stop().await?;
                 self.hub.begin().await?;
-                self.seen.silent = None;
+                self.silent = None;
             }
             13 => {
                 self.log.say("the hub crashes and starts again");
                 self.hub.crash();
                 self.hub.begin().await?;
-                self.seen.silent = None;
+                self.silent = None;
             }
             14 => {
                 self.log.say("the hub is restored from a backup");
                 self.hub.crash();
                 self.hub.restore(&mut self.chance);
                 self.hub.begin().await?;
-                self.seen.silent = None;
+                self.silent = None;
             }
             15 => {
                 let up = !self.wire.is_up();
@@ -278,17 +270,41 @@ impl World {
                 self.log.say("calls succeed");
                 self.judge.set_faults(None);
             }
-            _ => {
+            21 => {
                 self.log.say("the API server forgets its history");
                 self.server.forget_history();
             }
+            _ => self.offer_older(),
         }
         Ok(())
     }
 
+    /// A state of before comes once more, as it was or under the newest generation.
+    fn offer_older(&mut self) {
+        let states = self.judge.states();
+        let Some(newest) = states.last().filter(|newest| newest.generation > 0) else {
+            return;
+        };
+        let older = self.chance.one(&states);
+        let offered = match self.chance.below(2) {
+            0 => Desired::clone(older),
+            _ => older.stamped(newest.generation),
+        };
+        self.log.say(&format!(
+            "generation {} is offered with what {} had, and {} is held",
+            offered.generation, older.generation, newest.generation
+        ));
+        self.agent.offer(offered);
+    }
+
     fn commit(&mut self, good: bool) {
         let what = self.tree.commit(&mut self.chance, good);
+        self.committed(&what);
+    }
+
+    fn committed(&mut self, what: &str) {
         self.log.say(&format!("commit: {what}"));
+        self.judge.committed(&self.tree);
         self.hub.fetched(&self.tree);
     }
 
@@ -300,22 +316,6 @@ impl World {
         self.agent.check()?;
         let held = self.agent.engine.held().borrow().clone();
         let rows = self.agent.engine.rows().borrow().clone();
-        if held.generation > 0 {
-            let highest = self.seen.highest;
-            ensure!(
-                held.generation >= highest,
-                "invariant 4: generation {} after {highest}",
-                held.generation
-            );
-            self.seen.highest = held.generation;
-            let digest = self.seen.contents.entry(held.generation);
-            let digest = digest.or_insert_with(|| held.digest());
-            ensure!(
-                *digest == held.digest(),
-                "invariant 4: generation {} has two contents",
-                held.generation
-            );
-        }
         let view = self.hub.view()?;
         let said = format!("{rows:?} {view:?}");
         ensure!(
@@ -323,8 +323,8 @@ impl World {
             "invariant 10: a row holds a secret value: {said}"
         );
         let silent = !self.wire.is_up();
-        let silent = silent.then(|| *self.seen.silent.get_or_insert_with(Instant::now));
-        self.seen.silent = silent;
+        let silent = silent.then(|| *self.silent.get_or_insert_with(Instant::now));
+        self.silent = silent;
         let silent = silent.is_some_and(|since| since.elapsed() > SILENT);
         let now = Timestamp(wall(self.log.start).as_millisecond());
         let told = rows_are_honest(&view, silent, now);
@@ -356,7 +356,10 @@ impl World {
                 let engine = &world.agent.engine;
                 engine.loaded().await.map_err(anyhow::Error::msg)?;
                 let held = engine.held().borrow().clone();
-                world.hands.holds_state(&held).await
+                world
+                    .hands
+                    .holds_state(&held, &world.judge.abandoned())
+                    .await
             })
             .await?;
         }
@@ -366,7 +369,10 @@ impl World {
         self.until("in the end", async |world| {
             // A person gives the word whenever the hub asks for it.
             world.hub.approve().await?;
-            world.hands.holds(&world.tree.wanted(), true).await?;
+            world
+                .hands
+                .holds(&world.tree.wanted(), &world.judge.abandoned())
+                .await?;
             world.all_is_well()
         })
         .await

@@ -9,6 +9,7 @@ use muster_agent::clock::Clock;
 use muster_agent::credentials::Place;
 use muster_agent::engine::{self, Engine, EngineOptions};
 use muster_agent::session::{self, Session};
+use muster_proto::Desired;
 use muster_proto::tls::connector::connect_over;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -20,6 +21,8 @@ pub(super) struct Agent {
     pub(super) engine: Engine,
     engine_task: AbortOnDropHandle<()>,
     session: AbortOnDropHandle<()>,
+    /// What comes beside the session.
+    offer: Option<AbortOnDropHandle<()>>,
 }
 
 impl Agent {
@@ -58,7 +61,15 @@ impl Agent {
             engine,
             engine_task: AbortOnDropHandle::new(tokio::spawn(task)),
             session: AbortOnDropHandle::new(tokio::spawn(session::run(session).map(drop))),
+            offer: None,
         }
+    }
+
+    /// Offers a state that no hub sends now; who hears the calls judges what comes of it.
+    pub(super) fn offer(&mut self, desired: Desired) {
+        let engine = self.engine.clone();
+        let offer = async move { drop(engine.accept(desired).await) };
+        self.offer = Some(AbortOnDropHandle::new(tokio::spawn(offer)));
     }
 
     /// Whether it still does what it should.

@@ -1,10 +1,11 @@
 //! Hands in the cluster: what people and other controllers do there, and a look at what came of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use kube::Client;
-use muster_proto::Desired;
+use muster_proto::{Desired, Object};
 use serde_json::{Value, json};
 
 use super::NAMESPACE;
@@ -14,6 +15,7 @@ use super::tree::OBJECTS;
 const PERSON: &str = "kubectl-edit";
 const CONTROLLER: &str = "some-controller";
 const LABEL: &str = "muster.dev/application";
+const STRANGER: &str = "stranger";
 
 /// Whether a call is ours, not the agent's.
 pub(super) fn is_hand(manager: &str) -> bool {
@@ -40,7 +42,7 @@ impl Hands {
         let namespace = json!({"metadata": {"name": NAMESPACE}});
         self.call("POST", "/api/v1/namespaces", CONTROLLER, &namespace)
             .await?;
-        let stranger = json!({"metadata": {"name": "stranger", "labels": {LABEL: "front"}}});
+        let stranger = json!({"metadata": {"name": STRANGER, "labels": {LABEL: "front"}}});
         self.call("POST", &folder("configmaps"), CONTROLLER, &stranger)
             .await?;
         let system = "/api/v1/namespaces/kube-system";
@@ -86,7 +88,7 @@ impl Hands {
 
     /// What others have stays as they left it.
     pub(super) async fn check(&self) -> Result<()> {
-        let stranger = format!("{}/stranger", folder("configmaps"));
+        let stranger = format!("{}/{STRANGER}", folder("configmaps"));
         let stranger = self.call("GET", &stranger, PERSON, &Value::Null).await?;
         stranger.context("invariant 11: an object of others was deleted")?;
         for object in self.all().await?.into_values() {
@@ -102,32 +104,37 @@ impl Hands {
     }
 
     /// Whether the cluster is as this state says.
-    pub(super) async fn holds_state(&self, desired: &Desired) -> Result<()> {
-        let mut wanted = BTreeMap::new();
-        for application in &desired.applications {
-            for object in application.objects() {
-                let body: Value = serde_json::from_slice(&object.body)?;
-                let value = (application.name.to_string(), text_of(&body));
-                wanted.insert(object.key.name.clone(), value);
-            }
-        }
+    pub(super) async fn holds_state(
+        &self,
+        desired: &Desired,
+        abandoned: &BTreeSet<String>,
+    ) -> Result<()> {
         let released = desired.removals == muster_proto::Removals::Released;
-        self.holds(&wanted, released).await
+        self.compare(&contents(desired), abandoned, released).await
     }
 
-    /// Whether the cluster has all of this, object name to application and value, and nothing of ours beside it.
+    /// Whether the cluster has all of this, and nothing beside it but what was abandoned: objects by UID.
     pub(super) async fn holds(
         &self,
-        wanted: &BTreeMap<String, (String, String)>,
+        wanted: &Contents,
+        abandoned: &BTreeSet<String>,
+    ) -> Result<()> {
+        self.compare(wanted, abandoned, true).await
+    }
+
+    async fn compare(
+        &self,
+        wanted: &Contents,
+        abandoned: &BTreeSet<String>,
         released: bool,
     ) -> Result<()> {
         let mut found = BTreeMap::new();
         for (name, object) in self.all().await? {
             let label = object["metadata"]["labels"][LABEL].as_str();
             let application = label.unwrap_or_default().to_owned();
-            // What waits for its removal is there, and not looked at. That which people made theirs, field by field, was
-            // abandoned.
-            let left_alone = !released || !is_ours(&object);
+            let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+            // What waits for its removal is there, and not looked at.
+            let left_alone = !released || name == STRANGER || abandoned.contains(uid);
             if wanted.contains_key(&name) || !left_alone {
                 found.insert(name, (application, text_of(&object)));
             }
@@ -195,8 +202,25 @@ impl Hands {
     }
 }
 
-/// Whether anything in it was applied by the agent.
-fn is_ours(object: &Value) -> bool {
+/// What a state has: object name to application and value.
+pub(super) type Contents = BTreeMap<String, (String, String)>;
+
+/// The contents of a state.
+pub(super) fn contents(desired: &Desired) -> Contents {
+    let applications = desired.applications.iter();
+    let objects = applications.flat_map(|application| {
+        let of = move |object: &Arc<Object>| {
+            let body: Value = serde_json::from_slice(&object.body).unwrap_or_default();
+            let value = (application.name.to_string(), text_of(&body));
+            (object.key.name.clone(), value)
+        };
+        application.objects().iter().map(of)
+    });
+    objects.collect()
+}
+
+/// Whether anything in it was applied by the agent: without, it is nobody's to remove.
+pub(super) fn is_ours(object: &Value) -> bool {
     let entries = object["metadata"]["managedFields"].as_array();
     let ours = |entry: &Value| entry["manager"] == "muster" && entry["operation"] == "Apply";
     entries.into_iter().flatten().any(ours)

@@ -1,6 +1,9 @@
 //! The agent dies at a random write, as SIGKILL has it, with many writes on their way: its write arrived or did not, and
 //! nothing of it arrives any more. The next one finishes the work, and may die of it once more.
 //!
+//! Of what came half goes again before anybody applied it once more, so that only the inventory knows of it; and the
+//! agent dies between the change that it accepted and the end of the removals that it asks for.
+//!
 //! In: a seed. Out: what happened, and how often the agent died. In the end the cluster is as Git says: nothing that
 //! stays was deleted on the way, nothing is left behind.
 
@@ -13,7 +16,7 @@ use tokio::time::Instant;
 
 use super::chance::Chance;
 use super::{History, Log, NAMESPACE, World, locked};
-use crate::memory::Faults;
+use crate::memory::{Call, Fault, Faults};
 
 /// Objects that there may be.
 const MANY: u64 = 32;
@@ -55,14 +58,30 @@ async fn killed(mut world: World) -> Result<u32> {
         latest: Duration::from_millis(30),
         ..Faults::default()
     };
-    world.judge.set_faults(Some(slow.rule()));
-    let second = objects(&mut world.chance, &first);
+    let slow = || Some(slow.rule());
+    world.judge.set_faults(slow());
+    let mut second = objects(&mut world.chance, &first);
     world.put(second.clone());
     let mut deaths = 0;
     for writes in [WRITES, WRITES / 2] {
         let (write, arrives) = (1 + world.chance.below(writes), world.chance.below(2) == 0);
-        deaths += u32::from(world.dies_at(write, arrives).await);
+        deaths += u32::from(world.dies_at(write, |call| call.writes(), arrives).await);
     }
+    // Nothing is applied any more until the accepted state is another one.
+    world.judge.set_faults(Some(Arc::new(|call| {
+        let applies = call.verb == "apply" && is_object(call);
+        applies.then_some(Fault::Status(503))
+    })));
+    let coming = second.keys().filter(|number| !first.contains_key(number));
+    let leaving: Vec<u64> = coming.copied().step_by(2).collect();
+    second.retain(|number, _| !leaving.contains(number));
+    world.restart_agent();
+    world.put(second.clone());
+    let (deletion, arrives) = (1 + world.chance.below(4), world.chance.below(2) == 0);
+    let deletes = |call: &Call<'_>| call.verb == "delete" && is_object(call);
+    let died = world.dies_at(deletion, deletes, arrives).await;
+    deaths += u32::from(died);
+    world.judge.set_faults(slow());
     world.settle(second.clone()).await?;
     let after = world.hands.uids().await?;
     for number in first.keys().filter(|number| second.contains_key(number)) {
@@ -73,6 +92,10 @@ async fn killed(mut world: World) -> Result<u32> {
         );
     }
     Ok(deaths)
+}
+
+fn is_object(call: &Call<'_>) -> bool {
+    call.path.contains(&format!("/namespaces/{NAMESPACE}/"))
 }
 
 /// A commit: what stays, what changes, what moves to another application, what comes and goes. Not so much goes that it
@@ -96,8 +119,7 @@ fn objects(
 impl World {
     fn put(&mut self, objects: BTreeMap<u64, (&'static str, u64)>) {
         let what = self.tree.put(objects);
-        self.log.say(&format!("commit: {what}"));
-        self.hub.fetched(&self.tree);
+        self.committed(&what);
     }
 
     /// Brings the cluster to these objects, undisturbed.
@@ -106,15 +128,18 @@ impl World {
         self.put(objects);
         self.until("settled", async |world| {
             world.hub.approve().await?;
-            world.hands.holds(&world.tree.wanted(), true).await?;
+            world
+                .hands
+                .holds(&world.tree.wanted(), &world.judge.abandoned())
+                .await?;
             world.all_is_well()
         })
         .await
     }
 
-    /// Whether the agent came to this write and died there; another one runs then.
-    async fn dies_at(&mut self, write: u64, arrives: bool) -> bool {
-        let mut died = self.judge.kill_at(write, arrives);
+    /// Whether the agent came to so manieth of these calls and died there; another one runs then.
+    async fn dies_at(&mut self, number: u64, counts: fn(&Call<'_>) -> bool, arrives: bool) -> bool {
+        let mut died = self.judge.kill_at(number, counts, arrives);
         let died = died.wait_for(|died| *died);
         let died = tokio::time::timeout(Duration::from_secs(30), died).await;
         let died = matches!(died, Ok(Ok(_)));

@@ -1,28 +1,46 @@
-//! Hears every call to the API server: writes it down, lets it fail, and judges deletions.
+//! Hears every call to the API server: writes it down, lets it fail, and judges it by the ledger as it is stored at that
+//! moment and by what Git meant.
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, Weak};
 
-use muster_proto::{Desired, Removals};
+use muster_proto::Desired;
 use tokio::sync::watch;
 
+use super::tree::Tree;
 use super::{Log, NAMESPACE, cluster, locked};
-use crate::memory::{Call, Fault, Rule};
+use crate::memory::{Call, Fault, Rule, Server};
 
-/// What the agent holds, and the two states before that were seen.
-type Held = (watch::Receiver<Arc<Desired>>, [Arc<Desired>; 2]);
+mod ledger;
+mod removals;
+
+use ledger::Ledger;
+use removals::{Commit, Removing};
 
 pub(super) struct Judge {
     log: Arc<Log>,
+    /// It has the judge for a rule.
+    server: Weak<Server>,
     /// Which calls fail.
     faults: Mutex<Option<Rule>>,
-    held: Mutex<Option<Held>>,
+    /// What the agent says it accepted.
+    held: Mutex<Option<watch::Receiver<Arc<Desired>>>>,
+    known: Mutex<Known>,
     wrong: Mutex<Option<String>>,
     kill: Mutex<Option<Kill>>,
 }
 
+#[derive(Default)]
+struct Known {
+    ledger: Ledger,
+    removing: Removing,
+}
+
 /// When the agent dies.
 struct Kill {
-    /// Writes until then, the last one included.
+    /// Which calls count.
+    counts: fn(&Call<'_>) -> bool,
+    /// Calls until then, the last one included.
     left: u64,
     /// Whether that one arrives.
     arrives: bool,
@@ -30,11 +48,13 @@ struct Kill {
 }
 
 impl Judge {
-    pub(super) fn new(log: Arc<Log>) -> Self {
+    pub(super) fn new(log: Arc<Log>, server: &Arc<Server>) -> Self {
         Self {
             log,
+            server: Arc::downgrade(server),
             faults: Mutex::default(),
             held: Mutex::default(),
+            known: Mutex::default(),
             wrong: Mutex::default(),
             kill: Mutex::default(),
         }
@@ -45,22 +65,48 @@ impl Judge {
         *locked(&self.faults) = rule;
     }
 
-    /// From now on these are the states that deletions are judged by.
+    /// From now on this is the agent.
     pub(super) fn follow(&self, held: watch::Receiver<Arc<Desired>>) {
-        let nothing = [Desired::none(), Desired::none()].map(Arc::new);
-        *locked(&self.held) = Some((held, nothing));
+        *locked(&self.held) = Some(held);
+    }
+
+    /// Git has a new commit.
+    pub(super) fn committed(&self, tree: &Tree) {
+        let removing = &mut locked(&self.known).removing;
+        removing.committed(Commit {
+            revision: tree.revision(),
+            meant: tree.meant(),
+            emptied: tree.is_emptied(),
+        });
     }
 
     /// The first thing that must not be.
     pub(super) fn wrong(&self) -> Option<String> {
+        self.judge(|known| self.look(known));
         locked(&self.wrong).take()
     }
 
-    /// The agent dies at this write from now: nothing of it arrives any more. Turns true then.
-    pub(super) fn kill_at(&self, write: u64, arrives: bool) -> watch::Receiver<bool> {
+    /// UIDs of objects that the agent took out of its inventory and left: nothing in them was applied by it.
+    pub(super) fn abandoned(&self) -> BTreeSet<String> {
+        locked(&self.known).ledger.abandoned().clone()
+    }
+
+    /// The states that were accepted, oldest first.
+    pub(super) fn states(&self) -> Vec<Arc<Desired>> {
+        locked(&self.known).removing.states().cloned().collect()
+    }
+
+    /// The agent dies at so manieth call from now that counts: nothing of it arrives any more. Turns true then.
+    pub(super) fn kill_at(
+        &self,
+        number: u64,
+        counts: fn(&Call<'_>) -> bool,
+        arrives: bool,
+    ) -> watch::Receiver<bool> {
         let (died, hears) = watch::channel(false);
         *locked(&self.kill) = Some(Kill {
-            left: write,
+            counts,
+            left: number,
             arrives,
             died,
         });
@@ -78,7 +124,7 @@ impl Judge {
         if kill.left == 0 {
             return Some(Fault::Undelivered);
         }
-        kill.left -= u64::from(call.writes());
+        kill.left -= u64::from((kill.counts)(call));
         (kill.left == 0).then(|| {
             kill.died.send_replace(true);
             match kill.arrives {
@@ -98,40 +144,49 @@ impl Judge {
             let fault = fault.map(|fault| format!(" {fault:?}"));
             let fault = fault.unwrap_or_default();
             self.log.say(&format!("{} {}{fault}", call.verb, call.path));
-        }
-        if call.verb == "delete" && call.path.contains(&format!("/namespaces/{NAMESPACE}/")) {
-            self.judge_deletion(call.path);
+            self.judge(|known| self.write(known, call));
         }
         fault
     }
 
-    /// A deletion that was decided before the newest state came may still be on its way.
-    fn judge_deletion(&self, path: &str) {
-        let mut slot = locked(&self.held);
-        let Some((receiver, states)) = &mut *slot else {
-            return;
+    /// A write of the agent's, at the moment when it is sent.
+    fn write(&self, known: &mut Known, call: &Call<'_>) -> Result<(), String> {
+        self.look(known)?;
+        let folder = format!("/api/v1/namespaces/{NAMESPACE}/");
+        let place = call.path.strip_prefix(&folder);
+        let Some((plural, name)) = place.and_then(|place| place.split_once('/')) else {
+            return Ok(());
         };
-        let now = receiver.borrow().clone();
-        if states[0].generation != now.generation {
-            states.swap(0, 1);
-            states[0] = now;
+        if !known.ledger.has(plural, name) {
+            return Err(format!(
+                "invariant 5: {} of {plural}/{name}, which is not in the inventory",
+                call.verb
+            ));
         }
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let holds = |desired: &Desired| {
-            let objects = desired.applications.iter().flat_map(|a| a.objects());
-            objects.into_iter().any(|object| object.key.name == name)
+        match call.verb {
+            "delete" => known.removing.deleted(name),
+            _ => Ok(()),
+        }
+    }
+
+    /// At the ledger, as it is stored now.
+    fn look(&self, known: &mut Known) -> Result<(), String> {
+        let Some(server) = self.server.upgrade() else {
+            return Ok(());
         };
-        let waits = |desired: &Desired| matches!(desired.removals, Removals::Held(_));
-        let wrong = if states.iter().all(|state| holds(state)) {
-            "it is in the accepted state"
-        } else if states.iter().all(|state| waits(state)) {
-            "removals wait"
-        } else {
-            return;
-        };
-        locked(&self.wrong).get_or_insert_with(|| {
-            let generations = states.each_ref().map(|state| state.generation);
-            format!("invariant 6: {path} is deleted, and {wrong} (generations {generations:?})")
-        });
+        if let Some(held) = &*locked(&self.held) {
+            known.ledger.accepted(&held.borrow())?;
+        }
+        match known.ledger.follow(&server)? {
+            Some(accepted) => known.removing.accepted(accepted),
+            None => Ok(()),
+        }
+    }
+
+    fn judge(&self, by: impl FnOnce(&mut Known) -> Result<(), String>) {
+        if let Err(wrong) = by(&mut locked(&self.known)) {
+            self.log.say(&format!("WRONG: {wrong}"));
+            locked(&self.wrong).get_or_insert(wrong);
+        }
     }
 }

@@ -69,6 +69,24 @@ impl Tree {
         wanted.collect()
     }
 
+    /// The same, if Git means it: not when anything is broken that there is.
+    pub(super) fn meant(&self) -> Option<BTreeMap<String, (String, String)>> {
+        let broken = match self.broken {
+            Broken::Nothing => false,
+            Broken::Document(application) | Broken::Manifest(application) => self
+                .objects
+                .values()
+                .any(|(owner, _)| *owner == application),
+            Broken::Everything => true,
+        };
+        (!broken).then(|| self.wanted())
+    }
+
+    /// Whether it has no file at all.
+    pub(super) fn is_emptied(&self) -> bool {
+        self.broken == Broken::Everything
+    }
+
     /// How many applications it has.
     pub(super) fn applications(&self) -> usize {
         let has = |application: &&&str| {
