@@ -29,6 +29,44 @@ fn our_sources_keep_every_rule() -> Result<()> {
     Ok(())
 }
 
+/// A patch that rots breaks nothing, and proves nothing.
+#[test]
+fn every_mutant_applies_and_names_what_breaks_and_its_test() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root.parent().context("the workspace")?;
+    let mut mutants = 0;
+    for file in fs::read_dir(root.join("tests/mutants"))? {
+        let path = file?.path();
+        if path
+            .extension()
+            .is_none_or(|extension| extension != "patch")
+        {
+            continue;
+        }
+        mutants += 1;
+        let text = fs::read_to_string(&path)?;
+        let tests = text.lines().filter(|line| line.starts_with("Caught by: "));
+        anyhow::ensure!(
+            text.lines().next().is_some_and(|what| what.ends_with('.')) && tests.count() > 0,
+            "{} begins with what breaks, and then names its tests",
+            path.display()
+        );
+        let check = std::process::Command::new("git")
+            .args(["apply", "--check"])
+            .arg(&path)
+            .current_dir(root)
+            .output()?;
+        anyhow::ensure!(
+            check.status.success(),
+            "{}: {}",
+            path.display(),
+            String::from_utf8_lossy(&check.stderr)
+        );
+    }
+    anyhow::ensure!(mutants >= 12, "only {mutants} mutants");
+    Ok(())
+}
+
 /// A tree with nothing wrong, though it speaks of everything that would be; each case makes one thing bad.
 const GOOD: &[(&str, &str)] = &[
     ("Cargo.toml", "[workspace]\nmembers = []\n"),
