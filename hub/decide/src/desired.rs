@@ -217,6 +217,7 @@ pub fn decide(
         &waiting,
         &placed.documents,
         last_good,
+        unread.is_some(),
     );
     cache.end_of_commit();
     Ok(Decision {
@@ -335,6 +336,7 @@ fn remember(
     waiting: &[Waiting],
     clusters: &BTreeMap<ClusterName, Arc<Cluster>>,
     before: &LastGood,
+    removals_wait: bool,
 ) -> LastGood {
     let mut waiting: BTreeMap<_, BTreeSet<ClusterName>> = waiting
         .iter()
@@ -345,7 +347,12 @@ fn remember(
             )
         })
         .collect();
-    let applications = locations.iter().map(|(name, location)| {
+    // What left while not every document could be read is known by its name: its objects are still there, and an empty
+    // commit that follows takes them away.
+    let left = before.applications.iter().filter(|_| removals_wait);
+    let left = left.map(|(name, last)| (name, &last.location));
+    let known: BTreeMap<_, _> = left.chain(locations).collect();
+    let applications = known.into_iter().map(|(name, location)| {
         let now = Arc::new(LastApplication {
             location: location.clone(),
             renderings: renderings.remove(name).unwrap_or_default(),

@@ -76,7 +76,6 @@ impl Judge {
         removing.committed(Commit {
             revision: tree.revision(),
             meant: tree.meant(),
-            emptied: tree.is_emptied(),
         });
     }
 

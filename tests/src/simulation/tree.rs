@@ -82,11 +82,6 @@ impl Tree {
         (!broken).then(|| self.wanted())
     }
 
-    /// Whether it has no file at all.
-    pub(super) fn is_emptied(&self) -> bool {
-        self.broken == Broken::Everything
-    }
-
     /// How many applications it has.
     pub(super) fn applications(&self) -> usize {
         let has = |application: &&&str| {

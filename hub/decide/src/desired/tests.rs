@@ -479,3 +479,26 @@ fn an_application_of_another_repository_moves_with_that_one_and_stays_while_it_i
         ["apps/muster.yaml:7: Repository shop: it has no tag v1"]
     );
 }
+
+#[test]
+fn an_empty_commit_after_one_that_was_not_read_whole_is_refused_as_well() {
+    let mut hub = Hub::with(&[("one", "test")]);
+    hub.commit("r1", &two()[..2]).unwrap();
+    // The only good application leaves, and another's document, which was never good, can't be read.
+    let broken = [("b/muster.yaml", application("b", "  nonsense: true\n"))];
+    let decision = hub.commit("r2", &broken).unwrap();
+    assert_eq!(shown(&decision, "one"), "held");
+    assert!(decision.applications.is_empty());
+
+    let refused = hub.commit("r3", &[]).unwrap_err();
+    assert_eq!(refused.applications, ["a".parse().unwrap()]);
+    hub.approved = refused.approvals().into_iter().collect();
+    assert_eq!(shown(&hub.commit("r3", &[]).unwrap(), "one"), "");
+    // A commit that is read whole needs no word to let it go for good.
+    let mut hub = Hub::with(&[("one", "test")]);
+    hub.commit("r1", &two()[..2]).unwrap();
+    hub.commit("r2", &broken).unwrap();
+    let decision = hub.commit("r3", &two()[2..]).unwrap();
+    assert_eq!(shown(&decision, "one"), "b/w=one");
+    assert!(decision.complete);
+}

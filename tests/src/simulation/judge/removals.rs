@@ -27,8 +27,6 @@ pub(super) struct Commit {
     pub(super) revision: String,
     /// None when anything in it is broken.
     pub(super) meant: Option<Contents>,
-    /// It has no file at all.
-    pub(super) emptied: bool,
 }
 
 struct State {
@@ -73,12 +71,6 @@ impl Removing {
 
     /// Whether a commit of which nothing is broken means exactly this: one that is not older than any of its parts.
     fn is_a_commit(&self, desired: &Desired, contents: &Contents) -> bool {
-        let emptied = |pair: &[Commit]| pair[0].meant.is_none() && pair[1].emptied;
-        if desired.applications.is_empty() && self.commits.windows(2).any(emptied) {
-            // Open: a commit that is not read whole may leave no application that was good; an emptied one after it is
-            // not refused then, as nothing seems to be lost.
-            return true;
-        }
         let revisions = desired.applications.iter().map(|of| of.revision.as_str());
         let newest = revisions.max().unwrap_or_default();
         let commits = self.commits.iter();
