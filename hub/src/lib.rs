@@ -98,6 +98,20 @@ impl Hub {
         programs_are_there(&config.repository)?;
         let ca = Arc::new(Ca::open(&config.data)?);
         let store = Store::open(&config.data, Some(&ca.trust_domain), clock()).await?;
+        let started = Self::start_on(store.clone(), ca, config, clock).await;
+        if started.is_err() {
+            // Its connections end now, and not when somebody has put the database right.
+            store.close().await;
+        }
+        started
+    }
+
+    async fn start_on(
+        store: Store,
+        ca: Arc<Ca>,
+        config: Config,
+        clock: Clock,
+    ) -> anyhow::Result<Running> {
         let renderer = Renderer::start(&config.rendering, &config.data).await?;
         let (admin_token_file, tokens) = tokens(&config.data, &store, clock()).await?;
 

@@ -2,9 +2,7 @@
 //! kustomize, run by the hub's own program.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::net::TcpListener;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +14,9 @@ use muster_decide::{FileContent, Snapshot};
 use muster_hub::config::{Rendering, ToolFile};
 use muster_hub::git::Blobs;
 use muster_hub::render::Renderer;
+
+#[path = "serving/script.rs"]
+mod script;
 
 /// A script in the place of kustomize, and a data directory.
 struct Bed {
@@ -32,14 +33,7 @@ impl Bed {
         };
         let version = "if [ \"$1\" = version ]; then echo v0.0.0; exit; fi";
         let text = format!("#!/bin/bash\n{version}\n{script}\n");
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o755)
-            .open(bed.tool())
-            .unwrap();
-        file.write_all(text.as_bytes()).unwrap();
+        script::install(&bed.tool(), &text);
         bed
     }
 

@@ -79,11 +79,20 @@ impl Database {
             .connect_with(options)
             .await
             .map_err(|error| explain(&file, error))?;
-        MIGRATIONS
-            .run(&pool)
-            .await
-            .map_err(|error| explain_migration(&file, error))?;
-        let hub = identity(&pool, &file, trust_domain, now).await?;
+        let hub = async {
+            MIGRATIONS
+                .run(&pool)
+                .await
+                .map_err(|error| explain_migration(&file, error))?;
+            identity(&pool, &file, trust_domain, now).await
+        };
+        let hub = match hub.await {
+            Ok(hub) => hub,
+            Err(error) => {
+                pool.close().await;
+                return Err(error);
+            }
+        };
         Ok(Self {
             pool,
             hub: Arc::new(hub),

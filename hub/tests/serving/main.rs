@@ -9,6 +9,7 @@ mod enrolment;
 mod git_server;
 mod https;
 mod pauses;
+mod script;
 mod sessions;
 mod slow_tools;
 mod sources;

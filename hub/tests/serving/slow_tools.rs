@@ -1,13 +1,12 @@
 //! A tool that takes its time holds up its own application and no other.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 
 use muster_hub::Hub;
 use muster_proto::wire::v1;
 
 use crate::bed::{Bed, commit, config, repository, until};
+use crate::script;
 
 /// In the place of kustomize.
 const SCRIPT: &str = "#!/bin/bash
@@ -20,15 +19,7 @@ printf 'apiVersion: v1\\nkind: ConfigMap\\nmetadata: {name: slow}\\n'
 async fn what_is_still_being_rendered_is_said_and_follows_while_others_move() {
     let (data, repository) = (tempfile::tempdir().unwrap(), repository());
     let tool = data.path().join("kustomize");
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o755)
-        .open(&tool)
-        .unwrap();
-    file.write_all(SCRIPT.as_bytes()).unwrap();
-    drop(file);
+    script::install(&tool, SCRIPT);
     let flag = format!("--kustomize={}", tool.display());
     let mut config = config(data.path(), repository.path(), &[&flag]).unwrap();
     config.rendering.jail = Some(env!("CARGO_BIN_EXE_muster-hub").into());
