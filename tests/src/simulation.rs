@@ -148,6 +148,7 @@ struct World {
 
 impl World {
     async fn new(seed: u64, log: Arc<Log>) -> Result<Self> {
+        chance::begin_jitter(seed);
         let start = log.start;
         let server = Server::new(Options {
             seed,

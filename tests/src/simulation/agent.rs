@@ -55,7 +55,7 @@ impl Agent {
             engine: engine.clone(),
             instance,
             waits: Waits::default(),
-            random: fastrand::f64,
+            random: super::chance::jitter,
         };
         Self {
             engine,

@@ -1,9 +1,28 @@
 //! Chance from a seed: the same numbers in the same order, always.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 /// A generator (SplitMix64).
 pub(crate) struct Chance(u64);
+
+thread_local! {
+    /// Of the history on this thread, for the agent's session, which takes a plain function. Nobody else draws from it:
+    /// how often libraries draw from theirs depends on which of their tasks runs first.
+    static JITTER: RefCell<Chance> = const { RefCell::new(Chance(0)) };
+}
+
+/// A history begins on this thread.
+pub(super) fn begin_jitter(seed: u64) {
+    JITTER.set(Chance::new(seed));
+}
+
+/// Evenly in `0.0..1.0`.
+pub(super) fn jitter() -> f64 {
+    const WHOLE: u64 = 1 << 32;
+    let drawn = JITTER.with_borrow_mut(|jitter| jitter.below(WHOLE));
+    f64::from(u32::try_from(drawn).unwrap_or(0)) / 4_294_967_296.0
+}
 
 impl Chance {
     /// Seeds are mixed, so that the numbers of one are not those of its neighbour, a few later.
