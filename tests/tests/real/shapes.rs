@@ -80,6 +80,8 @@ impl Noted {
                 .accept(generation, vec![shop.clone(), beside])
                 .await?;
             self.bed.holds("beside", &value).await?;
+            // The agent knows of it, too: an answer that a restart loses is asked for again.
+            self.synced("beside", 1).await?;
             self.synced(name, objects.len()).await?;
             let path = format!(
                 "PATCH /api/v1/namespaces/{}/configmaps/beside",
