@@ -85,21 +85,11 @@ async fn liveness_needs_no_token() {
 async fn json_and_grpc_tell_the_same() {
     let bed = Bed::start().await;
     bed.joined("eu-1").await;
-    bed.api()
-        .await
-        .sync_now(bed.ask(v1::SyncNowRequest {}))
-        .await
-        .unwrap();
+    bed.sync().await.unwrap();
     until("both agree", async || {
         let (_, json) = get(&bed, "/api/v1/fleet").await;
-        let grpc = bed
-            .api()
-            .await
-            .get_fleet(bed.ask(v1::GetFleetRequest::default()))
-            .await
-            .unwrap();
-        grpc.get_ref().clusters.len() == 1
-            && serde_json::to_value(grpc.into_inner()).unwrap() == json
+        let grpc = bed.fleet().await;
+        grpc.clusters.len() == 1 && serde_json::to_value(grpc).unwrap() == json
     })
     .await;
     let (_, cluster) = get(&bed, "/api/v1/clusters/eu-1").await;
@@ -212,26 +202,14 @@ async fn a_watcher_hears_of_a_change() {
 }
 
 async fn revision(bed: &Bed) -> String {
-    let fleet = bed
-        .api()
-        .await
-        .get_fleet(bed.ask(v1::GetFleetRequest::default()))
-        .await
-        .unwrap();
-    fleet.into_inner().source.unwrap().revision
+    bed.fleet().await.source.unwrap().revision
 }
 
 #[tokio::test]
 async fn sync_now_answers_with_the_newest_commit() {
     let bed = Bed::start().await;
     let newest = commit(bed.repository.path(), "second");
-    let answer = bed
-        .api()
-        .await
-        .sync_now(bed.ask(v1::SyncNowRequest {}))
-        .await
-        .unwrap();
-    assert_eq!(answer.into_inner().revision, newest);
+    assert_eq!(bed.sync().await.unwrap(), newest);
 }
 
 #[tokio::test]

@@ -28,8 +28,7 @@ async fn bed() -> (Bed, Member) {
     }
     git(folder, &["add", "."]);
     git(folder, &["commit", "--quiet", "--message", "shop"]);
-    let sync = bed.ask(v1::SyncNowRequest {});
-    bed.api().await.sync_now(sync).await.unwrap();
+    bed.sync().await.unwrap();
     let member = bed.joined("eu-1").await;
     until("it is placed", async || {
         bed.cluster("eu-1").await.placements.len() == 1

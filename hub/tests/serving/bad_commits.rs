@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use muster_hub::Hub;
-use muster_proto::wire::v1;
 
 use crate::bed::{Bed, commit, config, git, until};
 
@@ -23,21 +22,6 @@ fn config_map(name: &str, value: &str) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  k: {value}\n")
 }
 
-async fn fleet(bed: &Bed) -> v1::Fleet {
-    let request = bed.ask(v1::GetFleetRequest::default());
-    bed.api()
-        .await
-        .get_fleet(request)
-        .await
-        .unwrap()
-        .into_inner()
-}
-
-async fn sync(bed: &Bed) {
-    let request = bed.ask(v1::SyncNowRequest {});
-    bed.api().await.sync_now(request).await.unwrap();
-}
-
 /// A hub with two applications on one cluster, adopted.
 async fn two_applications() -> (Bed, String) {
     let bed = Bed::start().await;
@@ -52,9 +36,9 @@ async fn two_applications() -> (Bed, String) {
     }
     bed.joined("eu-1").await;
     let revision = commit(place, "good");
-    sync(&bed).await;
+    bed.sync().await.unwrap();
     until("the commit is adopted", async || {
-        fleet(&bed).await.source.unwrap().adopted_revision == revision
+        bed.fleet().await.source.unwrap().adopted_revision == revision
     })
     .await;
     (bed, revision)
@@ -111,13 +95,13 @@ async fn a_broken_commit_is_one_error_at_its_line_and_the_other_application_move
             &config_map("more", "two"),
         );
         let broken = commit(bed.repository.path(), "broken");
-        sync(&bed).await;
+        bed.sync().await.unwrap();
         let wrong = async |bed: &Bed| {
             until("the error is shown", async || {
-                !fleet(bed).await.problems.is_empty()
+                !bed.fleet().await.problems.is_empty()
             })
             .await;
-            let fleet = fleet(bed).await;
+            let fleet = bed.fleet().await;
             let [problem] = &fleet.problems[..] else {
                 panic!("{says}: {:#?}", fleet.problems)
             };
@@ -153,9 +137,9 @@ async fn a_broken_commit_is_one_error_at_its_line_and_the_other_application_move
         // Taken back, all is well again.
         git(bed.repository.path(), &["revert", "--no-edit", "HEAD"]);
         let reverted = git(bed.repository.path(), &["rev-parse", "HEAD"]);
-        sync(&bed).await;
+        bed.sync().await.unwrap();
         until("the revert is adopted", async || {
-            let fleet = fleet(&bed).await;
+            let fleet = bed.fleet().await;
             fleet.problems.is_empty() && fleet.source.unwrap().adopted_revision == reverted
         })
         .await;
@@ -168,9 +152,9 @@ async fn an_emptied_repository_waits_for_a_word_that_people_give_over_json() {
     let (bed, good) = two_applications().await;
     git(bed.repository.path(), &["rm", "-rq", "web", "database"]);
     let emptied = commit(bed.repository.path(), "emptied");
-    sync(&bed).await;
-    until("it waits", async || !fleet(&bed).await.waiting.is_empty()).await;
-    let shown = fleet(&bed).await;
+    bed.sync().await.unwrap();
+    until("it waits", async || !bed.fleet().await.waiting.is_empty()).await;
+    let shown = bed.fleet().await;
     let [waiting] = &shown.waiting[..] else {
         panic!("{:#?}", shown.waiting)
     };
@@ -198,7 +182,7 @@ async fn an_emptied_repository_waits_for_a_word_that_people_give_over_json() {
     assert_eq!(status, 200, "{said}");
     assert!(said.contains("every application may go"), "{said}");
     until("it is adopted", async || {
-        let fleet = fleet(&bed).await;
+        let fleet = bed.fleet().await;
         fleet.waiting.is_empty() && fleet.source.unwrap().adopted_revision == emptied
     })
     .await;

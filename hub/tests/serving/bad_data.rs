@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use muster_hub::Hub;
-use muster_proto::wire::v1;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
@@ -98,8 +97,6 @@ async fn a_damaged_data_directory_stops_the_start_with_what_to_do_and_is_left_as
         ahead,
     };
     assert_eq!(bed.ca(), ca);
-    let request = bed.ask(v1::GetFleetRequest::default());
-    let fleet = bed.api().await.get_fleet(request).await.unwrap();
-    assert_eq!(fleet.into_inner().clusters[0].name, "eu-1");
+    assert_eq!(bed.fleet().await.clusters[0].name, "eu-1");
     bed.hub.stop().await.unwrap();
 }

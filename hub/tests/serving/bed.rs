@@ -140,6 +140,19 @@ impl Bed {
         answer.into_inner().token.parse().unwrap()
     }
 
+    pub(crate) async fn fleet(&self) -> v1::Fleet {
+        let request = self.ask(v1::GetFleetRequest::default());
+        let answer = self.api().await.get_fleet(request).await;
+        answer.unwrap().into_inner()
+    }
+
+    /// Looks at Git now; the revision that was found.
+    pub(crate) async fn sync(&self) -> Result<String, Status> {
+        let request = self.ask(v1::SyncNowRequest {});
+        let answer = self.api().await.sync_now(request).await?;
+        Ok(answer.into_inner().revision)
+    }
+
     pub(crate) async fn cluster(&self, name: &str) -> v1::ClusterDetail {
         let request = v1::GetClusterRequest { name: name.into() };
         self.api()

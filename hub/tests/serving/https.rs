@@ -6,10 +6,8 @@ use std::process::Stdio;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_hub::Hub;
-use muster_proto::wire::v1;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tonic::Status;
 
 use crate::bed::{Bed, DEADLINE, commit, git, repository, until};
 use crate::git_server::GitServer;
@@ -79,22 +77,6 @@ impl Forge {
     }
 }
 
-async fn sync(bed: &Bed) -> Result<String, Status> {
-    let request = bed.ask(v1::SyncNowRequest {});
-    let answer = bed.api().await.sync_now(request).await;
-    answer.map(|answer| answer.into_inner().revision)
-}
-
-async fn fleet(bed: &Bed) -> v1::Fleet {
-    let request = bed.ask(v1::GetFleetRequest::default());
-    bed.api()
-        .await
-        .get_fleet(request)
-        .await
-        .unwrap()
-        .into_inner()
-}
-
 /// Every file below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder)
@@ -113,7 +95,7 @@ async fn a_token_and_a_ca_of_its_own_let_the_hub_follow_a_repository() {
     let (forge, bed) = Forge::start().await.bed(true).await;
     for text in ["one", "two"] {
         let revision = commit(forge.repository.path(), text);
-        assert_eq!(sync(&bed).await.unwrap(), revision);
+        assert_eq!(bed.sync().await.unwrap(), revision);
     }
     bed.hub.stop().await.unwrap();
 }
@@ -122,31 +104,31 @@ async fn a_token_and_a_ca_of_its_own_let_the_hub_follow_a_repository() {
 async fn a_wrong_token_is_said_and_the_last_good_state_stays() {
     let (forge, bed) = Forge::start().await.bed(true).await;
     let revision = git(forge.repository.path(), &["rev-parse", "HEAD"]);
-    assert_eq!(sync(&bed).await.unwrap(), revision);
+    assert_eq!(bed.sync().await.unwrap(), revision);
     until("the commit is adopted", async || {
-        fleet(&bed).await.source.unwrap().adopted_revision == revision
+        bed.fleet().await.source.unwrap().adopted_revision == revision
     })
     .await;
 
     forge.server.take_only("another");
     commit(forge.repository.path(), "not to be had");
-    let told = sync(&bed).await.unwrap_err().message().to_owned();
+    let told = bed.sync().await.unwrap_err().message().to_owned();
     assert!(told.starts_with(&forge.server.url()), "{told}");
     assert!(told.contains("--repo-token-file"), "{told}");
     assert!(told.contains(&forge.flag("token")), "{told}");
     until("the error is shown", async || {
-        fleet(&bed).await.source.unwrap().error == told
+        bed.fleet().await.source.unwrap().error == told
     })
     .await;
-    let shown = fleet(&bed).await;
+    let shown = bed.fleet().await;
     assert_eq!(shown.source.unwrap().adopted_revision, revision);
     assert_eq!(shown.applications[0].name, "web");
 
     // A token that is put right is used at the next fetch.
     std::fs::write(forge.files.path().join("token"), "another").unwrap();
-    sync(&bed).await.unwrap();
+    bed.sync().await.unwrap();
     until("the error is gone", async || {
-        fleet(&bed).await.source.unwrap().error.is_empty()
+        bed.fleet().await.source.unwrap().error.is_empty()
     })
     .await;
     bed.hub.stop().await.unwrap();
@@ -155,7 +137,7 @@ async fn a_wrong_token_is_said_and_the_last_good_state_stays() {
 #[tokio::test]
 async fn a_repository_that_wants_a_token_says_which_flag_gives_one() {
     let (forge, bed) = Forge::start().await.bed(false).await;
-    let told = sync(&bed).await.unwrap_err().message().to_owned();
+    let told = bed.sync().await.unwrap_err().message().to_owned();
     assert!(told.starts_with(&forge.server.url()), "{told}");
     assert!(
         told.contains("give a token with --repo-token-file"),
@@ -170,13 +152,13 @@ async fn a_server_that_another_ca_vouches_for_is_told_apart_from_one_that_is_awa
     let other = GitServer::start(forge.repository.path(), TOKEN).await;
     std::fs::write(forge.files.path().join("ca.pem"), &other.ca_pem).unwrap();
     let (forge, bed) = forge.bed(true).await;
-    let told = sync(&bed).await.unwrap_err().message().to_owned();
+    let told = bed.sync().await.unwrap_err().message().to_owned();
     assert!(told.starts_with(&forge.server.url()), "{told}");
     assert!(told.contains("--repo-ca-file"), "{told}");
 
     let url = forge.server.url();
     drop(forge.server);
-    let told = sync(&bed).await.unwrap_err().message().to_owned();
+    let told = bed.sync().await.unwrap_err().message().to_owned();
     assert!(
         told.starts_with(&url) && !told.contains("--repo-ca-file"),
         "{told}"
@@ -192,7 +174,7 @@ async fn the_token_is_for_one_server_and_does_not_follow_a_redirect_to_another()
     std::fs::write(forge.files.path().join("ca.pem"), both).unwrap();
     forge.server.redirect_to(&other);
     let (_forge, bed) = forge.bed(true).await;
-    let told = sync(&bed).await.unwrap_err().message().to_owned();
+    let told = bed.sync().await.unwrap_err().message().to_owned();
     assert!(told.contains("it redirects to"), "{told}");
     let shown = other.shown();
     assert!(!shown.is_empty(), "the redirect was followed: {told}");

@@ -27,8 +27,7 @@ async fn bed() -> Bed {
     std::fs::write(folder.join("shop/c.yaml"), config).unwrap();
     git(folder, &["add", "."]);
     git(folder, &["commit", "--quiet", "--message", "shop"]);
-    let sync = bed.ask(v1::SyncNowRequest {});
-    bed.api().await.sync_now(sync).await.unwrap();
+    bed.sync().await.unwrap();
     bed
 }
 
@@ -64,8 +63,7 @@ async fn a_pause_goes_out_at_once_and_is_shown_with_who_and_why_until_it_is_ende
     );
 
     until("it is shown", async || {
-        let fleet = bed.ask(v1::GetFleetRequest::default());
-        let fleet = bed.api().await.get_fleet(fleet).await.unwrap().into_inner();
+        let fleet = bed.fleet().await;
         let told = fleet.pauses.first().is_some_and(|told| {
             told.by == "admin" && told.reason == "it pages" && told.clusters == ["eu-1"]
         });

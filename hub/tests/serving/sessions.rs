@@ -395,8 +395,7 @@ async fn a_session_reads_its_own_clusters_state_and_no_others() {
     declare(&bed, "eu-1", "first");
     declare(&bed, "eu-2", "second");
     commit(bed.repository.path(), "two applications");
-    let sync = bed.ask(v1::SyncNowRequest {});
-    bed.api().await.sync_now(sync).await.unwrap();
+    bed.sync().await.unwrap();
     let others = [(&one, "of-eu-1", "first"), (&two, "of-eu-2", "second")];
     for (member, name, text) in others {
         until("the decision", async || {
@@ -424,8 +423,7 @@ async fn a_commit_sends_a_connected_agent_only_the_object_that_changed() {
     for (text, expected) in [("before", 2), ("after", 1)] {
         declare(&bed, "eu-1", text);
         commit(bed.repository.path(), text);
-        let sync = bed.ask(v1::SyncNowRequest {});
-        bed.api().await.sync_now(sync).await.unwrap();
+        bed.sync().await.unwrap();
         // A cluster that has just joined is first told that it should run nothing.
         let (begin, bodies) = loop {
             let (begin, bodies) = receive(&mut agent).await;

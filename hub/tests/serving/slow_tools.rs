@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use muster_hub::Hub;
-use muster_proto::wire::v1;
 
 use crate::bed::{Bed, commit, config, repository, until};
 use crate::script;
@@ -48,20 +47,10 @@ async fn what_is_still_being_rendered_is_said_and_follows_while_others_move() {
         std::fs::write(folder.join("muster.yaml"), document).unwrap();
     }
     let revision = commit(bed.repository.path(), "both");
-    let mut api = bed.api().await;
-    api.sync_now(bed.ask(v1::SyncNowRequest {})).await.unwrap();
+    bed.sync().await.unwrap();
 
-    let fleet = async || {
-        let request = bed.ask(v1::GetFleetRequest::default());
-        bed.api()
-            .await
-            .get_fleet(request)
-            .await
-            .unwrap()
-            .into_inner()
-    };
     until("one is placed, the other is being rendered", async || {
-        let fleet = fleet().await;
+        let fleet = bed.fleet().await;
         let placed = |name: &str| {
             fleet
                 .applications
@@ -75,7 +64,7 @@ async fn what_is_still_being_rendered_is_said_and_follows_while_others_move() {
     })
     .await;
     until("all is adopted", async || {
-        let fleet = fleet().await;
+        let fleet = bed.fleet().await;
         fleet.problems.is_empty() && fleet.source.unwrap().adopted_revision == revision
     })
     .await;

@@ -66,23 +66,12 @@ fn documents(bed: &Bed, repositories: &[(&str, &str)]) -> String {
     commit(bed.repository.path(), "documents")
 }
 
-async fn fleet(bed: &Bed) -> v1::Fleet {
-    let request = bed.ask(v1::GetFleetRequest::default());
-    let answer = bed.api().await.get_fleet(request).await;
-    answer.unwrap().into_inner()
-}
-
-async fn sync(bed: &Bed) {
-    let request = bed.ask(v1::SyncNowRequest {});
-    bed.api().await.sync_now(request).await.unwrap();
-}
-
 /// Waits until a repository looks so; looks at Git each time.
 async fn seen(bed: &Bed, name: &str, is: impl Fn(&v1::Repository) -> bool) -> v1::Repository {
     let last = std::cell::RefCell::new(None);
     until(&format!("{name} as expected"), async || {
-        sync(bed).await;
-        let found = fleet(bed).await.repositories;
+        bed.sync().await.unwrap();
+        let found = bed.fleet().await.repositories;
         let found = found.into_iter().find(|repository| repository.name == name);
         let so = found.as_ref().is_some_and(&is);
         *last.borrow_mut() = found;
@@ -95,7 +84,7 @@ async fn seen(bed: &Bed, name: &str, is: impl Fn(&v1::Repository) -> bool) -> v1
 /// Waits until an application runs at a commit.
 async fn rendered(bed: &Bed, application: &str, revision: &str) {
     until(&format!("{application} at {revision}"), async || {
-        let fleet = fleet(bed).await;
+        let fleet = bed.fleet().await;
         let mut applications = fleet.applications.into_iter();
         applications.any(|it| it.name == application && it.revision == revision)
     })
@@ -197,7 +186,7 @@ async fn a_document_sends_no_credential_to_a_server_that_it_is_not_for() {
     );
     assert_eq!(stranger.shown(), Vec::<String>::new());
     // Its application says so, too, where it names the repository.
-    let problems = fleet(&bed).await.problems;
+    let problems = bed.fleet().await.problems;
     let said = |problem: &v1::Problem| {
         problem.application == "thief"
             && problem
@@ -279,7 +268,7 @@ async fn a_webhook_fetches_the_repositories_that_it_names_and_no_others() {
     let (old_shop, old_library) = (revision(&shop), revision(&library));
     seen(&bed, "shop", |it| it.revision == old_shop).await;
     seen(&bed, "library", |it| it.revision == old_library).await;
-    let old_fleet = fleet(&bed).await.source.unwrap().revision;
+    let old_fleet = bed.fleet().await.source.unwrap().revision;
 
     let pushed = [
         manifest(shop.path(), "two"),
@@ -293,7 +282,7 @@ async fn a_webhook_fetches_the_repositories_that_it_names_and_no_others() {
         assert_eq!(answer.status(), 202);
     };
     let all = async || {
-        let fleet = fleet(&bed).await;
+        let fleet = bed.fleet().await;
         let of = |name: &str| {
             let mut found = fleet.repositories.iter();
             found.find(|it| it.name == name).unwrap().revision.clone()

@@ -86,13 +86,7 @@ async fn a_restarted_hub_is_the_same_hub() {
         ahead,
     };
     assert_eq!((bed.ca(), bed.token()), (ca, token));
-    let fleet = bed
-        .api()
-        .await
-        .get_fleet(bed.ask(v1::GetFleetRequest::default()))
-        .await
-        .unwrap();
-    assert_eq!(fleet.into_inner().clusters[0].name, "eu-1");
+    assert_eq!(bed.fleet().await.clusters[0].name, "eu-1");
 }
 
 #[tokio::test]
