@@ -367,7 +367,12 @@ impl World {
         self.log.say("calm");
         self.commit(true);
         self.wire.set_up(true);
-        self.until("in the end", async |world| {
+        self.comes_true("in the end").await
+    }
+
+    /// Waits until the cluster is as Git means it, and hub and agent say so.
+    async fn comes_true(&mut self, when: &str) -> Result<()> {
+        self.until(when, async |world| {
             // A person gives the word whenever the hub asks for it.
             world.hub.approve().await?;
             world

@@ -199,15 +199,12 @@ fn trouble(placement: &Value) -> Option<String> {
 
 /// Every placement, as `muster get app -o json` lists them.
 pub(super) async fn placements(world: &World) -> Result<Vec<Value>> {
-    let applications = world.muster(&["apps", "-o", "json"]).await?.json()?;
+    let applications = world.ask(&["apps"]).await?;
     let applications = applications["applications"].as_array().cloned();
     let mut placements = Vec::new();
     for application in applications.unwrap_or_default() {
         let name = application["name"].as_str().context("a name")?;
-        let detail = world
-            .muster(&["get", "app", name, "-o", "json"])
-            .await?
-            .json()?;
+        let detail = world.ask(&["get", "app", name]).await?;
         placements.extend(detail["placements"].as_array().cloned().unwrap_or_default());
     }
     Ok(placements)

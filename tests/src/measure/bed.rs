@@ -16,8 +16,8 @@ use crate::git::server::GitServer;
 use crate::programs::Programs;
 use crate::supervisor::{Folder, Process, free_port};
 use crate::wait;
+use crate::world::ask;
 use crate::world::wire::Wire;
-use crate::world::{Answer, ask};
 
 /// How long one phase may take: ten thousand objects on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -116,7 +116,7 @@ impl Bed {
         )?;
         wait::until("the hub is back", PATIENCE, async || {
             self.hub.ensure_alive()?;
-            self.muster(&["status", "-o", "json"]).await?.json()
+            self.ask(&["status"]).await
         })
         .await?;
         self.connected().await
@@ -128,8 +128,11 @@ impl Bed {
         self.connected().await
     }
 
-    pub(super) async fn muster(&self, arguments: &[&str]) -> Result<Answer> {
-        ask(&environment(self.api, &self.folder), arguments).await
+    /// What `muster ARGUMENTS -o json` answers.
+    async fn ask(&self, arguments: &[&str]) -> Result<Value> {
+        let arguments = [arguments, &["-o", "json"]].concat();
+        let answer = ask(&environment(self.api, &self.folder), &arguments).await?;
+        answer.json()
     }
 
     /// Commits, and tells the hub as a forge would. Returns the revision.
@@ -159,10 +162,7 @@ impl Bed {
     pub(super) async fn connected(&self) -> Result<()> {
         wait::until("the agent is connected", PATIENCE, async || {
             self.agent.ensure_alive()?;
-            let cluster = self
-                .muster(&["get", "cluster", CLUSTER, "-o", "json"])
-                .await?
-                .json()?;
+            let cluster = self.ask(&["get", "cluster", CLUSTER]).await?;
             let row = &cluster["summary"];
             ensure!(row["connection"] == "connected", "{row:#}");
             Ok(())
@@ -173,7 +173,7 @@ impl Bed {
     /// Waits until the hub has looked at a commit.
     pub(super) async fn seen(&self, revision: &str) -> Result<()> {
         wait::until("the hub has seen the commit", PATIENCE, async || {
-            let fleet = self.muster(&["status", "-o", "json"]).await?.json()?;
+            let fleet = self.ask(&["status"]).await?;
             ensure!(
                 fleet["source"]["revision"] == revision,
                 "{:#}",
@@ -188,10 +188,7 @@ impl Bed {
     pub(super) async fn synced(&self, application: &str) -> Result<Value> {
         wait::until(&format!("{application} is synced"), PATIENCE, async || {
             self.agent.ensure_alive()?;
-            let detail = self
-                .muster(&["get", "app", application, "-o", "json"])
-                .await?
-                .json()?;
+            let detail = self.ask(&["get", "app", application]).await?;
             let placement = &detail["placements"][0];
             let status = &placement["status"];
             ensure!(
@@ -208,16 +205,13 @@ impl Bed {
     /// Waits until the hub has looked at the commit and all of so many applications are synced and healthy at it.
     pub(super) async fn all_synced(&self, revision: &str, applications: usize) -> Result<()> {
         wait::until("all applications are synced", PATIENCE, async || {
-            let fleet = self.muster(&["status", "-o", "json"]).await?.json()?;
+            let fleet = self.ask(&["status"]).await?;
             ensure!(
                 fleet["source"]["revision"] == revision,
                 "{:#}",
                 fleet["source"]
             );
-            let cluster = self
-                .muster(&["get", "cluster", CLUSTER, "-o", "json"])
-                .await?
-                .json()?;
+            let cluster = self.ask(&["get", "cluster", CLUSTER]).await?;
             let good = cluster["placements"]
                 .as_array()
                 .into_iter()
@@ -242,7 +236,7 @@ impl Bed {
     /// Waits until the fleet knows nothing of the application any more: its objects are gone.
     pub(super) async fn gone(&self, application: &str) -> Result<()> {
         wait::until(&format!("{application} is gone"), PATIENCE, async || {
-            let apps = self.muster(&["apps", "-o", "json"]).await?.json()?;
+            let apps = self.ask(&["apps"]).await?;
             let text = apps.to_string();
             ensure!(
                 !text.contains(&format!("\"{application}\"")),

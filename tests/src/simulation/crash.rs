@@ -126,15 +126,7 @@ impl World {
     async fn settle(&mut self, objects: BTreeMap<u64, (&'static str, u64)>) -> Result<()> {
         self.judge.set_faults(None);
         self.put(objects);
-        self.until("settled", async |world| {
-            world.hub.approve().await?;
-            world
-                .hands
-                .holds(&world.tree.wanted(), &world.judge.abandoned())
-                .await?;
-            world.all_is_well()
-        })
-        .await
+        self.comes_true("settled").await
     }
 
     /// Whether the agent came to so manieth of these calls and died there; another one runs then.

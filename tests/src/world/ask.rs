@@ -72,6 +72,15 @@ impl World {
         ask(&self.environment()?, arguments).await
     }
 
+    /// What `muster ARGUMENTS -o json` answers.
+    ///
+    /// # Errors
+    /// When no hub was ever started, or the answer is no JSON.
+    pub async fn ask(&self, arguments: &[&str]) -> Result<Value> {
+        let answer = self.muster(&[arguments, &["-o", "json"]].concat()).await?;
+        answer.json()
+    }
+
     /// Waits until `muster` says that every placement of `application` holds `revision`'s content: synced and
     /// current, on clusters that are there.
     ///
@@ -82,10 +91,7 @@ impl World {
             &format!("{application} is synced on {clusters} clusters"),
             SOON,
             async || {
-                let detail = self
-                    .muster(&["get", "app", application, "-o", "json"])
-                    .await?
-                    .json()?;
+                let detail = self.ask(&["get", "app", application]).await?;
                 let placements = detail["placements"].as_array().cloned().unwrap_or_default();
                 let good = placements.iter().filter(|placement| {
                     placement["current"] == true
@@ -109,7 +115,7 @@ impl World {
     /// After [`SOON`], with what it said last.
     pub async fn seen(&self, revision: &str) -> Result<Value> {
         wait::until(&format!("the hub has seen {revision}"), SOON, async || {
-            let fleet = self.muster(&["status", "-o", "json"]).await?.json()?;
+            let fleet = self.ask(&["status"]).await?;
             if fleet["source"]["revision"] != revision {
                 bail!("{fleet:#}");
             }

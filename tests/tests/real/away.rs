@@ -57,11 +57,7 @@ async fn what_was_pushed_while_hub_or_agent_were_away_arrives_when_they_are_back
 async fn a_hub_restart_moves_no_generation() -> Result<()> {
     let mut scenario = Scenario::shop().await?;
     let generation = async |scenario: &Scenario| -> Result<u64> {
-        let cluster = scenario
-            .world
-            .muster(&["get", "cluster", "one", "-o", "json"])
-            .await?
-            .json()?;
+        let cluster = scenario.world.ask(&["get", "cluster", "one"]).await?;
         Ok(cluster["summary"]["generation"]
             .as_u64()
             .unwrap_or_default())
@@ -150,11 +146,7 @@ async fn a_store_from_before_the_last_commits_is_shown_and_removes_nothing_witho
     // Changes go on, removals wait.
     scenario.becomes("settings", "colour", "green").await?;
     wait::until("the removal is seen to wait", SOON, async || {
-        let cluster = scenario
-            .world
-            .muster(&["get", "cluster", "one", "-o", "json"])
-            .await?
-            .json()?;
+        let cluster = scenario.world.ask(&["get", "cluster", "one"]).await?;
         let held = cluster["summary"]["removalsHeld"]
             .as_str()
             .unwrap_or_default();

@@ -8,7 +8,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
-use muster_agent::engine::{self, Engine, EngineOptions};
+use muster_agent::engine::{self, Engine, EngineOptions, Stop};
 use muster_proto::{
     ApplicationStatus, Desired, DesiredApplication, DigestKey, Object, ObjectStatus, Removals,
     Settings, SyncStatus,
@@ -112,6 +112,20 @@ impl Bed {
             namespace: self.namespace.clone(),
             ..Settings::default()
         }
+    }
+
+    /// Its engine ends, and another one goes on from the same ledger.
+    pub(super) async fn restarted(self) -> Result<Self> {
+        let why = Stop::Because("restarted".into());
+        self.engine.stop(why).await;
+        self.task.abort();
+        let ledger = format!("{}-ledger", self.namespace);
+        let (engine, task) = start(&self.cluster, &ledger, "second").await?;
+        Ok(Self {
+            engine,
+            task,
+            ..self
+        })
     }
 
     pub(super) async fn accept(

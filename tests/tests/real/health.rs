@@ -1,29 +1,14 @@
 //! Does it work? Told from what controllers of a real cluster write, and from what the application says of its kinds.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use muster_proto::{HealthRule, HealthStatus, ObjectStatus, Settings};
+use muster_proto::{HealthRule, HealthStatus, Settings};
 use muster_tests::wait;
 use serde_json::{Value, json};
 
-use super::bed::{Bed, PATIENCE, application, bed, config};
-
-async fn row_of(
-    bed: &Bed,
-    name: &str,
-    like: impl Fn(&ObjectStatus) -> bool,
-) -> Result<ObjectStatus> {
-    wait::until(&format!("the row of object {name}"), PATIENCE, async || {
-        let rows = bed.engine.rows().borrow().clone();
-        let row = rows.objects().values().find(|row| row.key.name == name);
-        let row = row.context("no row")?.clone();
-        ensure!(like(&row), "{row:?}");
-        Ok(row)
-    })
-    .await
-}
+use super::bed::{PATIENCE, application, bed, config};
 
 #[tokio::test]
 async fn an_application_says_when_its_custom_resource_works() -> Result<()> {
@@ -60,7 +45,8 @@ async fn an_application_says_when_its_custom_resource_works() -> Result<()> {
     bed.accept(1, vec![state("self.status.phase == 'Rolling'", "good")?])
         .await?;
     bed.synced("shop").await?;
-    row_of(&bed, "c", |row| row.health == HealthStatus::InProgress).await?;
+    bed.object("c", |row| row.health == HealthStatus::InProgress)
+        .await?;
 
     let gvk = GroupVersionKind::gvk(&group, "v1", "Cart");
     let carts: Api<DynamicObject> = Api::namespaced_with(
@@ -76,7 +62,9 @@ async fn an_application_says_when_its_custom_resource_works() -> Result<()> {
             .await
     };
     phase("Broken").await?;
-    let row = row_of(&bed, "c", |row| row.health == HealthStatus::Failed).await?;
+    let row = bed
+        .object("c", |row| row.health == HealthStatus::Failed)
+        .await?;
     assert_eq!(row.message, "by its health rule it failed");
     phase("Rolling").await?;
     bed.row("shop", |row| {
@@ -87,8 +75,10 @@ async fn an_application_says_when_its_custom_resource_works() -> Result<()> {
     // Another rule judges what is there anew, and a kind that is otherwise known by its metadata alone has one too.
     bed.accept(2, vec![state("self.status.phase == 'Parked'", "bad")?])
         .await?;
-    row_of(&bed, "c", |row| row.health == HealthStatus::InProgress).await?;
-    row_of(&bed, "m", |row| row.health == HealthStatus::Failed).await?;
+    bed.object("c", |row| row.health == HealthStatus::InProgress)
+        .await?;
+    bed.object("m", |row| row.health == HealthStatus::Failed)
+        .await?;
     Ok(())
 }
 
@@ -115,7 +105,9 @@ async fn why_a_workload_is_not_ready_is_told_by_its_pods() -> Result<()> {
         vec![application("shop", bed.settings(), &[nowhere, image])?],
     )
     .await?;
-    let row = row_of(&bed, "nowhere", |row| row.message.contains("Pod ")).await?;
+    let row = bed
+        .object("nowhere", |row| row.message.contains("Pod "))
+        .await?;
     assert_eq!(row.health, HealthStatus::InProgress);
     assert!(
         row.message.starts_with("Pod nowhere-") && row.message.contains("Unschedulable: 0/"),
@@ -136,10 +128,9 @@ async fn why_a_workload_is_not_ready_is_told_by_its_pods() -> Result<()> {
         "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"web\""}}}]}});
     pods.patch_status(&pod, &PatchParams::default(), &Patch::Merge(&status))
         .await?;
-    let row = row_of(&bed, "image", |row| {
-        row.message.contains("ImagePullBackOff")
-    })
-    .await?;
+    let row = bed
+        .object("image", |row| row.message.contains("ImagePullBackOff"))
+        .await?;
     assert_eq!(
         row.message,
         format!("Pod {pod}: container web: ImagePullBackOff: Back-off pulling image \"web\"")

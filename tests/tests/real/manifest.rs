@@ -214,10 +214,7 @@ async fn a_narrowed_agent_applies_what_it_may_and_says_what_it_may_not() -> Resu
 
     told(world.synced("shop", 1).await, &agent)?;
     let refused = wait::until("the refusal is shown", SOON, async || {
-        let detail = world
-            .muster(&["get", "app", "cellar", "-o", "json"])
-            .await?
-            .json()?;
+        let detail = world.ask(&["get", "app", "cellar"]).await?;
         let placement = &detail["placements"][0]["status"];
         let words = placement["message"].as_str().unwrap_or_default();
         ensure!(

@@ -59,19 +59,7 @@ async fn a_join_token_lets_one_agent_in_once() -> Result<()> {
     let scenario = Scenario::shop().await?;
     let token = scenario.world.invite("late", &[]).await?;
     let mut first = Member::start("late", scenario.cluster.clone(), &token).await?;
-    wait::until("late is connected", SOON, async || {
-        let cluster = scenario
-            .world
-            .muster(&["get", "cluster", "late", "-o", "json"])
-            .await?
-            .json()?;
-        ensure!(
-            cluster["summary"]["connection"] == "connected",
-            "{cluster:#}"
-        );
-        Ok(())
-    })
-    .await?;
+    is_shown_as(&scenario, "connected").await?;
     first.stop_agent().await?;
     is_refused(&scenario, &token, "was used already").await
 }
@@ -82,19 +70,21 @@ async fn an_expired_join_token_lets_nobody_in_and_says_how_to_get_another() -> R
     let token = scenario.world.invite("late", &[]).await?;
     scenario.world.pass(Duration::from_secs(3600));
     is_refused(&scenario, &token, "has expired").await?;
-    // What people see follows a moment after what the hub answers.
-    wait::until("late is shown as invited", SOON, async || {
-        let cluster = scenario
-            .world
-            .muster(&["get", "cluster", "late", "-o", "json"])
-            .await?
-            .json()?;
-        ensure!(
-            cluster["summary"]["connection"] == "never-joined",
-            "{cluster:#}"
-        );
-        Ok(())
-    })
+    is_shown_as(&scenario, "never-joined").await
+}
+
+/// Waits until `muster` shows the connection of `late` so: what people see follows a moment after what the hub answers.
+async fn is_shown_as(scenario: &Scenario, connection: &str) -> Result<()> {
+    wait::until(
+        &format!("late is shown as {connection}"),
+        SOON,
+        async || {
+            let cluster = scenario.world.ask(&["get", "cluster", "late"]).await?;
+            let shown = &cluster["summary"]["connection"];
+            ensure!(shown == connection, "{cluster:#}");
+            Ok(())
+        },
+    )
     .await
 }
 

@@ -23,11 +23,7 @@ async fn tell(scenario: &Scenario, arguments: &[&str]) -> Result<String> {
 /// Waits until `shop` is drifted and its message says that it is left so because of a pause.
 async fn left_alone(scenario: &Scenario) -> Result<Value> {
     wait::until("the drift is shown and left", SOON, async || {
-        let detail = scenario
-            .world
-            .muster(&["get", "app", "shop", "-o", "json"])
-            .await?
-            .json()?;
+        let detail = scenario.world.ask(&["get", "app", "shop"]).await?;
         let status = &detail["placements"][0]["status"];
         let message = status["message"].as_str().unwrap_or_default();
         ensure!(
@@ -72,11 +68,7 @@ async fn while_paused_a_hand_edit_stays_and_is_shown_and_a_resume_repairs_it() -
     )
     .await?;
     wait::until("the commit is seen to wait", SOON, async || {
-        let detail = scenario
-            .world
-            .muster(&["get", "app", "shop", "-o", "json"])
-            .await?
-            .json()?;
+        let detail = scenario.world.ask(&["get", "app", "shop"]).await?;
         let row = &detail["placements"][0];
         let message = row["status"]["message"].as_str().unwrap_or_default();
         ensure!(

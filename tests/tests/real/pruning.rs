@@ -1,30 +1,14 @@
 //! What is removed from a real cluster, and what is not.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use muster_proto::{Approval, Desired, ObjectStatus, PruneBudget, Removals, Settings, SyncStatus};
+use muster_proto::{Approval, Desired, PruneBudget, Removals, Settings, SyncStatus};
 use muster_tests::wait;
 use serde_json::{Value, json};
 
 use super::bed::{Bed, PATIENCE, application, bed, config};
-
-/// The row of an object of this name.
-async fn row_of(
-    bed: &Bed,
-    name: &str,
-    like: impl Fn(&ObjectStatus) -> bool,
-) -> Result<ObjectStatus> {
-    wait::until(&format!("the row of object {name}"), PATIENCE, async || {
-        let rows = bed.engine.rows().borrow().clone();
-        let row = rows.objects().values().find(|row| row.key.name == name);
-        let row = row.context("no row")?.clone();
-        ensure!(like(&row), "{row:?}");
-        Ok(row)
-    })
-    .await
-}
 
 async fn is_gone(bed: &Bed, name: &str) -> Result<()> {
     wait::until(&format!("{name} is gone"), PATIENCE, async || {
@@ -98,7 +82,9 @@ async fn a_namespace_stays_while_others_have_something_in_it_and_goes_with_the_l
     let foreign = serde_json::from_value(json!({"metadata": {"name": "somebody-elses"}}))?;
     inside.create(&PostParams::default(), &foreign).await?;
     bed.accept(2, Vec::new()).await?;
-    let row = row_of(&bed, &name, |row| row.sync == SyncStatus::PruneBlocked).await?;
+    let row = bed
+        .object(&name, |row| row.sync == SyncStatus::PruneBlocked)
+        .await?;
     assert!(
         row.message.contains("Secret somebody-elses")
             && row
@@ -155,7 +141,9 @@ async fn a_definition_stays_while_somebody_else_has_objects_of_its_kind() -> Res
     })
     .await?;
     bed.accept(2, Vec::new()).await?;
-    let row = row_of(&bed, &name, |row| row.sync == SyncStatus::PruneBlocked).await?;
+    let row = bed
+        .object(&name, |row| row.sync == SyncStatus::PruneBlocked)
+        .await?;
     let expected = format!("{}/theirs", bed.namespace);
     assert!(row.message.contains(&expected), "{}", row.message);
     carts.get("theirs").await?;
@@ -290,7 +278,9 @@ async fn what_is_not_to_be_applied_is_left_alone_and_what_is_to_be_created_is_cr
     let row = bed.synced("shop").await?;
     assert_eq!((row.objects, row.synced), (2, 2));
     assert_eq!(bed.value("once").await?, "mine");
-    let said = row_of(&bed, "once", |row| row.sync == SyncStatus::Kept).await?;
+    let said = bed
+        .object("once", |row| row.sync == SyncStatus::Kept)
+        .await?;
     assert_eq!(said.message, "muster.dev/apply: create-only");
 
     // Who is on call stops a repair by a mark on the object itself.
@@ -305,7 +295,8 @@ async fn what_is_not_to_be_applied_is_left_alone_and_what_is_to_be_created_is_cr
     bed.maps()
         .patch("live", &annotate, &Patch::Merge(&hands_off))
         .await?;
-    row_of(&bed, "live", |row| row.sync == SyncStatus::Kept).await?;
+    bed.object("live", |row| row.sync == SyncStatus::Kept)
+        .await?;
     bed.edit("live", "on call").await?;
     bed.accept(
         4,
@@ -316,7 +307,9 @@ async fn what_is_not_to_be_applied_is_left_alone_and_what_is_to_be_created_is_cr
         )?],
     )
     .await?;
-    let refused = row_of(&bed, "wrong", |row| row.sync == SyncStatus::Failed).await?;
+    let refused = bed
+        .object("wrong", |row| row.sync == SyncStatus::Failed)
+        .await?;
     assert!(
         refused.message.contains("no known word"),
         "{}",

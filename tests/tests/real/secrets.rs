@@ -121,11 +121,7 @@ async fn a_secrets_value_appears_nowhere_but_in_secrets() -> Result<()> {
     secrets.patch("door", &editor, &edit).await?;
     wait::until("the secret is repaired", SOON, holds_the_right_one).await?;
     wait::until("the edit is remembered", SOON, async || {
-        let drift = scenario
-            .world
-            .muster(&["drift", "-o", "json"])
-            .await?
-            .json()?;
+        let drift = scenario.world.ask(&["drift"]).await?;
         let row = &drift["rows"][0]["object"]["lastDrift"];
         ensure!(row["fields"] == json!([".data.key"]), "{drift:#}");
         Ok(())
@@ -141,11 +137,7 @@ async fn a_secrets_value_appears_nowhere_but_in_secrets() -> Result<()> {
     )
     .await?;
     wait::until("the refusal is shown", SOON, async || {
-        let detail = scenario
-            .world
-            .muster(&["get", "app", "shop", "-o", "json"])
-            .await?
-            .json()?;
+        let detail = scenario.world.ask(&["get", "app", "shop"]).await?;
         ensure!(
             detail["placements"][0]["status"]["sync"] == "Failed",
             "{detail:#}"
@@ -163,11 +155,7 @@ async fn a_secrets_value_appears_nowhere_but_in_secrets() -> Result<()> {
     )
     .await?;
     wait::until("the fault is shown", SOON, async || {
-        let fleet = scenario
-            .world
-            .muster(&["status", "-o", "json"])
-            .await?
-            .json()?;
+        let fleet = scenario.world.ask(&["status"]).await?;
         let problems = problems(&fleet);
         ensure!(
             problems.iter().any(|it| it.contains("shop/gate.yaml:")),

@@ -67,11 +67,7 @@ async fn a_hand_edit_and_a_deletion_are_undone_and_remembered() -> Result<()> {
     scenario.edit("settings", "colour", "pink").await?;
     scenario.becomes("settings", "colour", "blue").await?;
     wait::until("the edit is remembered", SOON, async || {
-        let drift = scenario
-            .world
-            .muster(&["drift", "-o", "json"])
-            .await?
-            .json()?;
+        let drift = scenario.world.ask(&["drift"]).await?;
         let row = &drift["rows"][0]["object"]["lastDrift"];
         ensure!(
             row["manager"] == "kubectl-edit" && row["fields"] == json!([".data.colour"]),
@@ -141,11 +137,7 @@ spec:
         )
         .await?;
     wait::until("the rollout is seen to hang", SOON, async || {
-        let detail = scenario
-            .world
-            .muster(&["get", "app", "shop", "-o", "json"])
-            .await?
-            .json()?;
+        let detail = scenario.world.ask(&["get", "app", "shop"]).await?;
         let status = &detail["placements"][0]["status"];
         ensure!(
             status["sync"] == "Synced" && status["health"] == "InProgress",

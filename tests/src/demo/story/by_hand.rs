@@ -57,12 +57,7 @@ impl Story<'_> {
     /// Waits until `muster drift` tells of the edit, and that it is repaired; and asks the API server whose it is.
     pub(super) async fn remembered(&self, cluster: &str) -> Result<()> {
         wait::until("muster drift remembers it", self.within, async || {
-            let drift = self
-                .stage
-                .world
-                .muster(&["drift", "-o", "json"])
-                .await?
-                .json()?;
+            let drift = self.stage.world.ask(&["drift"]).await?;
             let rows = drift["rows"].as_array().cloned().unwrap_or_default();
             let row = rows.iter().find(|row| {
                 row["cluster"] == cluster && row["object"]["key"]["name"] == "settings"

@@ -243,11 +243,7 @@ impl Story<'_> {
     }
 
     async fn fleet(&self) -> Result<Value> {
-        self.stage
-            .world
-            .muster(&["status", "-o", "json"])
-            .await?
-            .json()
+        self.stage.world.ask(&["status"]).await
     }
 
     /// What `muster` says has the content of this commit.

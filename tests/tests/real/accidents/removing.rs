@@ -8,12 +8,11 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints};
 use kube::api::{Api, DeleteParams, PostParams};
-use muster_agent::engine::Stop;
 use muster_proto::{Desired, DesiredApplication, Removals, SyncStatus};
 use muster_tests::wait;
 use serde_json::{Value, json};
 
-use super::super::bed::{Bed, PATIENCE, application, bed, config, start};
+use super::super::bed::{Bed, PATIENCE, application, bed, config};
 use super::super::scenario::Scenario;
 
 async fn generation(bed: &Bed, generation: u64) -> Result<()> {
@@ -156,15 +155,7 @@ async fn what_a_failed_first_apply_had_created_was_never_removed() -> Result<()>
     .await?;
     bed.maps().get("created").await?;
     // It never succeeded, and the agent starts anew before it leaves Git.
-    bed.engine.stop(Stop::Because("restarted".into())).await;
-    bed.task.abort();
-    let ledger = format!("{}-ledger", bed.namespace);
-    let (engine, task) = start(&bed.cluster, &ledger, "second").await?;
-    let bed = Bed {
-        engine,
-        task,
-        ..bed
-    };
+    let bed = bed.restarted().await?;
     bed.accept(2, Vec::new()).await?;
     is_gone(&bed, "created").await
 }
@@ -211,15 +202,7 @@ async fn a_refused_delete_was_forgotten() -> Result<()> {
     };
     let row = refused(&bed).await?;
     assert!(row.message.contains("not before the audit"), "{row:?}");
-    bed.engine.stop(Stop::Because("restarted".into())).await;
-    bed.task.abort();
-    let ledger = format!("{}-ledger", bed.namespace);
-    let (engine, task) = start(&bed.cluster, &ledger, "second").await?;
-    let bed = Bed {
-        engine,
-        task,
-        ..bed
-    };
+    let bed = bed.restarted().await?;
     refused(&bed).await?;
     bed.maps().get("guarded").await?;
 
@@ -288,15 +271,7 @@ async fn an_agent_that_came_back_deleted_everything_in_its_cluster() -> Result<(
     bed.accept(7, vec![application("shop", bed.settings(), &objects)?])
         .await?;
     bed.synced("shop").await?;
-    bed.engine.stop(Stop::Because("down".into())).await;
-    bed.task.abort();
-    let ledger = format!("{}-ledger", bed.namespace);
-    let (engine, task) = start(&bed.cluster, &ledger, "second").await?;
-    let bed = Bed {
-        engine,
-        task,
-        ..bed
-    };
+    let bed = bed.restarted().await?;
     let before = bed.synced("shop").await?;
     assert_eq!(before.synced, 5);
 
