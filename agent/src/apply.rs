@@ -490,7 +490,6 @@ fn nameless(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::ApiResource;
 
     use super::*;
     use crate::graph;
@@ -549,20 +548,7 @@ mod tests {
     }
 
     fn catalogued() -> (Kind, ObjectKey) {
-        let resource = ApiResource {
-            group: String::new(),
-            version: "v1".into(),
-            api_version: "v1".into(),
-            kind: "ConfigMap".into(),
-            plural: "configmaps".into(),
-        };
-        let kind = Kind {
-            resource,
-            namespaced: true,
-            has_status: false,
-            listable: true,
-            ruled: None,
-        };
+        let kind = Kind::config_map();
         let key = ObjectKey {
             group: String::new(),
             kind: "ConfigMap".into(),

@@ -27,6 +27,26 @@ pub(crate) struct Kind {
     pub(crate) ruled: Option<Digest>,
 }
 
+#[cfg(test)]
+impl Kind {
+    /// A kind that every cluster has.
+    pub(crate) fn config_map() -> Self {
+        Self {
+            resource: ApiResource {
+                group: String::new(),
+                version: "v1".into(),
+                api_version: "v1".into(),
+                kind: "ConfigMap".into(),
+                plural: "configmaps".into(),
+            },
+            namespaced: true,
+            has_status: false,
+            listable: true,
+            ruled: None,
+        }
+    }
+}
+
 impl Kind {
     /// Is the whole object watched, and not its metadata only?
     pub(crate) fn is_read_whole(&self) -> bool {

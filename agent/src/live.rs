@@ -208,24 +208,10 @@ fn foreign(object: &DynamicObject) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kube::core::ApiResource;
     use serde_json::json;
 
     fn seen(metadata: Value) -> LiveObject {
-        let resource = ApiResource {
-            group: String::new(),
-            version: "v1".into(),
-            api_version: "v1".into(),
-            kind: "ConfigMap".into(),
-            plural: "configmaps".into(),
-        };
-        let kind = Kind {
-            resource,
-            namespaced: true,
-            has_status: false,
-            listable: true,
-            ruled: None,
-        };
+        let kind = Kind::config_map();
         look(
             &serde_json::from_value(json!({"metadata": metadata})).unwrap(),
             &kind,

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use kube::core::ApiResource;
 use muster_proto::{DesiredApplication, Digest, DigestKey, HealthStatus, Object, Settings};
 use proptest::prelude::*;
 use serde_json::json;
@@ -15,20 +14,7 @@ use crate::live::Ours;
 const FIELDS: &str = r#"{"f:data":{}}"#;
 
 fn catalogue() -> Catalogue {
-    let resource = ApiResource {
-        group: String::new(),
-        version: "v1".into(),
-        api_version: "v1".into(),
-        kind: "ConfigMap".into(),
-        plural: "configmaps".into(),
-    };
-    let kind = Kind {
-        resource,
-        namespaced: true,
-        has_status: false,
-        listable: true,
-        ruled: None,
-    };
+    let kind = Kind::config_map();
     let mut catalogue = Catalogue::default();
     catalogue.learn(
         "v1",

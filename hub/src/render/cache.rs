@@ -3,16 +3,15 @@
 //! `render/outputs/KEY`, and `render/kept/KEY` for what must stay once it is rendered: the BLAKE3 digest of what follows, in hex, a line's end, and the output. The oldest are
 //! removed when all together are too large; to be used makes one young.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use muster_proto::Digest;
 
-use super::folder::private;
+use super::folder::{create, private};
 
 /// Hex digits and a line's end.
 const HEAD: usize = 65;
@@ -77,12 +76,7 @@ impl Outputs {
     }
 
     fn write_to(&self, file: &Path, output: &[u8]) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(file)?;
+        let mut file = create(file)?;
         writeln!(file, "{}", blake3::hash(output).to_hex())?;
         file.write_all(output)
     }

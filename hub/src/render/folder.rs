@@ -3,7 +3,7 @@
 //! In: a job, and where its files are. Out: a [`Folder`] on disk, which is removed when it is dropped.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -102,13 +102,13 @@ impl Folder {
 }
 
 fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    create(file)?.write_all(bytes)
+}
+
+/// A new file that nobody else may read.
+pub(super) fn create(file: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)?;
-    file.write_all(bytes)
+    options.write(true).create_new(true).mode(0o600).open(file)
 }
 
 impl Drop for Folder {

@@ -288,6 +288,10 @@ async fn a_folder_of_the_hubs_machine_is_none_of_a_fleets_that_comes_from_elsewh
     running.stop().await;
 }
 
+fn submodule(folder: &Path, url: &str, at: &str) {
+    run(folder, &["submodule", "--quiet", "add", url, at]);
+}
+
 #[tokio::test]
 async fn the_files_of_submodules_stand_where_these_do() {
     let shop = Shop::new();
@@ -295,21 +299,9 @@ async fn the_files_of_submodules_stand_where_these_do() {
     put(&inner, "deep.yaml", "deep");
     let library = shop.place.another("library");
     let url = |folder: &Path| format!("file://{}", folder.display());
-    run(
-        &library,
-        &["submodule", "--quiet", "add", &url(&inner), "vendor/inner"],
-    );
+    submodule(&library, &url(&inner), "vendor/inner");
     let first = put(&library, "lib.yaml", "one");
-    run(
-        &shop.folder,
-        &[
-            "submodule",
-            "--quiet",
-            "add",
-            "../library",
-            "vendor/library",
-        ],
-    );
+    submodule(&shop.folder, "../library", "vendor/library");
     put(&shop.folder, "a.yaml", "shop");
 
     let running = shop.place.follow(shop.place.repository());
@@ -362,16 +354,7 @@ async fn a_submodule_that_can_not_be_had_is_said_and_comes_when_it_can() {
     let shop = Shop::new();
     let library = shop.place.another("library");
     put(&library, "lib.yaml", "one");
-    run(
-        &shop.folder,
-        &[
-            "submodule",
-            "--quiet",
-            "add",
-            "../library",
-            "vendor/library",
-        ],
-    );
+    submodule(&shop.folder, "../library", "vendor/library");
     put(&shop.folder, "a.yaml", "shop");
     let away = library.with_extension("away");
     std::fs::rename(&library, &away).unwrap();
