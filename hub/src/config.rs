@@ -7,18 +7,16 @@
 mod settings;
 mod values;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Command};
 use muster_decide::render::Tool;
+use muster_git::Repository;
+use muster_render::{Rendering, ToolFile, jail};
 
-use crate::render::jail;
 use settings::{Setting, Settings};
 
 /// Everything `muster-hub serve` can be told.
@@ -48,62 +46,6 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines appear: `tracing` filter directives such as `info,muster_hub=debug`.
     pub log: String,
-}
-
-/// The fleet repository: where it is and how to get in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Repository {
-    /// `https://`, `http://`, `ssh://`, `git@host:path` or `file://`, without credentials.
-    pub url: String,
-    /// Followed.
-    pub branch: String,
-    /// Folder in it where the fleet begins; empty: all of it.
-    pub path: String,
-    /// Holds the token or password for HTTP; read at every fetch.
-    pub token_file: Option<PathBuf>,
-    /// User name that goes with the token.
-    pub username: String,
-    /// PEM of the CAs to trust for HTTPS, instead of the well-known ones.
-    pub ca_file: Option<PathBuf>,
-    /// Private key for SSH.
-    pub ssh_key_file: Option<PathBuf>,
-    /// Host keys to trust for SSH.
-    pub known_hosts_file: Option<PathBuf>,
-    /// Whose commits are taken, by SSH keys: an allowed-signers file, read at every fetch. With this and the next one
-    /// absent: anybody's.
-    pub allowed_signers_file: Option<PathBuf>,
-    /// Whose commits are taken, by GPG keys: armoured public keys, read at every fetch.
-    pub gpg_keys_file: Option<PathBuf>,
-    /// How often to look for new commits.
-    pub poll: Duration,
-}
-
-/// The programs that render, and what they may take.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rendering {
-    /// Where each is.
-    pub tools: BTreeMap<Tool, ToolFile>,
-    /// Runs at the same time; `None`: one for each processor.
-    pub concurrency: Option<NonZeroUsize>,
-    /// A run that takes longer is ended.
-    pub timeout: Duration,
-    /// Bytes of outputs that are kept on disk.
-    pub cache_size: u64,
-    /// Go on where the kernel can't confine programs.
-    pub allow_unconfined: bool,
-    /// A program that knows `render-jail`; `None`: this one. Only who embeds a hub says something else.
-    pub jail: Option<PathBuf>,
-}
-
-/// Where a program that renders is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ToolFile {
-    /// In the first of these folders that has it.
-    Search(Vec<PathBuf>),
-    /// This file.
-    At(PathBuf),
-    /// It is not used.
-    None,
 }
 
 /// A secret's bytes, never shown.

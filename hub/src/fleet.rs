@@ -1,6 +1,6 @@
 //! The one owner of the fleet's state, and the handle everyone else holds.
 //!
-//! In: commits from [`crate::git`], sessions and their reports, people's commands. Out: one `watch<Arc<Desired>>` a
+//! In: commits from [`muster_git`], sessions and their reports, people's commands. Out: one `watch<Arc<Desired>>` a
 //! cluster and one `watch<Arc<View>>` for people. Every change that must survive is in the store before anyone
 //! hears of it.
 //!
@@ -27,17 +27,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_git::{Git, Which};
 use muster_proto::wire::v1;
 use muster_proto::{
     ApplicationName, ClusterName, Desired, DesiredApplication, Digest, Generation, Report,
     Timestamp,
 };
+use muster_render::Renderer;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::git::{Git, Which};
-use crate::render::Renderer;
 use crate::store::Store;
 use crate::view::View;
 

@@ -5,7 +5,7 @@
 //!
 //! | task | owns | hears | tells |
 //! |---|---|---|---|
-//! | `git` ([`git`]) | the mirrors | "fetch now", what the newest commit names (`Git` handle) | `watch<Arc<Tracked>>` and `watch<Arc<Others>>` to the fleet |
+//! | `git` ([`muster_git`]) | the mirrors | "fetch now", what the newest commit names (`Git` handle) | `watch<Arc<Tracked>>` and `watch<Arc<Others>>` to the fleet |
 //! | `fleet` ([`fleet`]) | the store, all decided state | `Tracked`; sessions, people (`Fleet` handle, each call answered) | `watch<Arc<Desired>>` a cluster, `watch<Arc<View>>` |
 //! | `agents` | one session a connected agent | agents (mTLS gRPC), `watch<Arc<Desired>>` | agents, `Fleet` |
 //! | `enrolment` | how often an address guessed wrong | new clusters (TLS gRPC) | `Fleet` |
@@ -22,10 +22,8 @@ pub mod clock;
 pub mod config;
 mod enrolment;
 pub mod fleet;
-pub mod git;
 mod listen;
 pub mod program;
-pub mod render;
 pub mod store;
 mod tasks;
 pub mod view;
@@ -36,10 +34,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use muster_git::Repository;
 use muster_proto::Timestamp;
 use muster_proto::tls::acceptor::accept;
 use muster_proto::tls::install_crypto;
 use muster_proto::wire::v1::enrolment_service_server::EnrolmentServiceServer;
+use muster_render::Renderer;
 use tonic::service::Routes;
 
 use agents::Agents;
@@ -49,7 +49,6 @@ use clock::Clock;
 use enrolment::Enrolment;
 use fleet::Threads;
 use listen::Http;
-use render::Renderer;
 use store::{ApiToken, Store};
 use tasks::Tasks;
 use webhook::Webhook;
@@ -135,7 +134,7 @@ impl Hub {
 
         let mut tasks = Tasks::default();
         let serving = tasks.serving.clone();
-        let (git, follow) = git::follow(
+        let (git, follow) = muster_git::follow(
             config.repository,
             config.credentials.as_deref(),
             &config.data,
@@ -255,9 +254,9 @@ pub async fn serve(config: Config, shutdown: impl Future) -> anyhow::Result<()> 
 }
 
 /// Says now, not at the first fetch, what the policy of the fleet repository lacks.
-fn programs_are_there(repository: &config::Repository) -> anyhow::Result<()> {
+fn programs_are_there(repository: &Repository) -> anyhow::Result<()> {
     let (ssh, gpg) = (&repository.allowed_signers_file, &repository.gpg_keys_file);
-    match git::signature::missing(ssh.is_some(), gpg.is_some()) {
+    match muster_git::missing_checker(ssh.is_some(), gpg.is_some()) {
         None => Ok(()),
         Some(program) => anyhow::bail!(
             "signatures of commits are checked by the program {program}, and it is not on the PATH: install it, or leave out --repo-allowed-signers-file and --repo-gpg-keys-file"

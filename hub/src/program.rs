@@ -7,11 +7,11 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use muster_render::jail;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config, LogFormat};
-use crate::render::jail;
 
 /// The command line, a variable or the configuration file makes no sense: starting again won't help.
 const USAGE: u8 = 2;

@@ -13,12 +13,12 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use muster_git::Which;
 use ring::hmac;
 use tokio::sync::watch;
 
 use crate::config::Secret;
 use crate::fleet::Fleet;
-use crate::git::Which;
 
 /// Bodies past this are refused.
 pub(crate) const LARGEST: usize = 5 << 20;

@@ -11,9 +11,8 @@ use bytes::Bytes;
 use muster_decide::render::{Failure, Job, Output, Release, Tool, Values};
 use muster_decide::snapshot::File;
 use muster_decide::{FileContent, Snapshot};
-use muster_hub::config::{Rendering, ToolFile};
-use muster_hub::git::Blobs;
-use muster_hub::render::Renderer;
+use muster_git::Blobs;
+use muster_render::{Renderer, Rendering, ToolFile};
 
 #[path = "serving/script.rs"]
 mod script;

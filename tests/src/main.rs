@@ -101,7 +101,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Hub(program) => Ok(muster_hub::program::main(program.called("muster-hub"))),
         Command::RenderJail(program) => {
-            let line = ["muster-hub", muster_hub::render::jail::COMMAND].map(OsString::from);
+            let line = ["muster-hub", muster_render::jail::COMMAND].map(OsString::from);
             let line = line.into_iter().chain(program.arguments);
             Ok(muster_hub::program::main(line))
         }

@@ -8,9 +8,16 @@ use muster_decide::{File, FileContent, Snapshot, model};
 fn said_by_the_programs() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut text = String::new();
-    let mut open: Vec<PathBuf> = ["hub/src", "hub/decide/src", "agent/src", "cli/src"]
-        .map(|folder| root.join(folder))
-        .into();
+    let mut open: Vec<PathBuf> = [
+        "hub/src",
+        "hub/decide/src",
+        "hub/git/src",
+        "hub/render/src",
+        "agent/src",
+        "cli/src",
+    ]
+    .map(|folder| root.join(folder))
+    .into();
     while let Some(path) = open.pop() {
         if path.is_dir() {
             open.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));

@@ -205,6 +205,19 @@ fn the_command_line_may_not_depend_on_the_hub() {
 }
 
 #[test]
+fn what_the_command_line_takes_of_the_hub_may_not_bring_its_server() {
+    assert_finds(
+        "hub/render/Cargo.toml",
+        "[dependencies]\nmuster-git.workspace = true\nmuster-hub.workspace = true\nsqlx.workspace = true\n",
+        &[
+            "a crate depends only on those it may: hub/render/Cargo.toml:3: hub/render may not depend on muster-hub",
+            "a crate depends only on those it may: hub/render/Cargo.toml:4: `muster` takes it without the hub's server, \
+             so it takes nothing of that and may not depend on sqlx",
+        ],
+    );
+}
+
+#[test]
 fn the_contract_may_depend_on_nothing_of_ours() {
     assert_finds(
         "proto/Cargo.toml",

@@ -3,6 +3,7 @@
 use super::*;
 
 use std::io::Write as _;
+use std::time::Duration;
 
 fn read(flags: &str, environment: &[(&str, &str)]) -> anyhow::Result<Config> {
     let arguments = format!("muster-hub serve {flags}");

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ToolFile;
+use muster_render::ToolFile;
 use tracing_subscriber::EnvFilter;
 
 /// `IP:PORT`, `localhost:PORT`, or `:PORT` for every address.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use muster_git::{Tracked, Which};
 use muster_proto::{ClusterName, Digest, Timestamp};
 use ring::rand::SecureRandom;
 
 use super::task::Task;
 use super::{Certificate, Closed, CommandFailed, NewToken, Objects, STOPPING, TokenRefused};
-use crate::git::{Tracked, Which};
 use crate::store::{Audit, Cluster, ClusterState, Redeemed, StoreError, StoredCertificate};
 use crate::view::Connection;
 

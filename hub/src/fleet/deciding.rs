@@ -10,6 +10,7 @@ use muster_decide::render::{Cache, Wanted};
 use muster_decide::{
     Decision, LastGood, Location, Members, Placed, Placements, Refused, Snapshot, Sources, decide,
 };
+use muster_git::{Blobs, Others, Tracked};
 use muster_proto::{
     ApplicationName, Approval, ClusterName, Content, Desired, DesiredApplication, Digest,
     DigestKey, Removals, Timestamp,
@@ -21,7 +22,6 @@ use super::member::declared_view;
 use super::rendering::Arrived;
 use super::showing::hub_problem;
 use super::task::Task;
-use crate::git::{Blobs, Others, Tracked};
 use crate::store::Commit;
 use crate::view::{Placement, Problem, Waiting, What};
 

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use muster_decide::render::{Failure, Output, Tools, Wanted};
 use muster_decide::{Placed, Snapshot, Sources};
+use muster_git::Blobs;
 use muster_proto::Digest;
+use muster_render::Renderer;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::deciding::Basis;
-use crate::git::Blobs;
-use crate::render::Renderer;
 
 /// So long a decision waits for tools; each run of a small tree takes a tenth of a second.
 const PATIENCE: Duration = Duration::from_secs(2);

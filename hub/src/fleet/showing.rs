@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use muster_git::{Others, Tracked};
 use muster_proto::Timestamp;
 use tokio::time::Instant;
 
 use super::task::Task;
-use crate::git::{Others, Tracked};
 use crate::view::{Problem, RepositoryView, Source};
 
 impl Task {

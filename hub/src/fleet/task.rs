@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use muster_decide::LastGood;
 use muster_decide::render::Cache;
+use muster_git::Git;
 use muster_proto::{Approval, ClusterName, Timestamp};
+use muster_render::Renderer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -19,8 +21,6 @@ use super::member::Member;
 use super::rendering::Renders;
 use super::{Fleet, Request, SessionId, Threads};
 use crate::clock::Clock;
-use crate::git::Git;
-use crate::render::Renderer;
 use crate::store::{Store, StoreError, StoredCertificate};
 use crate::view::{Board, ClusterView, View};
 

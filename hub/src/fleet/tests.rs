@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use muster_git::Repository;
 use muster_proto::{ApplicationStatus, HealthStatus, Removals, Rows, SyncStatus};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::Repository;
 use crate::view::{ClusterView, Connection};
 
 mod approvals;
@@ -99,7 +99,7 @@ impl Bed {
             poll: Duration::from_secs(3600),
         };
         let (git, following) =
-            crate::git::follow(repository, None, &data, clock.clone(), shutdown.clone());
+            muster_git::follow(repository, None, &data, clock.clone(), shutdown.clone());
         let renderer = Renderer::without_tools();
         let (fleet, task) = start(store, git, renderer, clock, Threads::Many, shutdown.clone())
             .await

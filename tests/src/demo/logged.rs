@@ -22,7 +22,9 @@ pub(super) struct Logged(Arc<Mutex<VecDeque<(String, usize)>>>);
 pub(super) fn keep() -> Result<Logged> {
     let logged = Logged::default();
     let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new("muster_hub=warn,muster_agent=warn"))
+        .with_env_filter(EnvFilter::new(
+            "muster_hub=warn,muster_git=warn,muster_render=warn,muster_agent=warn",
+        ))
         .with_ansi(false)
         .without_time()
         .with_target(false)

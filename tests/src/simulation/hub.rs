@@ -6,16 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use muster_agent::credentials::{CertificateRequest, Credentials};
+use muster_git::Tracked;
 use muster_hub::agents::{self, Agents};
 use muster_hub::ca::{Ca, SigningRequest};
 use muster_hub::clock::Clock;
 use muster_hub::fleet::{self, Certificate, Fleet, Threads};
-use muster_hub::git::{self, Tracked};
-use muster_hub::render::Renderer;
 use muster_hub::store::{HubIdentity, Memory, Store};
 use muster_hub::view::View;
 use muster_proto::tls::{Identity, Role};
 use muster_proto::{ClusterName, Digest, DigestKey, Timestamp};
+use muster_render::Renderer;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -131,7 +131,7 @@ impl Hub {
         let (serving, deciding) = (CancellationToken::new(), CancellationToken::new());
         let (fleet, task) = fleet::start(
             Store::Memory(self.store.clone()),
-            git::fed(self.tracked.subscribe()),
+            muster_git::fed(self.tracked.subscribe()),
             Renderer::without_tools(),
             self.clock.clone(),
             Threads::One,

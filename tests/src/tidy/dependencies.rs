@@ -6,21 +6,50 @@ use super::Tree;
 const HOUSE: &[(&str, &str, &[&str])] = &[
     ("proto", "muster_proto", &[]),
     ("hub/decide", "muster_decide", &["muster_proto"]),
-    ("hub", "muster_hub", &["muster_proto", "muster_decide"]),
+    ("hub/git", "muster_git", &["muster_proto", "muster_decide"]),
+    (
+        "hub/render",
+        "muster_render",
+        &["muster_proto", "muster_decide", "muster_git"],
+    ),
+    (
+        "hub",
+        "muster_hub",
+        &[
+            "muster_proto",
+            "muster_decide",
+            "muster_git",
+            "muster_render",
+        ],
+    ),
     ("agent", "muster_agent", &["muster_proto"]),
-    ("cli", "muster_cli", &["muster_proto", "muster_decide"]),
+    (
+        "cli",
+        "muster_cli",
+        &[
+            "muster_proto",
+            "muster_decide",
+            "muster_git",
+            "muster_render",
+        ],
+    ),
     (
         "tests",
         "muster_tests",
         &[
             "muster_proto",
             "muster_decide",
+            "muster_git",
+            "muster_render",
             "muster_hub",
             "muster_agent",
             "muster_cli",
         ],
     ),
 ];
+
+const NO_SERVER: &str = "`muster` takes it without the hub's server, so it takes nothing of that";
+const SERVER: &[&str] = &["axum", "tonic", "sqlx", "rcgen", "x509-parser"];
 
 /// What a crate may not even depend on, by folder and reason: the compiler then keeps it so.
 const NOT_FOR: &[(&str, &str, &[&str])] = &[
@@ -31,6 +60,8 @@ const NOT_FOR: &[(&str, &str, &[&str])] = &[
             "tokio", "tonic", "gix", "kube", "hyper", "reqwest", "sqlx", "axum",
         ],
     ),
+    ("hub/git", NO_SERVER, SERVER),
+    ("hub/render", NO_SERVER, SERVER),
     (
         "hub",
         "the hub opens no connection to a cluster",

@@ -13,10 +13,9 @@ use muster_decide::render::{Cache, Tool};
 use muster_decide::{
     Decision, File, FileContent, LastGood, Members, Placed, Snapshot, Sources, decide, model,
 };
-use muster_hub::config::{Rendering, ToolFile};
-use muster_hub::git::Blobs;
-use muster_hub::render::Renderer;
+use muster_git::Blobs;
 use muster_proto::{Content, DigestKey, Object};
+use muster_render::{Renderer, Rendering, ToolFile};
 use muster_tests::cluster::real;
 use muster_tests::supervisor::testbed;
 use serde_json::Value;

@@ -12,8 +12,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use muster_decide::render::{Job, Values};
 use muster_decide::{FileContent, Snapshot};
-
-use crate::git::Blobs;
+use muster_git::Blobs;
 
 /// A folder below the data directory. Dropping it removes it.
 #[derive(Debug)]

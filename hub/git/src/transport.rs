@@ -8,7 +8,6 @@ use gix::protocol::transport::client::blocking_io::{Transport, http};
 use muster_decide::address::Address;
 
 use super::remote::Access;
-use crate::config;
 
 /// The longest silence of an HTTP server.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -34,7 +33,7 @@ pub(super) struct Credentials {
 #[derive(Clone)]
 pub(super) enum From {
     /// The flags of the fleet repository.
-    Flags(Box<config::Repository>),
+    Flags(Box<crate::Repository>),
     /// A folder of the hub, good for what begins with one of these.
     Held { name: String, urls: Vec<Address> },
     /// Nobody gave any.
@@ -53,7 +52,7 @@ impl Credentials {
         }
     }
 
-    fn flags(repository: &config::Repository) -> Result<Self, String> {
+    fn flags(repository: &crate::Repository) -> Result<Self, String> {
         let password = match &repository.token_file {
             None => None,
             Some(file) => Some(text(file, "token file")?),

@@ -22,10 +22,9 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use muster_decide::Snapshot;
 use muster_decide::render::{Failure, Job, Output, Tool, Tools, difference, hidden};
+use muster_git::Blobs;
 use tokio::sync::Semaphore;
 
-use crate::config::Rendering;
-use crate::git::Blobs;
 use cache::Outputs;
 use folder::Folder;
 use process::{Ended, Limits};
@@ -35,6 +34,34 @@ use programs::Program;
 const LARGEST_OUTPUT: usize = 32 << 20;
 /// What a tool may have of memory for data: ten times what large charts take.
 const MEMORY: u64 = 1 << 30;
+
+/// The programs that render, and what they may take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendering {
+    /// Where each is.
+    pub tools: BTreeMap<Tool, ToolFile>,
+    /// Runs at the same time; `None`: one for each processor.
+    pub concurrency: Option<NonZeroUsize>,
+    /// A run that takes longer is ended.
+    pub timeout: Duration,
+    /// Bytes of outputs that are kept on disk.
+    pub cache_size: u64,
+    /// Go on where the kernel can't confine programs.
+    pub allow_unconfined: bool,
+    /// A program that knows `render-jail`; `None`: this one. Only who embeds a hub says something else.
+    pub jail: Option<PathBuf>,
+}
+
+/// Where a program that renders is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolFile {
+    /// In the first of these folders that has it.
+    Search(Vec<PathBuf>),
+    /// This file.
+    At(PathBuf),
+    /// It is not used.
+    None,
+}
 
 /// A handle to the programs; cheap to clone.
 #[derive(Debug, Clone)]

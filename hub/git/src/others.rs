@@ -61,7 +61,7 @@ pub(super) enum Order {
 
 /// Which repositories to fetch.
 #[derive(Debug, Clone)]
-pub(crate) enum Which {
+pub enum Which {
     /// Every one.
     All,
     /// Those at one of these URLs.
@@ -70,7 +70,7 @@ pub(crate) enum Which {
 
 impl Which {
     /// Whether a repository is among them.
-    pub(crate) fn has(&self, url: &str) -> bool {
+    pub fn has(&self, url: &str) -> bool {
         match self {
             Self::All => true,
             Self::At(wanted) => Address::parse(url)

@@ -10,8 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::mirror::Mirror;
 use super::remote::Remote;
-use super::{Blobs, Tracked};
-use crate::clock::Clock;
+use super::{Blobs, Clock, Tracked};
 
 /// A fetch that takes longer is told to stop, and shown as failed.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(600);

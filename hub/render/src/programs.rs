@@ -14,7 +14,7 @@ use muster_decide::render::{Job, Tool};
 use tokio::process::Command;
 
 use super::folder::Folder;
-use crate::config::{Rendering, ToolFile};
+use crate::{Rendering, ToolFile};
 
 /// To say its version takes milliseconds; this is for machines that are busy.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -21,7 +21,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::folder::Folder;
 use super::loader::loader;
 use super::process::Limits;
-use crate::config::Rendering;
+use crate::Rendering;
 
 /// The first word of its command line.
 pub const COMMAND: &str = "render-jail";
@@ -86,7 +86,7 @@ impl Jail {
 }
 
 /// What the hub calls; nobody else does.
-pub(crate) fn command() -> Command {
+pub fn command() -> Command {
     let number = |name: &'static str| {
         Arg::new(name)
             .long(name)
@@ -122,7 +122,7 @@ pub(crate) fn command() -> Command {
 }
 
 /// Becomes the tool; returns only when that failed.
-pub(crate) fn main(flags: &ArgMatches) -> ExitCode {
+pub fn main(flags: &ArgMatches) -> ExitCode {
     let Err(error) = enter(flags);
     eprintln!("{error:#}");
     ExitCode::from(u8::try_from(FAILED).unwrap_or(u8::MAX))

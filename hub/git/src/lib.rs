@@ -1,7 +1,7 @@
 //! Follows repositories: that of the fleet, and those that its documents name; polled, and fetched at once when someone
 //! asks.
 //!
-//! In: where the fleet repository is ([`crate::config::Repository`]), and what its newest commit names
+//! In: where the fleet repository is ([`Repository`]), and what its newest commit names
 //! ([`Git::follow_others`]). Out: `watch<Arc<Tracked>>`: the fleet's newest commit's files, and what went wrong since;
 //! `watch<Arc<Others>>`: the same of every other one. A failed fetch keeps the commit before; a rewound branch is just a
 //! newer state. The mirrors in the data directory are a cache: lost or damaged, they are cloned anew.
@@ -12,15 +12,16 @@ mod mirror;
 mod others;
 mod read;
 mod remote;
-pub(crate) mod signature;
+mod signature;
 mod submodules;
 #[cfg(test)]
 mod tests;
 mod transport;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -31,17 +32,46 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::config::Repository;
 use follower::{Question, Terms};
 use mirror::Mirror;
-pub(crate) use others::Which;
 use others::{Order, Set};
-pub use others::{Other, Others};
+pub use others::{Other, Others, Which};
 use remote::Remote;
+pub use signature::missing as missing_checker;
 
 /// So many repositories are fetched at the same time; the fleet's own is never kept waiting.
 const FETCHES: usize = 16;
+
+/// Tells the time.
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The fleet repository: where it is and how to get in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Repository {
+    /// `https://`, `http://`, `ssh://`, `git@host:path` or `file://`, without credentials.
+    pub url: String,
+    /// Followed.
+    pub branch: String,
+    /// Folder in it where the fleet begins; empty: all of it.
+    pub path: String,
+    /// Holds the token or password for HTTP; read at every fetch.
+    pub token_file: Option<PathBuf>,
+    /// User name that goes with the token.
+    pub username: String,
+    /// PEM of the CAs to trust for HTTPS, instead of the well-known ones.
+    pub ca_file: Option<PathBuf>,
+    /// Private key for SSH.
+    pub ssh_key_file: Option<PathBuf>,
+    /// Host keys to trust for SSH.
+    pub known_hosts_file: Option<PathBuf>,
+    /// Whose commits are taken, by SSH keys: an allowed-signers file, read at every fetch. With this and the next one
+    /// absent: anybody's.
+    pub allowed_signers_file: Option<PathBuf>,
+    /// Whose commits are taken, by GPG keys: armoured public keys, read at every fetch.
+    pub gpg_keys_file: Option<PathBuf>,
+    /// How often to look for new commits.
+    pub poll: Duration,
+}
 
 /// A repository as last seen.
 #[derive(Debug, Clone, Default)]
@@ -110,7 +140,7 @@ impl Git {
     }
 
     /// Fetches some of the others now, and comes back when that is done.
-    pub(crate) async fn fetch_others(&self, which: Which) {
+    pub async fn fetch_others(&self, which: Which) {
         let (done, is_done) = oneshot::channel();
         if self.orders.send(Order::Fetch(which, done)).is_ok() {
             // An error: the hub is stopping.

@@ -8,7 +8,6 @@ use muster_decide::model::Repository;
 use muster_decide::model::repository::{GitRef, Origin};
 
 use super::signature::Trusted;
-use crate::config;
 
 /// A repository that is followed.
 #[derive(Debug, Clone)]
@@ -28,7 +27,7 @@ pub(super) struct Remote {
 #[derive(Debug, Clone)]
 pub(super) enum Access {
     /// As the hub's flags say.
-    Flags(Box<config::Repository>),
+    Flags(Box<crate::Repository>),
     /// By a credential of the hub.
     Held {
         /// Which; `None`: anybody may read it.
@@ -40,7 +39,7 @@ pub(super) enum Access {
 
 impl Remote {
     /// The fleet repository.
-    pub(super) fn fleet(repository: &config::Repository) -> Self {
+    pub(super) fn fleet(repository: &crate::Repository) -> Self {
         Self {
             name: None,
             url: repository.url.clone(),

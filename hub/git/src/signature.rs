@@ -113,7 +113,7 @@ const SSH: &str = "ssh-keygen";
 const GPG: &str = "gpg";
 
 /// The programs that these keys take, and that are not on the PATH.
-pub(crate) fn missing(allowed_signers: bool, gpg_keys: bool) -> Option<&'static str> {
+pub fn missing(allowed_signers: bool, gpg_keys: bool) -> Option<&'static str> {
     let there = |program: &&str| {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
