@@ -1,12 +1,14 @@
 //! A small fleet in which one of everything is wrong, for tests.
 
 mod comparison;
+mod plan;
 
 use muster_proto::Timestamp;
 use muster_proto::wire::v1;
 
 use super::Look;
 pub(crate) use comparison::comparison;
+pub(crate) use plan::{OF, plan};
 
 const NOW: i64 = 1_795_432_000_000;
 const MINUTE: i64 = 60_000;

@@ -11,7 +11,7 @@ use muster_proto::{
     ApplicationName, ClusterName, Content, DesiredApplication, Digest, ObjectKey, Removals,
     Settings,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::desired::{Decision, Waiting};
 use crate::last_good::LastGood;
@@ -23,21 +23,22 @@ mod immutable;
 
 pub use fields::FieldChange;
 
-/// What a commit would change.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What a commit would change. As JSON it is the form that `muster plan -o json` prints: fields are only added.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Plan {
+    /// How many clusters there are.
+    pub clusters: usize,
     /// Distinct changes; those of most clusters first, then by application.
     pub diffs: Vec<Diff>,
     /// What would stay until a person approves that it goes.
     pub waiting: Vec<Waiting>,
     /// What the commit is wrong about.
     pub problems: Vec<Problem>,
-    /// How many clusters there are.
-    pub clusters: usize,
 }
 
 /// The same change of one application on some clusters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Diff {
     /// Which application.
@@ -47,7 +48,7 @@ pub struct Diff {
     /// Where, by name.
     pub clusters: Vec<ClusterName>,
     /// How it is applied: paths of the settings that the agent is told.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<FieldChange>,
     /// By identity.
     pub objects: Vec<ObjectChange>,
@@ -57,7 +58,7 @@ pub struct Diff {
 }
 
 /// What becomes of an application on a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DiffKind {
     /// It comes to clusters where it was not.
@@ -69,7 +70,7 @@ pub enum DiffKind {
 }
 
 /// What becomes of one object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectChange {
     /// Which object, with the namespace of its application filled in.
@@ -77,12 +78,12 @@ pub struct ObjectChange {
     /// What becomes of it.
     pub action: Action,
     /// For a change: its fields, by path.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<FieldChange>,
 }
 
 /// What becomes of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
     /// It is made.
@@ -170,6 +171,26 @@ impl Plan {
             waiting: after.waiting.clone(),
             problems: after.problems.clone(),
             clusters: after.clusters.len(),
+        }
+    }
+
+    /// Leaves only what concerns one cluster or one application, where one is given, and what concerns no single one.
+    pub fn narrow(&mut self, cluster: Option<&ClusterName>, application: Option<&ApplicationName>) {
+        let is = |name: &ApplicationName| application.is_none_or(|only| only == name);
+        let keep = |clusters: &mut Vec<ClusterName>| {
+            clusters.retain(|name| cluster.is_none_or(|only| only == name));
+            !clusters.is_empty()
+        };
+        self.diffs
+            .retain_mut(|diff| is(&diff.application) && keep(&mut diff.clusters));
+        self.waiting
+            .retain_mut(|it| is(&it.approval.application) && keep(&mut it.clusters));
+        self.problems.retain(|problem| {
+            let here = |name: &ClusterName| cluster.is_none_or(|only| only == name);
+            problem.application.as_ref().is_none_or(is) && problem.cluster.as_ref().is_none_or(here)
+        });
+        if cluster.is_some() {
+            self.clusters = 1;
         }
     }
 

@@ -7,13 +7,16 @@ use muster_proto::{ApplicationName, ClusterName};
 use serde::{Deserialize, Serialize};
 
 /// Something a person should mend. Ordered, so that lists of problems are the same for the same commit.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
     /// The application it concerns.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<ApplicationName>,
     /// The cluster it concerns, when it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterName>,
     /// Where in the repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
     /// One sentence a person can act on; quotes no values of manifests.
     pub message: String,

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use muster_proto::{ApplicationName, Approval, ClusterName, Digest};
+use serde::{Deserialize, Serialize};
 
 use super::cases::{Case, both};
 use crate::last_good::{LastApplication, LastGood, Placement, of};
@@ -17,9 +18,10 @@ const FEW_CLUSTERS: usize = 10;
 const PART_IN_PERCENT: usize = 10;
 
 /// An application that would leave clusters, and stays until a person approves.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Waiting {
     /// To be approved: the application, and a digest over what it would lose.
+    #[serde(flatten)]
     pub approval: Approval,
     /// The clusters it would leave.
     pub clusters: Vec<ClusterName>,

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use muster_proto::{ObjectKey, Settings};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::immutable;
@@ -17,7 +17,7 @@ const LONGEST: usize = 200;
 const MASK: &str = "(secret)";
 
 /// A field before and after. Values of Secrets are masked, long ones are cut.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldChange {
     /// Such as `.spec.containers[name="web"].image`.
@@ -29,7 +29,7 @@ pub struct FieldChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// The API server does not let it change.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub immutable: bool,
 }
 
