@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use clap::{ArgMatches, Command};
 use muster_decide::render::Tool;
 use muster_git::Repository;
-use muster_render::{Rendering, ToolFile, jail};
+use muster_render::{By, Rendering, ToolFile, jail};
 
 use settings::{Setting, Settings};
 
@@ -196,7 +196,7 @@ fn rendering(
         .filter(|it| it.is_absolute())
         .collect();
     let tools = Tool::ALL.map(|tool| {
-        let file = settings.optional(tool.name(), values::tool_file)?;
+        let file = settings.optional(tool.name(), str::parse)?;
         Ok((
             tool,
             file.unwrap_or_else(|| ToolFile::Search(folders.clone())),
@@ -208,6 +208,7 @@ fn rendering(
         timeout: settings.required("render-timeout", values::render_timeout)?,
         cache_size: settings.required("render-cache", values::size)?,
         allow_unconfined: settings.required("allow-unconfined-render", values::yes_or_no)?,
+        by: By::Hub,
         jail: None,
     })
 }

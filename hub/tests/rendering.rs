@@ -12,7 +12,7 @@ use muster_decide::render::{Failure, Job, Output, Release, Tool, Values};
 use muster_decide::snapshot::File;
 use muster_decide::{FileContent, Snapshot};
 use muster_git::Blobs;
-use muster_render::{Renderer, Rendering, ToolFile};
+use muster_render::{By, Renderer, Rendering, ToolFile};
 
 #[path = "serving/script.rs"]
 mod script;
@@ -55,6 +55,7 @@ impl Bed {
             timeout: self.timeout,
             cache_size: 1 << 20,
             allow_unconfined: false,
+            by: By::Hub,
             jail: Some(env!("CARGO_BIN_EXE_muster-hub").into()),
         }
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::mirror::Mirror;
 use super::remote::Remote;
-use super::{Blobs, Clock, Tracked};
+use super::{Blobs, Clock, Place, Tracked};
 
 /// A fetch that takes longer is told to stop, and shown as failed.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
@@ -54,7 +54,7 @@ pub(super) fn follow(
     let start = Tracked {
         url,
         reference,
-        blobs: Blobs(Some(mirror.clone())),
+        blobs: Blobs(Place::Mirror(mirror.clone())),
         ..Tracked::default()
     };
     let (publish, tracked) = watch::channel(Arc::new(start));

@@ -6,9 +6,11 @@
 //! `watch<Arc<Others>>`: the same of every other one. A failed fetch keeps the commit before; a rewound branch is just a
 //! newer state. The mirrors in the data directory are a cache: lost or damaged, they are cloned anew.
 
+mod checkout;
 mod explain;
 mod follower;
 mod mirror;
+mod once;
 mod others;
 mod read;
 mod remote;
@@ -23,7 +25,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use muster_decide::Snapshot;
 use muster_decide::model::{self, Origin};
@@ -32,8 +33,11 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use checkout::OnDisk;
+pub use checkout::{Checkout, Looked, WORKING_TREE};
 use follower::{Question, Terms};
 use mirror::Mirror;
+pub use once::fetched_once;
 use others::{Order, Set};
 pub use others::{Other, Others, Which};
 use remote::Remote;
@@ -96,11 +100,32 @@ pub struct Tracked {
     pub blobs: Blobs,
 }
 
-/// Reads files out of the mirror by their object id; cheap to clone.
+/// Reads files by their object id, out of a mirror or of a checkout; cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Blobs(Option<Arc<Mirror>>);
+pub struct Blobs(Place);
+
+/// Where files are.
+#[derive(Debug, Clone, Default)]
+enum Place {
+    /// Nothing was fetched.
+    #[default]
+    Nowhere,
+    Mirror(Arc<Mirror>),
+    /// The objects of a repository on this machine.
+    Repository(Arc<PathBuf>),
+    /// The files of a working tree.
+    OnDisk(Arc<OnDisk>),
+}
 
 impl Blobs {
+    fn of_repository(folder: PathBuf) -> Self {
+        Self(Place::Repository(Arc::new(folder)))
+    }
+
+    fn on_disk(files: OnDisk) -> Self {
+        Self(Place::OnDisk(Arc::new(files)))
+    }
+
     /// The files of these paths and ids, in their order. Blocks.
     ///
     /// # Errors
@@ -114,8 +139,12 @@ impl Blobs {
         if files.peek().is_none() {
             return Ok(Vec::new());
         }
-        let mirror = self.0.as_ref().context("nothing was fetched yet")?;
-        mirror.blobs(files)
+        match &self.0 {
+            Place::Nowhere => anyhow::bail!("nothing was fetched yet"),
+            Place::Mirror(mirror) => mirror.blobs(files),
+            Place::Repository(folder) => mirror::blobs(folder, files),
+            Place::OnDisk(on_disk) => files.map(|(path, id)| on_disk.file(path, id)).collect(),
+        }
     }
 }
 

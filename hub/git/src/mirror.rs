@@ -171,17 +171,7 @@ impl Mirror {
         files: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> anyhow::Result<Vec<Bytes>> {
         let (_, mirror) = self.newest().context("there is no mirror")?;
-        let opened = gix::open_opts(mirror, transport::options())?;
-        files
-            .map(|(path, id)| {
-                let bytes = read::blob(&opened, path, id.parse()?)?;
-                anyhow::ensure!(
-                    !read::is_pointer(&bytes),
-                    "{path} is a Git LFS pointer: put the file itself into Git"
-                );
-                Ok(bytes)
-            })
-            .collect()
+        blobs(&mirror, files)
     }
 
     /// Brings what the ref names here; says which tag a range picked.
@@ -411,6 +401,24 @@ pub(super) fn transfer(
             .receive(gix::progress::Discard, fetching.stop)?;
     }
     Ok(Transferred::Here)
+}
+
+/// Files of a repository by their path and object id.
+pub(super) fn blobs<'a>(
+    repository: &Path,
+    files: impl Iterator<Item = (&'a str, &'a str)>,
+) -> anyhow::Result<Vec<Bytes>> {
+    let opened = gix::open_opts(repository, transport::options())?;
+    files
+        .map(|(path, id)| {
+            let bytes = read::blob(&opened, path, id.parse()?)?;
+            anyhow::ensure!(
+                !read::is_pointer(&bytes),
+                "{path} is a Git LFS pointer: put the file itself into Git"
+            );
+            Ok(bytes)
+        })
+        .collect()
 }
 
 /// The names of all tags.

@@ -151,13 +151,7 @@ impl Set {
 
     fn start(&mut self, origin: &Origin, repository: Repository) -> Followed {
         let stop = self.terms.shutdown.child_token();
-        let reference = origin.reference.as_ref().map(ToString::to_string);
-        let key = [
-            &origin.repository,
-            &repository.url,
-            &reference.unwrap_or_default(),
-        ];
-        let folder = Digest::of(key).short().to_string();
+        let folder = folder_of(origin, &repository);
         let credentials = self.credentials.clone();
         let following = match Remote::named(origin, &repository, credentials, &self.fleet) {
             Err(why) => {
@@ -236,6 +230,17 @@ impl Set {
             !same
         });
     }
+}
+
+/// The name of a mirror's folder.
+pub(super) fn folder_of(origin: &Origin, repository: &Repository) -> String {
+    let reference = origin.reference.as_ref().map(ToString::to_string);
+    let key = [
+        &origin.repository,
+        &repository.url,
+        &reference.unwrap_or_default(),
+    ];
+    Digest::of(key).short().to_string()
 }
 
 /// Says that one of them moved.

@@ -13,7 +13,7 @@ use super::remote::Remote;
 use super::submodules::Modules;
 
 /// A file that has to be read and is larger fails the fetch: nothing that Kubernetes takes comes near.
-const LARGEST_FILE: usize = 32 * 1024 * 1024;
+pub(super) const LARGEST_FILE: usize = 32 * 1024 * 1024;
 /// How a file begins that stands for one in Git LFS.
 const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// What stands for a file in Git LFS is no larger.
@@ -121,12 +121,19 @@ pub(super) fn blob(
     path: &str,
     id: gix::ObjectId,
 ) -> anyhow::Result<Bytes> {
-    let size = repository.find_header(id)?.size();
-    if size > LARGEST_FILE as u64 {
-        let path = path.to_owned();
-        return Err(TooLarge { path, size }.into());
-    }
+    check_size(path, repository.find_header(id)?.size())?;
     Ok(repository.find_object(id)?.detach().data.into())
+}
+
+/// Refuses a file that is too large to be read.
+pub(super) fn check_size(path: &str, size: u64) -> Result<(), TooLarge> {
+    match size > LARGEST_FILE as u64 {
+        false => Ok(()),
+        true => Err(TooLarge {
+            path: path.to_owned(),
+            size,
+        }),
+    }
 }
 
 /// Whether a file only stands for one in Git LFS.
@@ -134,7 +141,7 @@ pub(super) fn is_pointer(bytes: &[u8]) -> bool {
     bytes.len() <= LARGEST_POINTER && bytes.starts_with(LFS)
 }
 
-fn is_below(path: &str, folder: &str) -> bool {
+pub(super) fn is_below(path: &str, folder: &str) -> bool {
     let folder = folder.trim_matches('/');
     match path.strip_prefix(folder) {
         Some(rest) => folder.is_empty() || folder == "." || rest.starts_with('/'),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use muster_decide::address::Address;
 use muster_decide::model::Repository;
-use muster_decide::model::repository::{GitRef, Origin};
+use muster_decide::model::repository::{GitRef, Origin, Verify};
 
 use super::signature::Trusted;
 
@@ -50,6 +50,21 @@ impl Remote {
                 gpg_keys: repository.gpg_keys_file.clone(),
             },
             access: Access::Flags(Box::new(repository.clone())),
+        }
+    }
+
+    /// The fleet repository as somebody has checked it out: it is read only, never fetched.
+    pub(super) fn checkout(path: &str) -> Self {
+        Self {
+            name: None,
+            url: String::new(),
+            reference: None,
+            path: path.to_owned(),
+            access: Access::Held {
+                name: None,
+                folder: None,
+            },
+            trusted: Trusted::Given(Verify::default()),
         }
     }
 

@@ -128,6 +128,12 @@ pub(super) fn clean(place: &Path) -> io::Result<PathBuf> {
     place.canonicalize()
 }
 
+/// An empty folder in one that others use, too; it goes with its value.
+pub(super) fn own(place: &Path) -> io::Result<tempfile::TempDir> {
+    private().recursive(true).create(place)?;
+    tempfile::Builder::new().prefix("work-").tempdir_in(place)
+}
+
 /// Folders for the owner only.
 pub(super) fn private() -> DirBuilder {
     let mut folder = DirBuilder::new();

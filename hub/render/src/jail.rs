@@ -1,6 +1,6 @@
-//! The jail: `muster-hub render-jail ... -- TOOL ARGUMENTS` confines itself and becomes the tool.
+//! The jail: `muster-hub render-jail ... -- TOOL ARGUMENTS` confines itself and becomes the tool; so does `muster`.
 //!
-//! In, from the hub: limits, the folder to read and the one to write. What follows is in force for the tool and all it
+//! In, from who renders: limits, the folder to read and the one to write. What follows is in force for the tool and all it
 //! starts, and can't be taken back: resource limits; Landlock: only the files of the job, the tool itself and what it
 //! takes to load it can be read, one folder written, no TCP; no environment but a HOME of its own.
 //! The reasons are in docs/adr/0016-tools-render-in-a-jail.md.
@@ -44,7 +44,7 @@ impl Jail {
     pub(super) fn new(rendering: &Rendering) -> anyhow::Result<Self> {
         let program = match &rendering.jail {
             Some(program) => program.clone(),
-            None => std::env::current_exe().context("the hub does not find its own program")?,
+            None => std::env::current_exe().context("this program does not find its own file")?,
         };
         Ok(Self {
             program,
@@ -82,6 +82,17 @@ impl Jail {
         command.arg("--").arg(tool).args(arguments);
         command.current_dir(folder.files());
         command
+    }
+}
+
+/// [`main`] for a program that has other commands: the words of its command line from [`COMMAND`] on.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match command().try_get_matches_from(words) {
+        Ok(flags) => main(&flags),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(u8::try_from(FAILED).unwrap_or(u8::MAX))
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use muster_decide::Snapshot;
 use muster_decide::render::{Failure, Job, Output, Tool, Tools, difference, hidden};
 use muster_git::Blobs;
+use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 use cache::Outputs;
@@ -48,8 +49,19 @@ pub struct Rendering {
     pub cache_size: u64,
     /// Go on where the kernel can't confine programs.
     pub allow_unconfined: bool,
+    /// Who renders, for what people are told.
+    pub by: By,
     /// A program that knows `render-jail`; `None`: this one. Only who embeds a hub says something else.
     pub jail: Option<PathBuf>,
+}
+
+/// Who renders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// A hub, which people ask from elsewhere.
+    Hub,
+    /// A command of a person.
+    Command,
 }
 
 /// Where a program that renders is.
@@ -63,6 +75,19 @@ pub enum ToolFile {
     None,
 }
 
+impl std::str::FromStr for ToolFile {
+    type Err = String;
+
+    /// A program by its path, or `none`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            path if path.contains('/') => Ok(Self::At(path.into())),
+            _ => Err("is no path: write such as /usr/local/bin/kustomize, or `none`".to_owned()),
+        }
+    }
+}
+
 /// A handle to the programs; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Renderer(Arc<Shared>);
@@ -70,30 +95,55 @@ pub struct Renderer(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     programs: BTreeMap<Tool, Program>,
+    by: By,
     jail: jail::Jail,
     limits: Limits,
     slots: Semaphore,
     /// Where private folders are made.
     work: PathBuf,
+    /// Removes `work` when it is dropped, unless the next start does.
+    _own: Option<TempDir>,
     outputs: Outputs,
     /// Of charts whose first rendering stays.
     kept: Outputs,
 }
 
 impl Renderer {
-    /// Finds the programs and asks them for their versions.
+    /// Finds the programs and asks them for their versions. The folder `data` belongs to this process.
     ///
     /// # Errors
     /// When a program that was configured can't be used, when the kernel can't confine one and nobody allowed to go
     /// without, or when `data` can't be written.
     pub async fn start(rendering: &Rendering, data: &Path) -> anyhow::Result<Self> {
+        let place = data.join("render");
+        let work = folder::clean(&place.join("work")).with_context(|| unwritable(&place))?;
+        Self::with(rendering, &place, work, None).await
+    }
+
+    /// As [`Renderer::start`], in a folder that other processes use at the same time.
+    ///
+    /// # Errors
+    /// As [`Renderer::start`].
+    pub async fn sharing(rendering: &Rendering, cache: &Path) -> anyhow::Result<Self> {
+        let place = cache.join("render");
+        let own = folder::own(&place).with_context(|| unwritable(&place))?;
+        let work = own.path().canonicalize()?;
+        Self::with(rendering, &place, work, Some(own)).await
+    }
+
+    async fn with(
+        rendering: &Rendering,
+        place: &Path,
+        work: PathBuf,
+        own: Option<TempDir>,
+    ) -> anyhow::Result<Self> {
         let jail = jail::Jail::new(rendering)?;
         let programs = programs::find(rendering).await?;
         if let (false, Some((tool, program))) = (jail.is_confining(), programs.iter().next())
             && !rendering.allow_unconfined
         {
             bail!(
-                "this kernel can't confine programs (it takes Landlock with network rules, Linux 6.7), and the hub would run {} on whatever the repository holds: give --{} none to render without it, or --allow-unconfined-render",
+                "this kernel can't confine programs (it takes Landlock with network rules, Linux 6.7), and {} would run on whatever the repository holds: give --{} none to render without it, or --allow-unconfined-render",
                 program.file.display(),
                 tool.name(),
             );
@@ -107,16 +157,14 @@ impl Renderer {
                 "found a program that renders"
             );
         }
-        let place = data.join("render");
-        let work = folder::clean(&place.join("work"))
-            .with_context(|| format!("{} can't be written", place.display()))?;
         let open = |name: &str| {
-            Outputs::open(place.join(name), rendering.cache_size)
-                .with_context(|| format!("{} can't be written", place.display()))
+            let opened = Outputs::open(place.join(name), rendering.cache_size);
+            opened.with_context(|| unwritable(place))
         };
         let (outputs, kept) = (open("outputs")?, open("kept")?);
         Ok(Self(Arc::new(Shared {
             programs,
+            by: rendering.by,
             jail,
             limits: Limits {
                 time: rendering.timeout,
@@ -125,6 +173,7 @@ impl Renderer {
             },
             slots: Semaphore::new(rendering.concurrency.map_or_else(cores, NonZeroUsize::get)),
             work,
+            _own: own,
             outputs,
             kept,
         })))
@@ -134,6 +183,7 @@ impl Renderer {
     pub fn without_tools() -> Self {
         Self(Arc::new(Shared {
             programs: BTreeMap::new(),
+            by: By::Hub,
             jail: jail::Jail::default(),
             limits: Limits {
                 time: Duration::ZERO,
@@ -142,6 +192,7 @@ impl Renderer {
             },
             slots: Semaphore::new(1),
             work: PathBuf::new(),
+            _own: None,
             outputs: Outputs::default(),
             kept: Outputs::default(),
         }))
@@ -163,7 +214,7 @@ impl Renderer {
         let shared = &self.0;
         let Some(program) = shared.programs.get(&job.tool) else {
             return Err(Failure {
-                message: programs::missing(job.tool),
+                message: programs::missing(job.tool, shared.by),
                 again: false,
             });
         };
@@ -175,7 +226,7 @@ impl Renderer {
             return Ok(output);
         }
         let slot = shared.slots.acquire().await;
-        let _slot = slot.map_err(|_| again("the hub is stopping"))?;
+        let _slot = slot.map_err(|_| again("it is stopping"))?;
         let output = self.once(program, job, snapshot, blobs).await?;
         if job.tool == Tool::Helm && !job.keeps_first() {
             // Charts may make things up; kustomize can't.
@@ -256,6 +307,10 @@ impl Renderer {
         tokio::task::spawn_blocking(move || drop(folder));
         output
     }
+}
+
+fn unwritable(place: &Path) -> String {
+    format!("{} can't be written", place.display())
 }
 
 fn cores() -> usize {

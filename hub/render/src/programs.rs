@@ -14,7 +14,7 @@ use muster_decide::render::{Job, Tool};
 use tokio::process::Command;
 
 use super::folder::Folder;
-use crate::{Rendering, ToolFile};
+use crate::{By, Rendering, ToolFile};
 
 /// To say its version takes milliseconds; this is for machines that are busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,11 +52,16 @@ pub(super) async fn find(rendering: &Rendering) -> anyhow::Result<BTreeMap<Tool,
 }
 
 /// What to say where a tool is needed that is not there.
-pub(super) fn missing(tool: Tool) -> String {
+pub(super) fn missing(tool: Tool, by: By) -> String {
     let name = tool.name();
-    format!(
-        "it takes {name}, and the hub found none when it started: put it on the hub's PATH or name it with --{name} FILE, and start the hub again"
-    )
+    match by {
+        By::Hub => format!(
+            "it takes {name}, and the hub found none when it started: put it on the hub's PATH or name it with --{name} FILE, and start the hub again"
+        ),
+        By::Command => format!(
+            "it takes {name}, and none is on the PATH: put it there, or name it with --{name} FILE"
+        ),
+    }
 }
 
 /// The command line of a job, from the root of its files.

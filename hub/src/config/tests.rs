@@ -70,6 +70,7 @@ fn data_and_repository_are_all_it_needs() {
             timeout: 60s,
             cache_size: 1073741824,
             allow_unconfined: false,
+            by: Hub,
             jail: None,
         },
         log_format: Text,

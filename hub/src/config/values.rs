@@ -5,7 +5,6 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use muster_render::ToolFile;
 use tracing_subscriber::EnvFilter;
 
 /// `IP:PORT`, `localhost:PORT`, or `:PORT` for every address.
@@ -176,15 +175,6 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
         "yes" => Ok(true),
         "no" => Ok(false),
         _ => Err("is neither `yes` nor `no`".to_owned()),
-    }
-}
-
-/// A program by its path, or `none`.
-pub(super) fn tool_file(text: &str) -> Result<ToolFile, String> {
-    match text {
-        "none" => Ok(ToolFile::None),
-        path if path.contains('/') => Ok(ToolFile::At(path.into())),
-        _ => Err("is no path: write such as /usr/local/bin/kustomize, or `none`".to_owned()),
     }
 }
 

@@ -15,7 +15,7 @@ use muster_decide::{
 };
 use muster_git::Blobs;
 use muster_proto::{Content, DigestKey, Object};
-use muster_render::{Renderer, Rendering, ToolFile};
+use muster_render::{By, Renderer, Rendering, ToolFile};
 use muster_tests::cluster::real;
 use muster_tests::supervisor::testbed;
 use serde_json::Value;
@@ -161,6 +161,7 @@ pub(super) async fn renderer(data: &Path) -> Result<Renderer> {
         timeout: Duration::from_secs(60),
         cache_size: 1 << 30,
         allow_unconfined: false,
+        by: By::Hub,
         jail: Some(testbed()?),
     };
     Renderer::start(&rendering, data).await
