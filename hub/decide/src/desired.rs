@@ -150,6 +150,7 @@ pub fn decide(
         if let Some((location, message)) = &application.unsupported {
             problems.push(Problem {
                 application: Some(name.clone()),
+                variants: Vec::new(),
                 cluster: None,
                 location: Some(location.clone()),
                 message: message.clone(),

@@ -23,6 +23,7 @@ pub mod problem;
 pub mod render;
 #[cfg(feature = "schema")]
 pub mod schema;
+mod shown;
 pub mod snapshot;
 pub mod specialise;
 pub mod version;
@@ -32,6 +33,7 @@ pub use desired::{ClusterDecision, Decision, Members, Refused, Waiting, decide};
 pub use last_good::{LastGood, Placement, Placements};
 pub use placement::Placed;
 pub use problem::{Location, Problem};
+pub use shown::shown;
 pub use snapshot::{File, FileContent, Snapshot, Sources};
 
 use std::collections::BTreeMap;

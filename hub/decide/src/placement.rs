@@ -37,6 +37,8 @@ pub struct Placed {
     can: Vec<Option<Arc<Capabilities>>>,
     /// The place in `groups` of each cluster, in the order of `labels`.
     group_of: Vec<usize>,
+    /// What charts see where nobody takes their target; `None`: such a target is not rendered.
+    unplaced: Option<Capabilities>,
 }
 
 /// Names clusters that take the same targets of every application, and that no chart tells apart.
@@ -96,7 +98,19 @@ impl Placed {
             can: vec![None; groups.len()],
             groups,
             group_of,
+            unplaced: None,
         }
+    }
+
+    /// With every target rendered, also those that no known cluster takes: charts then see a cluster that can this. For
+    /// who looks at documents without knowing the fleet.
+    #[must_use]
+    pub fn in_full(mut self, unplaced: Capabilities) -> Self {
+        for (name, list) in &self.list_of {
+            self.lists[*list].extend(0..self.fleet.applications[name].targets.len());
+        }
+        self.unplaced = Some(unplaced);
+        self
     }
 
     /// With what is known of clusters, for charts that ask. Agents say it: one that never came has none.
@@ -199,6 +213,11 @@ impl Placed {
             let seen = groups
                 .filter(takes)
                 .map(|group| self.seen(group, &application.targets[*target]));
+            let mut seen = seen.peekable();
+            if let (None, Some(unplaced)) = (seen.peek(), &self.unplaced) {
+                let of = &application.targets[*target];
+                variants.insert((*target, as_asked(unplaced, of)));
+            }
             variants.extend(seen.map(|seen| (*target, seen)));
         }
         variants
@@ -208,16 +227,18 @@ impl Placed {
     pub(crate) fn seen(&self, group: Group, target: &Target) -> Seen {
         match &self.can[group] {
             None => Seen::Unknown,
-            Some(all) => Seen::As(Capabilities {
-                kubernetes: all.kubernetes.clone(),
-                api_versions: all
-                    .api_versions
-                    .intersection(&target.release.api_versions)
-                    .cloned()
-                    .collect(),
-            }),
+            Some(all) => as_asked(all, target),
         }
     }
+}
+
+/// Of what a cluster can, what a target asks for.
+fn as_asked(all: &Capabilities, target: &Target) -> Seen {
+    let asked = &target.release.api_versions;
+    Seen::As(Capabilities {
+        kubernetes: all.kubernetes.clone(),
+        api_versions: all.api_versions.intersection(asked).cloned().collect(),
+    })
 }
 
 /// Per group the target of each list, and the group of every cluster. Clusters that agree in all that any selector asks

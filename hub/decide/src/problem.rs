@@ -12,6 +12,8 @@ pub struct Problem {
     /// The application it concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<ApplicationName>,
+    /// The targets of the application that it concerns; empty when it is about all of it.
+    pub variants: Vec<Arc<str>>,
     /// The cluster it concerns, when it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterName>,

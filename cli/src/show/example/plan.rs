@@ -68,6 +68,7 @@ pub(crate) fn plan() -> Plan {
             message: "application logging would leave 40 of 40 clusters: it stays until `muster approve logging`".into(),
         }],
         problems: vec![Problem {
+            variants: Vec::new(),
             application: Some("web".parse().unwrap()),
             cluster: None,
             location: Some(Location::new("apps/web/muster.yaml", 8)),

@@ -190,6 +190,7 @@ mod tests {
         plan.diffs[0].objects[0].fields[0].after =
             Some("\"```\\n</details> @everyone <img src=x>\"".into());
         plan.problems = vec![Problem {
+            variants: Vec::new(),
             application: None,
             cluster: None,
             location: Some(Location::new("a`b/muster.yaml", 1)),
@@ -220,6 +221,7 @@ mod tests {
         plan.diffs[0].objects = vec![change; 10_000];
         plan.problems = (0..10_000)
             .map(|at| Problem {
+                variants: Vec::new(),
                 application: None,
                 cluster: None,
                 location: Some(Location::new("ä".repeat(5_000), at)),

@@ -14,8 +14,8 @@ pub(super) struct Case<'a> {
     pub(super) clusters: Vec<&'a ClusterName>,
     /// What they ran.
     pub(super) before: Option<&'a Arc<Placements>>,
-    /// Placeholders that can't be filled in there, by application.
-    pub(super) wrong: Vec<(ApplicationName, Arc<Vec<Wrong>>)>,
+    /// Placeholders that can't be filled in there, by application and target.
+    pub(super) wrong: Vec<(ApplicationName, Option<usize>, Arc<Vec<Wrong>>)>,
     /// By application name.
     pub(super) wishes: Vec<Placement>,
     /// Of these, those that this commit did not render.

@@ -124,6 +124,7 @@ impl<'a> Claims<'a> {
         let of_owner = place(owner).map(|location| format!(" ({location})"));
         Problem {
             application: Some(newcomer.clone()),
+            variants: Vec::new(),
             cluster: None,
             location: place(newcomer),
             message: format!(

@@ -231,7 +231,7 @@ impl<'a> Variants<'a> {
                 Some(Ok(Ok(Variant::ByCluster))) => match filled.next() {
                     Some(Ok(filled)) => Some(filled),
                     Some(Err(wrong)) => {
-                        case.wrong.push((name.clone(), wrong));
+                        case.wrong.push((name.clone(), target, wrong));
                         None
                     }
                     None => None,
@@ -299,36 +299,44 @@ impl<'a> Variants<'a> {
 
     /// Everything that is wrong with any variant; what is wrong alike on many clusters, once.
     pub(super) fn problems(&self, cases: &[Case]) -> Vec<Problem> {
-        let mut alike: BTreeMap<(&ApplicationName, &Wrong), BTreeSet<&ClusterName>> =
-            BTreeMap::new();
+        let mut alike: BTreeMap<(&ApplicationName, &Wrong), Concerned> = BTreeMap::new();
         for (name, variants) in &self.rendered {
-            let wrong = variants.values().filter_map(|made| made.as_ref().err());
-            for wrong in wrong.flat_map(|wrong| wrong.iter()) {
-                alike.entry((name, wrong)).or_default();
+            for ((target, _), made) in variants {
+                for wrong in made.as_ref().err().into_iter().flat_map(|it| it.iter()) {
+                    alike.entry((name, wrong)).or_default().0.insert(*target);
+                }
             }
         }
         for case in cases {
-            for (name, wrong) in &case.wrong {
+            for (name, target, wrong) in &case.wrong {
                 for wrong in wrong.iter() {
-                    let clusters = alike.entry((name, wrong)).or_default();
+                    let (targets, clusters) = alike.entry((name, wrong)).or_default();
+                    targets.extend(target);
                     clusters.extend(&case.clusters);
                 }
             }
         }
-        let problems = alike.into_iter().map(|((name, wrong), clusters)| {
-            let first = clusters.first();
-            Problem {
-                application: Some(name.clone()),
-                cluster: first.filter(|_| clusters.len() == 1).copied().cloned(),
-                location: Some(wrong.location.clone()),
-                message: match (first, clusters.len()) {
-                    (Some(first), many @ 2..) => {
-                        format!("{} (on {many} clusters, such as {first})", wrong.message)
-                    }
-                    _ => wrong.message.clone(),
-                },
-            }
-        });
+        let problems = alike
+            .into_iter()
+            .map(|((name, wrong), (targets, clusters))| {
+                let first = clusters.first();
+                let application = &self.placed.fleet.applications[name];
+                let variants = targets.into_iter();
+                Problem {
+                    application: Some(name.clone()),
+                    variants: variants
+                        .map(|target| application.targets[target].name.clone())
+                        .collect(),
+                    cluster: first.filter(|_| clusters.len() == 1).copied().cloned(),
+                    location: Some(wrong.location.clone()),
+                    message: match (first, clusters.len()) {
+                        (Some(first), many @ 2..) => {
+                            format!("{} (on {many} clusters, such as {first})", wrong.message)
+                        }
+                        _ => wrong.message.clone(),
+                    },
+                }
+            });
         problems.collect()
     }
 
@@ -361,6 +369,9 @@ impl<'a> Variants<'a> {
         own_variant.or(own).cloned()
     }
 }
+
+/// The targets and clusters that something is wrong with.
+type Concerned<'c> = (BTreeSet<usize>, BTreeSet<&'c ClusterName>);
 
 /// What runs somewhere of a variant, by application and target.
 type Others = HashMap<(ApplicationName, usize), Option<Placement>>;

@@ -262,6 +262,7 @@ impl From<Broken> for Problem {
         let named = |kind| broken.name.as_deref().filter(|_| broken.kind == Some(kind));
         Self {
             application: named(Kind::Application).and_then(|name| name.parse().ok()),
+            variants: Vec::new(),
             cluster: named(Kind::Cluster).and_then(|name| name.parse().ok()),
             location: Some(broken.location),
             message: broken.message,
