@@ -1,11 +1,15 @@
 //! The command line: what can be asked and told.
 
+mod local;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub(crate) use local::{CheckArgs, Data, RenderArgs, WithoutHubArgs};
 
 /// Ask the hub for the state of the whole fleet.
 #[derive(Parser)]
@@ -68,6 +72,10 @@ pub(crate) enum Command {
     Sync(SyncCommand),
     /// Give the word that something waits for (`muster status` shows what does)
     Approve(ApproveArgs),
+    /// Look at a checkout as a hub would, and print what is wrong: documents, references, every variant rendered
+    Check(CheckArgs),
+    /// What a cluster gets of an application; values of Secrets are masked
+    Render(RenderArgs),
     /// Print the JSON Schema of the documents in a fleet repository, for editors
     Schema {
         /// The same as a page for people

@@ -38,6 +38,10 @@ pub struct Environment {
     pub https_proxy: Option<String>,
     /// `NO_PROXY`, in either case: where it is not on the way.
     pub no_proxy: Option<String>,
+    /// `PATH`: where programs that render are.
+    pub path: Vec<PathBuf>,
+    /// What may be lost: `muster` below `XDG_CACHE_HOME` or `~/.cache`.
+    pub cache: Option<PathBuf>,
     /// Standard output, when it is a terminal.
     pub terminal: Option<Terminal>,
 }
@@ -59,6 +63,8 @@ impl Environment {
         let path = |name: &str| set(name).map(PathBuf::from);
         let config_home =
             path("XDG_CONFIG_HOME").or_else(|| path("HOME").map(|home| home.join(".config")));
+        let cache_home =
+            path("XDG_CACHE_HOME").or_else(|| path("HOME").map(|home| home.join(".cache")));
         Self {
             config_file: path("MUSTER_CONFIG")
                 .or_else(|| config_home.map(|home| home.join("muster/config.yaml"))),
@@ -69,6 +75,12 @@ impl Environment {
             token_file: path("MUSTER_TOKEN_FILE"),
             https_proxy: text("HTTPS_PROXY").or_else(|| text("https_proxy")),
             no_proxy: text("NO_PROXY").or_else(|| text("no_proxy")),
+            path: set("PATH")
+                .iter()
+                .flat_map(std::env::split_paths)
+                .filter(|it| it.is_absolute())
+                .collect(),
+            cache: cache_home.map(|home| home.join("muster")),
             terminal: std::io::stdout().is_terminal().then(|| Terminal {
                 colour: set("NO_COLOR").is_none() && text("TERM").as_deref() != Some("dumb"),
                 size: || terminal_size::terminal_size().map(|(columns, rows)| (columns.0, rows.0)),

@@ -14,6 +14,7 @@ mod context;
 mod failure;
 mod hub;
 mod join;
+mod local;
 mod pauses;
 pub mod program;
 mod question;
@@ -161,6 +162,8 @@ async fn dispatch(
             let hub = config::find_hub(environment, connection)?;
             tell::approve(&hub, command, out).await
         }
+        Command::Check(args) => local::check(environment, args, out, err).await,
+        Command::Render(args) => local::render(environment, args, out, err).await,
         Command::Schema { markdown } => {
             match markdown {
                 true => out.write_all(schema::reference().as_bytes())?,

@@ -1,9 +1,11 @@
 //! From messages to text: pure functions, the time is an argument.
 
 pub(crate) mod applications;
+pub(crate) mod check;
 pub(crate) mod clusters;
 pub(crate) mod diff;
 pub(crate) mod drift;
+pub(crate) mod manifests;
 pub(crate) mod object;
 pub(crate) mod pauses;
 #[cfg_attr(

@@ -10,6 +10,7 @@ mod real {
     mod away;
     mod bad_commits;
     mod bed;
+    mod checkout;
     mod conformance;
     mod crash;
     mod damage;

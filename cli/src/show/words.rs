@@ -116,6 +116,14 @@ pub(crate) fn or_dash(text: &str) -> String {
     }
 }
 
+/// `1 cluster`, `2 clusters`.
+pub(crate) fn count(count: usize, word: &str) -> String {
+    match count {
+        1 => format!("1 {word}"),
+        many => format!("{many} {word}s"),
+    }
+}
+
 /// `deployment.apps/web`, as kubectl names it.
 pub(crate) fn object(key: &v1::ObjectKey) -> String {
     let kind = key.kind.to_lowercase();
