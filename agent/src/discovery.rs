@@ -11,6 +11,7 @@ use muster_proto::Digest;
 
 use crate::apply::said;
 use crate::health;
+use crate::live::watches::KindId;
 
 /// One kind in one version.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +49,12 @@ impl Kind {
 }
 
 impl Kind {
+    /// Names it.
+    pub(crate) fn id(&self) -> KindId {
+        let resource = &self.resource;
+        (resource.api_version.clone(), resource.kind.clone())
+    }
+
     /// Is the whole object watched, and not its metadata only?
     pub(crate) fn is_read_whole(&self) -> bool {
         self.ruled.is_some() || health::reads_status(&self.resource.group, &self.resource.kind)

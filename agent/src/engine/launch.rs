@@ -1,16 +1,19 @@
 //! Decides what is dirty and starts what is queued, in order and a few at a time. Part of the engine's task.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_proto::DriftKind;
 use tokio::time::Instant;
 
+use super::outcomes::LOOK_AGAIN;
 use super::queue::{Blocker, Key};
 use super::state::{State, planned};
 use super::waiting::Stages;
 use super::work::{self};
 use crate::apply::Order;
+use crate::discovery::Kind;
 use crate::graph;
 use crate::inventory::{self, Entry};
 use crate::ledger::{Change, LedgerError};
@@ -76,6 +79,10 @@ impl State {
         if self.holds.set(&key, holds) {
             self.queue.release_prunes();
         }
+        if let Some(kind) = self.dies_unseen(&key) {
+            self.look_later(key, kind, now);
+            return;
+        }
         let Some(object) = self.objects.get_mut(&key) else {
             return;
         };
@@ -99,13 +106,8 @@ impl State {
             }
             Step::Look => {
                 let Some(wanted) = &object.wanted else { return };
-                let resource = &wanted.kind.resource;
-                let id = (resource.api_version.clone(), resource.kind.clone());
-                self.queue
-                    .looks
-                    .entry((id, key.namespace.clone()))
-                    .or_default()
-                    .insert(key);
+                let place = (wanted.kind.id(), key.namespace.clone());
+                self.queue.looks.entry(place).or_default().insert(key);
             }
             Step::Apply => {
                 if object.entry.is_none() {
@@ -150,6 +152,32 @@ impl State {
             | Step::Blocked(_)
             | Step::Unapproved(_)
             | Step::Stays(_) => {}
+        }
+    }
+
+    /// The kind of an object that is being deleted where no watch will say that it is gone.
+    fn dies_unseen(&self, key: &Key) -> Option<Arc<Kind>> {
+        let object = self.objects.get(key)?;
+        object.sight.object().filter(|seen| seen.terminating)?;
+        let kind = self.kind_of(key, object)?;
+        self.is_unwatched(&kind, &key.namespace).then_some(kind)
+    }
+
+    /// Looks at an object when its time has come, and sets that time when it is none.
+    fn look_later(&mut self, key: Key, kind: Arc<Kind>, now: Instant) {
+        let Some(object) = self.objects.get_mut(&key) else {
+            return;
+        };
+        match object.not_before {
+            Some(at) if at <= now => {
+                object.not_before = None;
+                self.fetch(key, kind);
+            }
+            at => {
+                let at = at.unwrap_or(now + LOOK_AGAIN);
+                object.not_before = Some(at);
+                self.queue.at(at, key);
+            }
         }
     }
 
@@ -220,7 +248,10 @@ impl State {
             .queue
             .looks
             .keys()
-            .filter(|(id, _)| self.is_settled(id))
+            .filter(|(id, namespace)| {
+                let scope = self.watches.over(id, namespace);
+                scope.is_none_or(|scope| self.is_settled(scope))
+            })
             .cloned()
             .collect();
         for place in ready {
@@ -229,7 +260,8 @@ impl State {
             }
             let keys = self.queue.looks.remove(&place).unwrap_or_default();
             let (id, namespace) = place;
-            let Some(kind) = self.watches.kind(&id).cloned() else {
+            let served = || self.catalogue.kind(&id.0, &id.1);
+            let Some(kind) = self.watches.kind(&id).or_else(served).cloned() else {
                 continue;
             };
             let unknown = |key: &Key| {

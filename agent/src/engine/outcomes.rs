@@ -22,7 +22,7 @@ use crate::prune::Pruned;
 use crate::{drift, graph};
 
 /// A deletion that goes on is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// What blocks a removal is looked at again; each time it takes double as long.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);

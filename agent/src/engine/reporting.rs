@@ -13,7 +13,7 @@ impl State {
     /// Has everything that is ours been looked at, and what failed before been tried again? Nothing is said before:
     /// a restart must not look like a change.
     pub(super) fn has_looked_around(&self) -> bool {
-        self.watches.kinds().all(|id| self.is_settled(id))
+        self.watches.scopes().all(|scope| self.is_settled(scope))
             && self.queue.is_quiet()
             && self.flying.is_empty()
     }

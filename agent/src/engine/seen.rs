@@ -15,7 +15,7 @@ use super::queue::Key;
 use super::state::{Listing, State};
 use super::work;
 use crate::discovery::Kind;
-use crate::live::watches::{self, Event, KindId};
+use crate::live::watches::{self, Event, Scope, Trouble};
 use crate::live::{self, Sight};
 use crate::plan::Step;
 use crate::{body, drift, graph, inventory};
@@ -27,44 +27,46 @@ impl State {
     /// Takes in what a watch tells.
     pub(super) fn event(&mut self, event: Event) {
         match event {
-            Event::Listing(id) => self.listings.entry(id).or_default().seen = Some(BTreeSet::new()),
-            Event::Seen(id, object) => {
-                let Some(kind) = self.watches.kind(&id).cloned() else {
+            Event::Listing(scope) => {
+                self.listings.entry(scope).or_default().seen = Some(BTreeSet::new());
+            }
+            Event::Seen(scope, object) => {
+                let Some(kind) = self.watches.kind(&scope.kind).cloned() else {
                     return;
                 };
                 let key = watches::key(&kind, &object);
                 if let Some(seen) = self
                     .listings
-                    .get_mut(&id)
+                    .get_mut(&scope)
                     .and_then(|listing| listing.seen.as_mut())
                 {
                     seen.insert(key.clone());
                 }
                 self.seen(&key, &kind, &object);
             }
-            Event::Left(id, key) => {
-                if let Some(kind) = self.watches.kind(&id).cloned() {
+            Event::Left(scope, key) => {
+                if let Some(kind) = self.watches.kind(&scope.kind).cloned() {
                     self.look_again(&key, kind);
                 }
             }
-            Event::Listed(id) => self.listed(&id),
-            Event::Trouble(id, error) => self.watch_failed(id, &error),
+            Event::Listed(scope) => self.listed(&scope),
+            Event::Trouble(scope, trouble) => self.watch_failed(scope, &trouble),
         }
     }
 
     /// A list is complete: what was not in it is gone, or has lost its label.
-    pub(super) fn listed(&mut self, id: &KindId) {
-        let Some(kind) = self.watches.kind(id).cloned() else {
+    pub(super) fn listed(&mut self, scope: &Scope) {
+        let Some(kind) = self.watches.kind(&scope.kind).cloned() else {
             return;
         };
-        let listing = self.listings.entry(id.clone()).or_default();
+        let listing = self.listings.entry(scope.clone()).or_default();
         listing.listed = true;
         listing.failures = 0;
         let seen = listing.seen.take().unwrap_or_default();
         let mut unseen = Vec::new();
         for key in self.objects.keys() {
             let same = key.group == kind.resource.group && key.kind == kind.resource.kind;
-            if same && !seen.contains(&**key) {
+            if same && scope.covers(&key.namespace) && !seen.contains(&**key) {
                 unseen.push(key.clone());
             }
         }
@@ -93,36 +95,68 @@ impl State {
         }
     }
 
-    /// A watch fails, and is tried again. One that fails for good, of a kind that this agent may not list or that the
+    /// A watch fails, and is tried again. Where the agent may not see a kind in the whole cluster, it looks into the
+    /// namespaces in use instead. A watch that fails for good, of a kind that this agent may not list or that the
     /// API server can't read, must not hold up everything else: its objects are looked at one by one, and what is said
     /// then stands in their rows.
-    fn watch_failed(&mut self, id: KindId, error: &str) {
-        let (api_version, kind) = &id;
-        let listing = self.listings.entry(id.clone()).or_default();
+    fn watch_failed(&mut self, scope: Scope, trouble: &Trouble) {
+        let (api_version, kind) = &scope.kind;
+        let error = &trouble.error;
+        let namespaced = |kind: &Arc<Kind>| kind.namespaced;
+        if trouble.forbidden
+            && scope.namespace.is_none()
+            && self.watches.kind(&scope.kind).is_some_and(namespaced)
+        {
+            tracing::info!(
+                api_version,
+                kind,
+                error,
+                "this kind is watched in each namespace by itself: the agent may not see it in the whole cluster"
+            );
+            self.by_namespace.insert(scope.kind);
+            self.watch_what_is_used();
+            return;
+        }
+        let listing = self.listings.entry(scope.clone()).or_default();
         listing.failures = listing.failures.saturating_add(1);
+        let namespace = scope.namespace.as_deref();
         match listing.failures {
             WAITED_FOR => {
                 tracing::warn!(
                     api_version,
                     kind,
+                    namespace,
                     error,
                     "what people change in objects of this kind is not seen: watching it fails, and is tried again"
                 );
                 self.rows_changed = true;
+                let dies =
+                    |object: &Tracked| object.sight.object().is_some_and(|it| it.terminating);
+                let dying = self.objects.iter().filter(|(_, object)| dies(object));
+                // Nobody will say that they are gone.
+                self.queue.dirty.extend(dying.map(|(key, _)| key.clone()));
             }
             _ => tracing::debug!(
                 api_version,
                 kind,
+                namespace,
                 error,
                 "a watch fails, and is tried again"
             ),
         }
     }
 
-    /// Has the watch of this kind said what there is, or failed too often to be waited for?
-    pub(super) fn is_settled(&self, id: &KindId) -> bool {
+    /// Has this watch said what there is, or failed too often to be waited for?
+    pub(super) fn is_settled(&self, scope: &Scope) -> bool {
         let settled = |listing: &Listing| listing.listed || listing.failures >= WAITED_FOR;
-        self.listings.get(id).is_some_and(settled)
+        self.listings.get(scope).is_some_and(settled)
+    }
+
+    /// Will no watch say what becomes of this object?
+    pub(super) fn is_unwatched(&self, kind: &Kind, namespace: &str) -> bool {
+        let fails = |listing: &Listing| listing.failures >= WAITED_FOR;
+        let scope = self.watches.over(&kind.id(), namespace);
+        scope.is_none_or(|scope| self.listings.get(scope).is_some_and(fails))
     }
 
     /// Looks at one object, unless that is under way.

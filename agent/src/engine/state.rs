@@ -25,7 +25,7 @@ use crate::graph::removal::Holds;
 use crate::graph::{self, Graph, Need};
 use crate::inventory::{self, Entry};
 use crate::ledger::{Change, Ledger, LedgerError};
-use crate::live::watches::{Event, KindId, Watches};
+use crate::live::watches::{Event, KindId, Scope, Watches};
 use crate::plan::{self, Guards};
 use crate::since;
 
@@ -54,7 +54,9 @@ pub(crate) struct State {
     /// Who must be gone before whom.
     pub(super) holds: Holds,
     pub(super) watches: Watches,
-    pub(super) listings: BTreeMap<KindId, Listing>,
+    pub(super) listings: BTreeMap<Scope, Listing>,
+    /// Namespaced kinds that the agent may not see in the whole cluster.
+    pub(super) by_namespace: BTreeSet<KindId>,
     /// Changes that the ledger does not have yet.
     pub(super) unsaved: Change,
     /// The ledger is not tried before.
@@ -126,6 +128,7 @@ impl State {
             holds: Holds::default(),
             watches,
             listings: BTreeMap::new(),
+            by_namespace: BTreeSet::new(),
             unsaved: Change::new(),
             save_not_before: None,
             flying: FuturesUnordered::new(),
@@ -299,20 +302,18 @@ impl State {
         self.rows_changed = true;
     }
 
-    fn watch_what_is_used(&mut self) {
-        let mut used: BTreeMap<KindId, Arc<Kind>> = BTreeMap::new();
+    /// Watches every kind of what is wanted or ours; those of which the agent may not see all, in the namespaces in use.
+    pub(super) fn watch_what_is_used(&mut self) {
+        let mut used: BTreeMap<Scope, Arc<Kind>> = BTreeMap::new();
         for (key, object) in &self.objects {
-            let wanted = object.wanted.as_ref().map(|wanted| wanted.kind.clone());
-            let owned = || {
-                let entry = object.entry.as_ref()?;
-                self.catalogue.kind(&entry.api_version, &key.kind).cloned()
-            };
-            if let Some(kind) = wanted.or_else(owned) {
-                let id = (
-                    kind.resource.api_version.clone(),
-                    kind.resource.kind.clone(),
-                );
-                let known = used.entry(id).or_insert_with(|| kind.clone());
+            if let Some(kind) = self.kind_of(key, object) {
+                let id = kind.id();
+                let narrow = self.by_namespace.contains(&id);
+                let scope = Scope {
+                    namespace: narrow.then(|| key.namespace.clone()),
+                    kind: id,
+                };
+                let known = used.entry(scope).or_insert_with(|| kind.clone());
                 // One application's rule is enough to read the whole object.
                 if kind.ruled.is_some() {
                     *known = kind;
@@ -322,6 +323,15 @@ impl State {
         for ended in self.watches.set(&used) {
             self.listings.remove(&ended);
         }
+    }
+
+    /// Its kind, as the cluster serves it.
+    pub(super) fn kind_of(&self, key: &ObjectKey, object: &Tracked) -> Option<Arc<Kind>> {
+        let wanted = object.wanted.as_ref().map(|wanted| wanted.kind.clone());
+        wanted.or_else(|| {
+            let entry = object.entry.as_ref()?;
+            self.catalogue.kind(&entry.api_version, &key.kind).cloned()
+        })
     }
 }
 

@@ -1,5 +1,6 @@
-//! One watch per kind in use, selected by our label, in the version we apply with: the whole object for kinds with
-//! health rules, metadata only for all others. Out: [`Event`]s, over one bounded channel.
+//! One watch per kind in use, or per kind and namespace where the agent may see no more, selected by our label, in the
+//! version we apply with: the whole object for kinds with health rules, metadata only for all others. Out: [`Event`]s,
+//! over one bounded channel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,19 +22,37 @@ use crate::discovery::Kind;
 /// A kind in a version: `(apiVersion, kind)`.
 pub(crate) type KindId = (String, String);
 
+/// What a watch shows: objects of a kind, everywhere or in one namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Scope {
+    /// Of which kind.
+    pub(crate) kind: KindId,
+    /// `None`: in the whole cluster.
+    pub(crate) namespace: Option<String>,
+}
+
 /// What a watch tells.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A list begins: what is not seen until [`Event::Listed`] is not there, or has lost the label.
-    Listing(KindId),
+    Listing(Scope),
     /// An object as it is now.
-    Seen(KindId, Box<DynamicObject>),
+    Seen(Scope, Box<DynamicObject>),
     /// An object left the watch: deleted, or its label was taken away. Look before you believe.
-    Left(KindId, ObjectKey),
+    Left(Scope, ObjectKey),
     /// The list is complete; from here on changes come.
-    Listed(KindId),
+    Listed(Scope),
     /// The watch fails and is tried again.
-    Trouble(KindId, String),
+    Trouble(Scope, Trouble),
+}
+
+/// Why a watch fails.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    /// In one line.
+    pub(crate) error: String,
+    /// The agent may not see this much.
+    pub(crate) forbidden: bool,
 }
 
 /// The running watches. Dropping them ends them.
@@ -41,7 +60,7 @@ pub(crate) struct Watches {
     client: Client,
     events: mpsc::Sender<Event>,
     tasks: JoinSet<()>,
-    running: BTreeMap<KindId, (Arc<Kind>, AbortHandle)>,
+    running: BTreeMap<Scope, (Arc<Kind>, AbortHandle)>,
 }
 
 impl Watches {
@@ -57,63 +76,91 @@ impl Watches {
         (watches, received)
     }
 
-    /// Runs exactly these watches; returns the kinds that are watched no longer.
-    pub(crate) fn set(&mut self, wanted: &BTreeMap<KindId, Arc<Kind>>) -> BTreeSet<KindId> {
+    /// Runs exactly these watches; returns those that have ended.
+    pub(crate) fn set(&mut self, wanted: &BTreeMap<Scope, Arc<Kind>>) -> BTreeSet<Scope> {
         while self.tasks.try_join_next().is_some() {}
         let mut ended = BTreeSet::new();
-        self.running.retain(|id, (kind, task)| {
-            let keep = wanted.get(id) == Some(kind);
+        self.running.retain(|scope, (kind, task)| {
+            let keep = wanted.get(scope) == Some(kind);
             if !keep {
                 task.abort();
-                ended.insert(id.clone());
+                ended.insert(scope.clone());
             }
             keep
         });
-        for (id, kind) in wanted {
-            if !self.running.contains_key(id) && kind.listable {
+        for (scope, kind) in wanted {
+            if !self.running.contains_key(scope) && kind.listable {
                 let watch = run(
                     self.client.clone(),
-                    id.clone(),
+                    scope.clone(),
                     kind.clone(),
                     self.events.clone(),
                 );
                 let task = self.tasks.spawn(watch);
-                self.running.insert(id.clone(), (kind.clone(), task));
+                self.running.insert(scope.clone(), (kind.clone(), task));
             }
         }
         ended
     }
 
-    /// Which kinds are watched.
-    pub(crate) fn kinds(&self) -> impl Iterator<Item = &KindId> {
+    /// What is watched.
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = &Scope> {
         self.running.keys()
+    }
+
+    /// The watch that shows the objects of a kind in a namespace.
+    pub(crate) fn over(&self, kind: &KindId, namespace: &str) -> Option<&Scope> {
+        let mut scopes = self.of(kind).map(|(scope, _)| scope);
+        scopes.find(|scope| scope.covers(namespace))
     }
 
     /// What the cluster said of a watched kind.
     pub(crate) fn kind(&self, id: &KindId) -> Option<&Arc<Kind>> {
-        self.running.get(id).map(|(kind, _)| kind)
+        self.of(id).next().map(|(_, (kind, _))| kind)
+    }
+
+    fn of(&self, kind: &KindId) -> impl Iterator<Item = (&Scope, &(Arc<Kind>, AbortHandle))> {
+        let first = Scope {
+            kind: kind.clone(),
+            namespace: None,
+        };
+        let from_there = self.running.range(first..);
+        from_there.take_while(move |(scope, _)| scope.kind == *kind)
     }
 }
 
-async fn run(client: Client, id: KindId, kind: Arc<Kind>, events: mpsc::Sender<Event>) {
+impl Scope {
+    /// Would it show an object of this namespace?
+    pub(crate) fn covers(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|own| own == namespace)
+    }
+}
+
+async fn run(client: Client, scope: Scope, kind: Arc<Kind>, events: mpsc::Sender<Event>) {
     let resource = &kind.resource;
     let config = watcher::Config::default().labels(APPLICATION_LABEL);
     let mut stream = if kind.is_read_whole() {
-        let api: Api<DynamicObject> = Api::all_with(client, resource);
+        let api: Api<DynamicObject> = match &scope.namespace {
+            None => Api::all_with(client, resource),
+            Some(namespace) => Api::namespaced_with(client, namespace, resource),
+        };
         watcher(api, config).default_backoff().boxed()
     } else {
-        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, resource);
+        let api: Api<PartialObjectMeta<DynamicObject>> = match &scope.namespace {
+            None => Api::all_with(client, resource),
+            Some(namespace) => Api::namespaced_with(client, namespace, resource),
+        };
         watcher(api, config).default_backoff().map_ok(whole).boxed()
     };
     while let Some(event) = stream.next().await {
         let event = match event {
-            Ok(watcher::Event::Init) => Event::Listing(id.clone()),
+            Ok(watcher::Event::Init) => Event::Listing(scope.clone()),
             Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
-                Event::Seen(id.clone(), Box::new(object))
+                Event::Seen(scope.clone(), Box::new(object))
             }
-            Ok(watcher::Event::Delete(object)) => Event::Left(id.clone(), key(&kind, &object)),
-            Ok(watcher::Event::InitDone) => Event::Listed(id.clone()),
-            Err(error) => Event::Trouble(id.clone(), why(&error)),
+            Ok(watcher::Event::Delete(object)) => Event::Left(scope.clone(), key(&kind, &object)),
+            Ok(watcher::Event::InitDone) => Event::Listed(scope.clone()),
+            Err(error) => Event::Trouble(scope.clone(), trouble(&error)),
         };
         if events.send(event).await.is_err() {
             return;
@@ -121,14 +168,22 @@ async fn run(client: Client, id: KindId, kind: Arc<Kind>, events: mpsc::Sender<E
     }
 }
 
-/// Why a watch fails, in one line.
-fn why(error: &watcher::Error) -> String {
-    match error {
+fn trouble(error: &watcher::Error) -> Trouble {
+    let error = match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => said(error),
-        watcher::Error::WatchError(status) => said(&kube::Error::Api(status.clone())),
-        error => error.to_string(),
+        | watcher::Error::WatchFailed(error) => error,
+        watcher::Error::WatchError(status) => &kube::Error::Api(status.clone()),
+        error => {
+            return Trouble {
+                error: error.to_string(),
+                forbidden: false,
+            };
+        }
+    };
+    Trouble {
+        error: said(error),
+        forbidden: matches!(error, kube::Error::Api(status) if status.code == 403),
     }
 }
 

@@ -16,6 +16,7 @@ use super::bed::{Bed, PATIENCE, application, bed, bed_in, config, start};
 mod detecting;
 mod dying;
 mod impersonating;
+mod narrowed;
 mod ordering;
 
 #[tokio::test]
