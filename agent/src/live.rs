@@ -132,7 +132,8 @@ impl LiveObject {
     pub(crate) fn additions(&self, wanted: &Wanted, managed: &[ManagedFieldsEntry]) -> Changed {
         let version = &wanted.kind.resource.api_version;
         let whose = takeover::Whose::of(wanted, true);
-        drift::added(managed, version, |set| {
+        let people = |manager: &str| whose.is_of_people(manager);
+        drift::added(managed, version, people, |set| {
             // What a repair would not take away is no addition.
             let part = whose.part(set);
             match &self.left {

@@ -22,7 +22,7 @@ const BEFORE: &str = "before-first-apply";
 const ROLLOUT: &str = "kubectl-rollout";
 
 /// Whose fields are taken over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Whose<'a> {
     /// Those of `kubectl`, in all its commands but `rollout`.
     pub(crate) kubectl: bool,
@@ -80,6 +80,10 @@ pub(crate) fn taken_over(
     Some(rest)
 }
 
+fn is_kubectl(manager: &str) -> bool {
+    manager.starts_with("kubectl")
+}
+
 impl<'a> Whose<'a> {
     /// On an object that is wanted. One that is not ours yet is taken over from all who applied it; where people's
     /// additions are let be, kubectl's stay with it after that.
@@ -92,6 +96,16 @@ impl<'a> Whose<'a> {
         }
     }
 
+    /// Does this field manager write for people? kubectl does, but for what `kubectl rollout restart` marks: undone, the
+    /// Pods would be rolled again. So does a tool that the application names.
+    pub(crate) fn is_of_people(&self, manager: &str) -> bool {
+        manager != ROLLOUT && (is_kubectl(manager) || self.names(manager))
+    }
+
+    fn names(&self, manager: &str) -> bool {
+        self.named.iter().any(|named| named == manager)
+    }
+
     fn takes(&self, entry: &ManagedFieldsEntry) -> bool {
         if !entry.subresource.as_deref().unwrap_or_default().is_empty() {
             return false;
@@ -102,10 +116,7 @@ impl<'a> Whose<'a> {
             BEFORE => true,
             MANAGER => entry.operation.as_deref() == Some("Update"),
             _ if self.ignore.is_some_and(|ignore| ignore.is_let(manager)) => false,
-            _ => {
-                self.kubectl && manager.starts_with("kubectl")
-                    || self.named.iter().any(|named| named == manager)
-            }
+            _ => self.kubectl && is_kubectl(manager) || self.names(manager),
         }
     }
 

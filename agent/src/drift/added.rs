@@ -1,7 +1,8 @@
 //! Fields that people put on an object of ours and Git does not state. Pure.
 //!
 //! They leave our own managedFields entry as it is, and a forced apply keeps them: a container, an env item,
-//! hostNetwork. What people write is written by kubectl; what controllers and webhooks add is nobody's drift.
+//! hostNetwork. What people write is written by kubectl, or by a tool that the application names; what controllers and
+//! webhooks add is nobody's drift.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +14,12 @@ use super::paths::{Path, leaves};
 use super::{Changed, our_entry};
 use crate::marks;
 
-/// What people added, beside what is left to others. `apart` takes that out of a field set.
+/// What people added, beside what is left to others. `people`: do they write as this field manager? `apart` takes what
+/// is left to others out of a field set.
 pub(crate) fn added(
     managed: &[ManagedFieldsEntry],
     api_version: &str,
+    people: impl Fn(&str) -> bool,
     apart: impl Fn(&Value) -> Value,
 ) -> Changed {
     let set = |entry: &ManagedFieldsEntry| {
@@ -28,7 +31,9 @@ pub(crate) fn added(
     let mut changed = Changed::default();
     let mut all = BTreeSet::new();
     for entry in managed {
-        if !by_a_person(entry) || entry.api_version.as_deref() != Some(api_version) {
+        let by_people = people(entry.manager.as_deref().unwrap_or_default());
+        let in_whole = entry.subresource.as_deref().unwrap_or_default().is_empty();
+        if !by_people || !in_whole || entry.api_version.as_deref() != Some(api_version) {
             continue;
         }
         let mut theirs = leaves(&apart(&set(entry)));
@@ -48,14 +53,6 @@ pub(crate) fn added(
     changed
 }
 
-/// `kubectl rollout restart` marks the Pod template and is no addition: undone, it would roll the Pods again.
-fn by_a_person(entry: &ManagedFieldsEntry) -> bool {
-    let manager = entry.manager.as_deref().unwrap_or_default();
-    manager.starts_with("kubectl")
-        && manager != "kubectl-rollout"
-        && entry.subresource.as_deref().unwrap_or_default().is_empty()
-}
-
 /// Marks are there to be put on by hand; kubectl's own notes and empty maps are nothing.
 fn counts(path: &Path) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -72,6 +69,7 @@ fn counts(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::takeover;
     use serde_json::json;
 
     fn entry(manager: &str, second: u8, subresource: &str, fields: Value) -> ManagedFieldsEntry {
@@ -88,8 +86,12 @@ mod tests {
         .unwrap()
     }
 
+    fn by_people(manager: &str) -> bool {
+        takeover::Whose::default().is_of_people(manager)
+    }
+
     fn added_by(entries: &[ManagedFieldsEntry]) -> Changed {
-        added(entries, "apps/v1", Value::clone)
+        added(entries, "apps/v1", by_people, Value::clone)
     }
 
     #[test]
@@ -134,12 +136,27 @@ mod tests {
         let label = json!({"f:metadata": {"f:labels": {"f:team": {}}}});
         let labelled = [entry("kubectl-label", 1, "", label)];
         assert_eq!(added_by(&labelled).fields(), [".metadata.labels.team"]);
-        let nothing = added(&labelled, "apps/v1", |_| json!({}));
+        let nothing = added(&labelled, "apps/v1", by_people, |_| json!({}));
         assert_eq!(nothing, Changed::default());
         // Paths of another version mean nothing in ours.
         assert_eq!(
-            added(&labelled, "apps/v2", Value::clone),
+            added(&labelled, "apps/v2", by_people, Value::clone),
             Changed::default()
         );
+    }
+
+    #[test]
+    fn a_tool_that_the_application_names_writes_for_people() {
+        let managed = [entry("k9s", 1, "", json!({"f:spec": {"f:paused": {}}}))];
+        assert_eq!(added_by(&managed), Changed::default());
+        let named = ["k9s".to_owned()];
+        let whose = takeover::Whose {
+            named: &named,
+            ..takeover::Whose::default()
+        };
+        let people = |manager: &str| whose.is_of_people(manager);
+        let added = added(&managed, "apps/v1", people, Value::clone);
+        assert_eq!(added.fields(), [".spec.paused"]);
+        assert_eq!(added.manager, "k9s");
     }
 }
