@@ -137,9 +137,14 @@ impl Bed {
 
     /// Commits, and tells the hub as a forge would. Returns the revision.
     pub(super) async fn push(&self, message: &str, files: &[(String, String)]) -> Result<String> {
-        let revision = self.repository.commit(message, &borrowed(files))?;
+        let revision = self.commit(message, files)?;
         self.tell().await?;
         Ok(revision)
+    }
+
+    /// Commits; the hub looks when it is told, or at its next poll. Returns the revision.
+    pub(super) fn commit(&self, message: &str, files: &[(String, String)]) -> Result<String> {
+        self.repository.commit(message, &borrowed(files))
     }
 
     /// Commits a removal, and tells the hub.
@@ -149,7 +154,8 @@ impl Bed {
         Ok(revision)
     }
 
-    async fn tell(&self) -> Result<()> {
+    /// Tells the hub that there is a commit, as a forge would.
+    pub(super) async fn tell(&self) -> Result<()> {
         let ca = std::fs::read(self.folder.path.join("hub/ca/ca.pem"))?;
         let ca = reqwest::Certificate::from_pem(&ca)?;
         let client = reqwest::Client::builder().tls_certs_only([ca]).build()?;

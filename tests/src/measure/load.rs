@@ -56,9 +56,9 @@ impl Load {
         files
     }
 
-    /// The file of one object.
+    /// The file of one object: JSON, which is YAML, under a name that Flux reads, too.
     pub(super) fn file(&self, application: &str, index: usize, version: &str) -> (String, String) {
-        let path = format!("{application}/{}.json", name(index));
+        let path = format!("{application}/{}.yaml", name(index));
         (path, self.object(index, version).to_string())
     }
 

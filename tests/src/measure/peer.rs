@@ -200,20 +200,18 @@ async fn ours(programs: &Programs, cluster: &Cluster, audit: Audit, work: Work) 
         (format!("{folder}/muster.yaml"), document.to_string())
     }));
 
+    let revision = bed.commit("Deploy", &files)?;
     let began = Instant::now();
-    let revision = bed.push("Deploy", &files).await?;
+    bed.tell().await?;
     bed.all_synced(&revision, work.applications + 1).await?;
     let first_sync = began.elapsed().as_secs_f64();
 
     let pids = [bed.hub.pid, bed.agent.pid];
     let (mark, before) = (bed.audit.mark()?, processor(&pids)?);
+    let file = work.load().file(&work.folders()[0], 0, "2");
+    let revision = bed.commit("Change one", &[file])?;
     let began = Instant::now();
-    let revision = bed
-        .push(
-            "Change one",
-            &[work.load().file(&work.folders()[0], 0, "2")],
-        )
-        .await?;
+    bed.tell().await?;
     let seen = async {
         changed(cluster, namespace, "2").await?;
         anyhow::Ok(began.elapsed().as_secs_f64())
@@ -262,8 +260,8 @@ async fn theirs(cluster: &Cluster, audit: &Audit, work: Work, tuned: bool) -> Re
     let pids = [flux.processes[0].pid, flux.processes[1].pid];
     let (mark, before) = (audit.mark()?, processor(&pids)?);
     let (path, text) = work.load().file(&work.folders()[0], 0, "2");
-    let began = Instant::now();
     let revision = repository.commit("Change one", &[(&path, &text)])?;
+    let began = Instant::now();
     flux.tell().await?;
     let seen = async {
         changed(cluster, namespace, "2").await?;
