@@ -121,6 +121,7 @@ async fn run_as(renderer: &Renderer, files: &[(&str, &str)], release: Option<Rel
         },
         folder: "app".into(),
         files: snapshot.files.iter().map(oids).collect::<BTreeMap<_, _>>(),
+        given: BTreeMap::new(),
         release,
     };
     renderer.run(&job, &snapshot, &Blobs::default()).await

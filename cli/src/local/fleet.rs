@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_decide::model::{self, Origin};
+use muster_decide::model::{self, Origin, Repository};
 use muster_decide::placement::Capabilities;
-use muster_decide::render::{Cache, Tool, Wanted};
+use muster_decide::render::{Cache, Tool, Wanted, charts};
+use muster_decide::snapshot::Others;
 use muster_decide::{Decision, LastGood, Members, Placed, Sources, decide};
 use muster_git::{Blobs, Checkout, Looked, Other, fetched_once};
 use muster_proto::{ClusterName, DigestKey};
@@ -111,16 +112,19 @@ impl Fleet {
         if in_full {
             placed = placed.in_full(Capabilities::clone(&self.unknown));
         }
-        self.fetch(&placed.fleet, err).await?;
-        let others = placed.fleet.origins().into_iter();
-        let others = others.filter_map(|(origin, repository)| {
-            let other = self.others.get(&origin)?;
-            (other.repository == *repository).then(|| (origin, other.newest()))
-        });
-        let sources = Sources {
-            others: others.collect(),
+        let origins = placed.fleet.origins().into_iter();
+        let mut origins: BTreeMap<_, _> = origins
+            .map(|(origin, repository)| (origin, repository.clone()))
+            .collect();
+        self.fetch(&origins, err).await?;
+        let mut sources = Sources {
+            others: self.newest(&origins),
             fleet: looked.snapshot.clone(),
         };
+        // What charts name is known once they are there themselves.
+        origins.extend(charts(&sources, &placed));
+        self.fetch(&origins, err).await?;
+        sources.others = self.newest(&origins);
         let key = DigestKey::new(KEY);
         self.run(looked, &sources, &placed, &key).await;
         let nothing_approved = BTreeSet::new();
@@ -174,15 +178,23 @@ impl Fleet {
         known.collect()
     }
 
-    /// Brings the repositories that documents name, each once.
+    fn newest(&self, origins: &BTreeMap<Origin, Repository>) -> Others {
+        let others = origins.iter().filter_map(|(origin, repository)| {
+            let other = self.others.get(origin)?;
+            (other.repository == *repository).then(|| (origin.clone(), other.newest()))
+        });
+        others.collect()
+    }
+
+    /// Brings the repositories and charts that are named, each once.
     async fn fetch(
         &mut self,
-        fleet: &model::Fleet,
+        origins: &BTreeMap<Origin, Repository>,
         err: &mut (dyn Write + Send),
     ) -> Result<(), Failure> {
         let mut fetches = JoinSet::new();
-        for (origin, repository) in fleet.origins() {
-            let known = self.others.get(&origin);
+        for (origin, repository) in origins {
+            let known = self.others.get(origin);
             if known.is_some_and(|known| known.repository == *repository) {
                 continue;
             }
@@ -195,7 +207,8 @@ impl Fleet {
                     Failure::told(format!("the cache {place} can't be written: {error}"))
                 })?);
             }
-            let (repository, credentials) = (repository.clone(), self.credentials.clone());
+            let (origin, repository) = (origin.clone(), repository.clone());
+            let credentials = self.credentials.clone();
             let folder = self.cache_folder.join("sources");
             fetches.spawn_blocking(move || {
                 let other = fetched_once(&origin, &repository, credentials, &folder, now());

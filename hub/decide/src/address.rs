@@ -21,6 +21,7 @@ enum Scheme {
     Http,
     Ssh,
     File,
+    Oci,
 }
 
 impl Address {
@@ -34,6 +35,7 @@ impl Address {
             ("http://", Scheme::Http),
             ("ssh://", Scheme::Ssh),
             ("file://", Scheme::File),
+            ("oci://", Scheme::Oci),
         ];
         let known = known
             .into_iter()
@@ -86,7 +88,7 @@ impl Address {
             return Err("is no plain URL of a repository".into());
         }
         let default = match scheme {
-            Scheme::Https => Some(443),
+            Scheme::Https | Scheme::Oci => Some(443),
             Scheme::Http => Some(80),
             Scheme::Ssh => Some(22),
             Scheme::File => None,
@@ -113,6 +115,11 @@ impl Address {
     /// Whether it is reached by ssh.
     pub fn is_ssh(&self) -> bool {
         self.scheme == Scheme::Ssh
+    }
+
+    /// Whether it is in an OCI registry, which is asked by HTTPS.
+    pub fn is_oci(&self) -> bool {
+        self.scheme == Scheme::Oci
     }
 
     /// Whether the same server answers, asked in the same way.
@@ -258,6 +265,8 @@ mod tests {
                 "ssh://git.example/team",
                 true,
             ),
+            ("oci://h.example:443/team/a", "oci://h.example/team", true),
+            ("oci://h.example/team/a", "https://h.example/team", false),
         ] {
             assert_eq!(
                 address(url).is_below(&address(prefix)),

@@ -15,6 +15,7 @@ use crate::snapshot::{FileContent, Snapshot};
 use crate::yaml::Value;
 
 pub mod application;
+pub mod chart;
 pub mod cluster;
 mod dependencies;
 pub(crate) mod document;
@@ -26,6 +27,7 @@ pub mod spec;
 mod unsupported;
 
 pub use application::{Application, Target};
+pub use chart::Chart;
 pub use cluster::Cluster;
 pub use document::Kind;
 pub use release::{Release, Values};

@@ -8,15 +8,15 @@
 //! output is not known, the hub runs them, and [`Cache::take`] takes in what came of it. Patches and placeholders come
 //! after ([`variation`]).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use muster_proto::{ApplicationName, Digest, DigestKey, Object};
 
-use crate::model::{self, Fleet, Known, Origin, Target};
+use crate::model::{self, Application, Fleet, Known, Origin, Repository, Target};
 use crate::placement::{Placed, Seen};
 use crate::problem::Location;
-use crate::snapshot::{Snapshot, Sources};
+use crate::snapshot::{Others, Snapshot, Sources};
 
 mod closure;
 mod difference;
@@ -36,7 +36,7 @@ pub(crate) use helm::is_chart;
 pub use hidden::hidden;
 pub(crate) use plain::filled;
 pub use plain::plain;
-pub use tool::{Failure, Job, Output, Release, Tool, Tools, Values};
+pub use tool::{Failure, Given, Job, Output, Release, Tool, Tools, Values};
 pub(crate) use variation::Varied;
 
 /// One object and where it is written.
@@ -83,6 +83,10 @@ pub(crate) struct Subject<'s> {
     pub(crate) snapshot: &'s Snapshot,
     /// The fleet repository, which holds value files.
     pub(crate) fleet: &'s Snapshot,
+    /// Where charts are that charts name.
+    pub(crate) others: &'s Others,
+    /// Those that documents declare.
+    pub(crate) repositories: &'s BTreeMap<String, Repository>,
     /// Folders whose manifests belong to others.
     pub(crate) homes: &'s BTreeSet<String>,
     pub(crate) target: &'s Target,
@@ -90,6 +94,47 @@ pub(crate) struct Subject<'s> {
     pub(crate) seen: &'s Seen,
     /// Fills the objects that state none.
     pub(crate) namespace: &'s str,
+}
+
+impl<'s> Subject<'s> {
+    /// A target of an application, whose manifests are in `snapshot`, as it sees its clusters.
+    pub(crate) fn of(
+        sources: &'s Sources,
+        placed: &'s Placed,
+        application: &'s Application,
+        snapshot: &'s Snapshot,
+        target: usize,
+        seen: &'s Seen,
+    ) -> Self {
+        Self {
+            snapshot,
+            fleet: &sources.fleet,
+            others: &sources.others,
+            repositories: &placed.fleet.repositories,
+            homes: placed.homes(application),
+            target: &application.targets[target],
+            seen,
+            namespace: &application.settings.namespace,
+        }
+    }
+}
+
+/// The charts that charts name and that are not in their repositories: to be fetched, as far as the sources that are
+/// there tell.
+pub fn charts(sources: &Sources, placed: &Placed) -> BTreeMap<Origin, Repository> {
+    let mut asked = BTreeMap::new();
+    for application in placed.fleet.applications.values() {
+        let Ok(snapshot) = sources.of(application) else {
+            continue;
+        };
+        for target in 0..application.targets.len() {
+            let subject = Subject::of(sources, placed, application, snapshot, target, &Seen::Any);
+            if helm::is_chart(snapshot, &subject.target.path) {
+                asked.extend(helm::asked(&subject));
+            }
+        }
+    }
+    asked
 }
 
 /// A run of a tool that a commit needs.
@@ -154,20 +199,13 @@ impl Cache {
             let Ok(snapshot) = sources.of(application) else {
                 continue;
             };
-            let homes = placed.homes(application);
             for (target, seen) in &placed.variants(application, snapshot) {
                 if *seen == Seen::Unknown {
                     continue;
                 }
                 // What is wrong is said when it is rendered.
-                let closure = closure::of(&Subject {
-                    snapshot,
-                    fleet: &sources.fleet,
-                    homes,
-                    target: &application.targets[*target],
-                    seen,
-                    namespace,
-                });
+                let subject = Subject::of(sources, placed, application, snapshot, *target, seen);
+                let closure = closure::of(&subject);
                 let Ok(closure @ Closure::Tool(_)) = closure else {
                     continue;
                 };

@@ -1,4 +1,4 @@
-//! The files of commits, as the hub read them out of Git.
+//! The files of commits, as the hub read them out of Git, and those of charts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,16 +13,19 @@ use crate::problem::Location;
 pub struct Sources {
     /// The newest commit of the fleet repository.
     pub fleet: Arc<Snapshot>,
-    /// The commits that its documents ask for, or why there is none, for people.
-    pub others: BTreeMap<Origin, Result<Arc<Snapshot>, String>>,
+    /// The commits and charts that its documents ask for.
+    pub others: Others,
 }
 
-/// One commit of a repository.
+/// Commits and charts of other repositories, or why there is none, for people.
+pub type Others = BTreeMap<Origin, Result<Arc<Snapshot>, String>>;
+
+/// One commit of a repository, or one version of a chart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
-    /// The name of its `Repository`; `None`: the fleet repository.
+    /// The name of its `Repository`, for a chart with the chart's; `None`: the fleet repository.
     pub repository: Option<Arc<str>>,
-    /// The commit's object id, in hex.
+    /// The commit's object id, or the packed chart's sha256, in hex.
     pub revision: String,
     /// Every file by its path from the root, with `/` and without a leading one.
     pub files: BTreeMap<String, File>,
@@ -31,7 +34,7 @@ pub struct Snapshot {
 /// One entry of a tree that is no folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Object id in Git, in hex: equal ids are equal content.
+    /// Object id in Git, or of a chart's file its sha256, in hex: equal ids are equal content.
     pub oid: String,
     /// What it holds.
     pub content: FileContent,
@@ -56,9 +59,13 @@ pub enum FileContent {
 pub(crate) const KUSTOMIZATION_FILES: [&str; 3] =
     ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
+/// How the files are called that pin what a chart names.
+pub(crate) const LOCKS: [&str; 2] = ["Chart.lock", "requirements.lock"];
+
 /// Whether a file of this path must come with its bytes; others may be [`FileContent::Unread`].
 pub fn is_read(path: &str) -> bool {
-    is_manifest(path) || KUSTOMIZATION_FILES.contains(&split(path).1)
+    let name = split(path).1;
+    is_manifest(path) || KUSTOMIZATION_FILES.contains(&name) || LOCKS.contains(&name)
 }
 
 /// Whether a file of this path holds manifests, in a folder of plain YAML.
@@ -88,6 +95,10 @@ impl Sources {
             return Ok(&self.fleet);
         };
         let name = &origin.repository;
+        let name = match &origin.chart {
+            None => name.clone(),
+            Some(chart) => format!("{name}, chart {}", chart.name),
+        };
         match self.others.get(origin) {
             Some(Ok(snapshot)) => Ok(snapshot),
             Some(Err(why)) => Err(format!("Repository {name}: {why}")),

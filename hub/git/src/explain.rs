@@ -8,6 +8,17 @@ use muster_decide::address::Address;
 
 use super::transport::{Credentials, From};
 
+/// What a server holds against who asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Trouble {
+    /// What was shown will not do.
+    pub(super) refused: bool,
+    /// Nothing was shown.
+    pub(super) wanted: bool,
+    /// Nobody vouches for the server.
+    pub(super) distrusted: bool,
+}
+
 impl Credentials {
     /// What went wrong and what to do, without the token. `log` is what ssh wrote.
     pub(super) fn explain(&self, url: &str, error: &gix::Error, log: &Path) -> String {
@@ -17,20 +28,33 @@ impl Credentials {
                 parts.push(part);
             }
         }
-        let mut text = parts.join(": ");
-        if let Some(password) = self.password.as_deref().filter(|it| !it.is_empty()) {
-            text = text.replace(password, "…");
-        }
+        let text = parts.join(": ");
         let ssh = std::fs::read_to_string(log).unwrap_or_default();
         if Address::parse(url).is_ok_and(|address| address.is_ssh()) && !ssh.trim().is_empty() {
             return self.explain_ssh(url, &ssh);
         }
         // gix and rustls have no type for these that comes through; tests watch the words.
-        let refused = error.is_unauthenticated()
-            || error.is_permission_denied()
-            || text.contains("status 401");
-        let distrusted = text.contains("invalid peer certificate");
-        let wanted = text.contains("No credentials");
+        let trouble = Trouble {
+            refused: error.is_unauthenticated()
+                || error.is_permission_denied()
+                || text.contains("status 401"),
+            distrusted: text.contains("invalid peer certificate"),
+            wanted: text.contains("No credentials"),
+        };
+        self.words(url, trouble, &text)
+    }
+
+    /// The same of an HTTP server: `text` is what it or the connection said.
+    pub(super) fn words(&self, url: &str, trouble: Trouble, text: &str) -> String {
+        let text = match self.password.as_deref().filter(|it| !it.is_empty()) {
+            Some(password) => text.replace(password, "…"),
+            None => text.to_owned(),
+        };
+        let Trouble {
+            refused,
+            wanted,
+            distrusted,
+        } = trouble;
         match &self.from {
             From::Flags(flags) => match (&flags.token_file, &flags.ca_file) {
                 (Some(file), _) if refused => format!(

@@ -1,6 +1,5 @@
-//! Follows one repository at one ref: polled, and fetched at once when someone asks. Backs off alone when it fails.
+//! Follows one repository at one ref, or one chart: polled, and fetched at once when someone asks. Backs off alone when it fails.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,9 +7,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::mirror::Mirror;
-use super::remote::Remote;
-use super::{Blobs, Clock, Place, Tracked};
+use super::source::Source;
+use super::{Clock, Tracked};
 
 /// A fetch that takes longer is told to stop, and shown as failed.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
@@ -42,26 +40,15 @@ pub(super) struct Following {
     pub(super) asked: mpsc::UnboundedSender<Question>,
 }
 
-/// Follows `remote` until the terms' `shutdown`, with its mirror in `folder`. Spawn the future.
+/// Follows `source` until the terms' `shutdown`. Spawn the future.
 pub(super) fn follow(
-    remote: Remote,
-    folder: PathBuf,
+    source: Source,
     terms: Terms,
 ) -> (Following, impl Future<Output = ()> + Send + 'static) {
-    let pinned = remote.is_pinned();
-    let (url, reference) = (remote.url.clone(), remote.what());
-    let mirror = Arc::new(Mirror::new(remote, folder));
-    let start = Tracked {
-        url,
-        reference,
-        blobs: Blobs(Place::Mirror(mirror.clone())),
-        ..Tracked::default()
-    };
-    let (publish, tracked) = watch::channel(Arc::new(start));
+    let (publish, tracked) = watch::channel(Arc::new(source.unseen()));
     let (asked, questions) = mpsc::unbounded_channel();
     let follower = Follower {
-        mirror,
-        pinned,
+        source: Arc::new(source),
         terms,
         publish,
         questions,
@@ -70,9 +57,7 @@ pub(super) fn follow(
 }
 
 struct Follower {
-    mirror: Arc<Mirror>,
-    /// What it follows does not move.
-    pinned: bool,
+    source: Arc<Source>,
     terms: Terms,
     publish: watch::Sender<Arc<Tracked>>,
     questions: mpsc::UnboundedReceiver<Question>,
@@ -82,12 +67,15 @@ impl Follower {
     async fn run(mut self) {
         self.publish_mirrored().await;
         let (mut failures, mut waiting): (_, Vec<Question>) = (0, Vec::new());
+        let mut has_all = self.source.is_complete() && self.publish.borrow().snapshot.is_some();
         loop {
-            self.fetch(&mut failures).await;
+            if !std::mem::take(&mut has_all) {
+                self.fetch(&mut failures).await;
+            }
             for answer in waiting.drain(..) {
                 answer.send(self.publish.borrow().clone()).ok();
             }
-            let rests = self.pinned && failures == 0;
+            let rests = self.source.is_pinned() && failures == 0;
             tokio::select! {
                 () = self.terms.shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause(self.terms.poll, failures, spread())), if !rests => {}
@@ -109,8 +97,8 @@ impl Follower {
 
     /// What the last run of the hub left here, so that a restart need not wait for the network.
     async fn publish_mirrored(&self) {
-        let mirror = self.mirror.clone();
-        let read = tokio::task::spawn_blocking(move || mirror.read_newest());
+        let source = self.source.clone();
+        let read = tokio::task::spawn_blocking(move || source.read_newest());
         let url = self.url();
         match read.await {
             Ok(Ok(Some(commit))) => self.publish.send_modify(|tracked| {
@@ -119,6 +107,7 @@ impl Follower {
                 tracked.subject = commit.subject;
                 tracked.fetched_at = commit.fetched_at;
                 tracked.since = commit.fetched_at;
+                tracked.picked = commit.picked.unwrap_or_default();
             }),
             Ok(Ok(None)) => {}
             Ok(Err(error)) => {
@@ -136,14 +125,14 @@ impl Follower {
             () = self.terms.shutdown.cancelled() => return,
         };
         let stop = Arc::new(AtomicBool::new(false));
-        let mirror = self.mirror.clone();
+        let source = self.source.clone();
         let before = self.publish.borrow().snapshot.clone();
         let anew = *failures > 0 && failures.is_multiple_of(DISTRUST_MIRROR_AFTER);
         let mut fetch = tokio::task::spawn_blocking({
             let (stop, clock) = (stop.clone(), self.terms.clock.clone());
             move || {
                 let _turn = turn;
-                mirror.fetch(before.as_ref(), anew, || clock(), &stop)
+                source.fetch(before.as_ref(), anew, || clock(), &stop)
             }
         });
         let fetched = loop {

@@ -1,11 +1,12 @@
-//! Follows repositories: that of the fleet, and those that its documents name; polled, and fetched at once when someone
-//! asks.
+//! Follows repositories: that of the fleet, and those of commits or of charts that its documents name; polled, and
+//! fetched at once when someone asks.
 //!
 //! In: where the fleet repository is ([`Repository`]), and what its newest commit names
 //! ([`Git::follow_others`]). Out: `watch<Arc<Tracked>>`: the fleet's newest commit's files, and what went wrong since;
 //! `watch<Arc<Others>>`: the same of every other one. A failed fetch keeps the commit before; a rewound branch is just a
 //! newer state. The mirrors in the data directory are a cache: lost or damaged, they are cloned anew.
 
+mod chart;
 mod checkout;
 mod explain;
 mod follower;
@@ -15,6 +16,7 @@ mod others;
 mod read;
 mod remote;
 mod signature;
+mod source;
 mod submodules;
 #[cfg(test)]
 mod tests;
@@ -42,6 +44,7 @@ use others::{Order, Set};
 pub use others::{Other, Others, Which};
 use remote::Remote;
 pub use signature::missing as missing_checker;
+use source::Source;
 
 /// So many repositories are fetched at the same time; the fleet's own is never kept waiting.
 const FETCHES: usize = 16;
@@ -198,7 +201,7 @@ pub fn fed(tracked: watch::Receiver<Arc<Tracked>>) -> Git {
 }
 
 /// Follows `repository`, and the others that it is told of, until `shutdown`, with mirrors in `directory`/git and
-/// `directory`/sources. Spawn the future. `credentials` is the folder of those that the hub holds.
+/// `directory`/sources, and charts in `directory`/charts. Spawn the future. `credentials` is the folder of those that the hub holds.
 pub fn follow(
     repository: Repository,
     credentials: Option<&Path>,
@@ -216,14 +219,16 @@ pub fn follow(
         shutdown: shutdown.clone(),
     };
     let remote = Remote::fleet(&repository);
-    let (fleet, following) = follower::follow(remote, directory.join("git"), terms(1));
+    let mirror = Arc::new(Mirror::new(remote, directory.join("git")));
+    let (fleet, following) = follower::follow(Source::Commits(mirror), terms(1));
     let (orders, ordered) = mpsc::unbounded_channel();
     let (publish, others) = watch::channel(Arc::default());
     let set = Set {
         terms: terms(FETCHES),
         fleet: repository.url.clone(),
         credentials: credentials.map(Path::to_owned),
-        folder: directory.join("sources"),
+        mirrors: directory.join("sources"),
+        charts: directory.join("charts"),
         publish,
         orders: ordered,
         followed: BTreeMap::new(),

@@ -33,7 +33,7 @@ const NEWEST: &str = "refs/muster/newest";
 
 #[derive(Debug)]
 pub(super) struct Mirror {
-    remote: Remote,
+    pub(super) remote: Remote,
     folder: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! A repository that documents of a fleet name, fetched once: for who decides without a hub.
+//! A repository or chart that documents of a fleet name, fetched once: for who decides without a hub.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,13 +7,12 @@ use std::sync::atomic::AtomicBool;
 use muster_decide::model::{Origin, Repository};
 use muster_proto::Timestamp;
 
-use super::mirror::Mirror;
-use super::others::folder_of;
-use super::remote::Remote;
-use super::{Blobs, Other, Place, Tracked};
+use super::source::{Source, folder_of};
+use super::{Other, Tracked};
 
-/// Brings the newest commit of a repository into its mirror below `folder`, as a hub with these `credentials` would.
-/// What an earlier fetch brought stays good when this one fails. Blocks; who shares `folder` takes turns.
+/// Brings the newest commit of a repository, or the version of a chart, into its folder below `folder`, as a hub with
+/// these `credentials` would. What an earlier fetch brought stays good when this one fails. Blocks; who shares `folder`
+/// takes turns.
 pub fn fetched_once(
     origin: &Origin,
     repository: &Repository,
@@ -21,15 +20,16 @@ pub fn fetched_once(
     folder: &Path,
     now: Timestamp,
 ) -> Other {
+    let folder = folder.join(folder_of(origin, repository));
     // The fleet is a folder of this machine, so another one may be, too.
-    let remote = Remote::named(origin, repository, credentials, "file:///");
-    let tracked = match remote {
+    let source = Source::named(origin, repository, credentials, "file:///", folder);
+    let tracked = match source {
         Err(why) => Tracked {
             url: repository.url.clone(),
             error: Some(why),
             ..Tracked::default()
         },
-        Ok(remote) => fetched(remote, folder.join(folder_of(origin, repository)), now),
+        Ok(source) => fetched(&source, now),
     };
     Other {
         repository: repository.clone(),
@@ -37,23 +37,22 @@ pub fn fetched_once(
     }
 }
 
-fn fetched(remote: Remote, folder: PathBuf, now: Timestamp) -> Tracked {
-    let (url, reference) = (remote.url.clone(), remote.what());
-    let mirror = Arc::new(Mirror::new(remote, folder));
+fn fetched(source: &Source, now: Timestamp) -> Tracked {
+    let kept = || source.read_newest().ok().flatten();
     let nobody_stops = AtomicBool::new(false);
-    let (commit, error) = match mirror.fetch(None, false, || now, &nobody_stops) {
-        Ok(commit) => {
-            let trouble = commit.trouble.clone();
-            (Some(commit), trouble)
-        }
-        Err(why) => (mirror.read_newest().ok().flatten(), Some(why)),
+    let (commit, error) = match source.is_complete().then(kept).flatten() {
+        Some(commit) => (Some(commit), None),
+        None => match source.fetch(None, false, || now, &nobody_stops) {
+            Ok(commit) => {
+                let trouble = commit.trouble.clone();
+                (Some(commit), trouble)
+            }
+            Err(why) => (kept(), Some(why)),
+        },
     };
     let mut tracked = Tracked {
-        url,
-        reference,
         error,
-        blobs: Blobs(Place::Mirror(mirror)),
-        ..Tracked::default()
+        ..source.unseen()
     };
     if let Some(commit) = commit {
         tracked.picked = commit.picked.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The repositories that the documents of the fleet name: a follower each, started and stopped as they come and go.
+//! The repositories and charts that the documents of the fleet name: a follower each, started and stopped as they come and go.
 //!
 //! In: what the newest commit names ([`Order::Follow`]), and whose fetch is wanted now. Out: `watch<Arc<Others>>`. A
 //! repository that is not named any more is followed on as long as a document of the commit can't be read: it may be the
@@ -11,14 +11,14 @@ use std::sync::Arc;
 use muster_decide::Snapshot;
 use muster_decide::address::Address;
 use muster_decide::model::{Origin, Repository};
-use muster_proto::Digest;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Tracked;
+use super::chart;
 use super::follower::{self, Following, Terms};
-use super::remote::Remote;
+use super::source::{Source, folder_of};
 
 /// Every repository that is followed beside the fleet's.
 pub type Others = BTreeMap<Origin, Other>;
@@ -87,20 +87,22 @@ pub(super) struct Set {
     /// The credentials that the hub holds.
     pub(super) credentials: Option<PathBuf>,
     /// Of all mirrors.
-    pub(super) folder: PathBuf,
+    pub(super) mirrors: PathBuf,
+    /// Of all charts.
+    pub(super) charts: PathBuf,
     pub(super) publish: watch::Sender<Arc<Others>>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
-    pub(super) followed: BTreeMap<Origin, Followed>,
+    pub(super) followed: BTreeMap<Origin, Member>,
     pub(super) tasks: JoinSet<()>,
     pub(super) moved: Arc<Notify>,
 }
 
 /// One that is followed.
-pub(super) struct Followed {
+pub(super) struct Member {
     repository: Repository,
     following: Following,
-    /// Of its mirror.
-    folder: String,
+    /// Of what it keeps.
+    folder: PathBuf,
     stop: CancellationToken,
 }
 
@@ -140,20 +142,34 @@ impl Set {
         }
         if whole {
             let kept = self.followed.values();
-            let kept: BTreeSet<String> = kept.map(|followed| followed.folder.clone()).collect();
-            let folder = self.folder.clone();
-            let cleaned = tokio::task::spawn_blocking(move || clean(&folder, &kept));
+            let kept: BTreeSet<PathBuf> = kept.map(|followed| followed.folder.clone()).collect();
+            let (mirrors, charts) = (self.mirrors.clone(), self.charts.clone());
+            let cleaned = tokio::task::spawn_blocking(move || {
+                clean(&mirrors, &kept);
+                chart::kept::clean(&charts, &kept);
+            });
             if let Err(error) = cleaned.await {
                 tracing::error!(%error, "removing old mirrors failed");
             }
         }
     }
 
-    fn start(&mut self, origin: &Origin, repository: Repository) -> Followed {
+    fn start(&mut self, origin: &Origin, repository: Repository) -> Member {
         let stop = self.terms.shutdown.child_token();
-        let folder = folder_of(origin, &repository);
+        let place = match origin.chart {
+            None => &self.mirrors,
+            Some(_) => &self.charts,
+        };
+        let folder = place.join(folder_of(origin, &repository));
         let credentials = self.credentials.clone();
-        let following = match Remote::named(origin, &repository, credentials, &self.fleet) {
+        let source = Source::named(
+            origin,
+            &repository,
+            credentials,
+            &self.fleet,
+            folder.clone(),
+        );
+        let following = match source {
             Err(why) => {
                 let tracked = Tracked {
                     url: repository.url.clone(),
@@ -165,12 +181,12 @@ impl Set {
                     asked: mpsc::unbounded_channel().0,
                 }
             }
-            Ok(remote) => {
+            Ok(source) => {
                 let terms = Terms {
                     shutdown: stop.clone(),
                     ..self.terms.clone()
                 };
-                let (following, task) = follower::follow(remote, self.folder.join(&folder), terms);
+                let (following, task) = follower::follow(source, terms);
                 self.tasks.spawn(task);
                 self.tasks.spawn(announce(
                     following.tracked.clone(),
@@ -180,7 +196,7 @@ impl Set {
                 following
             }
         };
-        Followed {
+        Member {
             repository,
             following,
             folder,
@@ -232,17 +248,6 @@ impl Set {
     }
 }
 
-/// The name of a mirror's folder.
-pub(super) fn folder_of(origin: &Origin, repository: &Repository) -> String {
-    let reference = origin.reference.as_ref().map(ToString::to_string);
-    let key = [
-        &origin.repository,
-        &repository.url,
-        &reference.unwrap_or_default(),
-    ];
-    Digest::of(key).short().to_string()
-}
-
 /// Says that one of them moved.
 async fn announce(
     mut tracked: watch::Receiver<Arc<Tracked>>,
@@ -259,14 +264,14 @@ async fn announce(
 }
 
 /// Removes the mirrors that nobody uses any more.
-fn clean(folder: &Path, kept: &BTreeSet<String>) {
+fn clean(folder: &Path, kept: &BTreeSet<PathBuf>) {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries {
-        let name = entry.file_name().into_string().unwrap_or_default();
-        if !kept.contains(&name)
-            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        let path = entry.path();
+        if !kept.contains(&path)
+            && let Err(error) = std::fs::remove_dir_all(&path)
         {
-            tracing::debug!(%error, name, "an old mirror can't be removed yet");
+            tracing::debug!(%error, folder = %path.display(), "an old mirror can't be removed yet");
         }
     }
 }

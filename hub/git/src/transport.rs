@@ -4,15 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gix::protocol::transport::client::blocking_io::{Transport, http};
 use muster_decide::address::Address;
+use reqwest::header::HeaderValue;
 
 use super::remote::Access;
 
 /// The longest silence of an HTTP server.
-const SILENCE: Duration = Duration::from_secs(60);
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// The longest wait for a connection.
-const CONNECT: Duration = Duration::from_secs(20);
+pub(super) const CONNECT: Duration = Duration::from_secs(20);
 /// With a token, forges take any name.
 const ANY_USER: &str = "x-access-token";
 
@@ -172,6 +175,32 @@ impl Credentials {
                 "it is reached by ssh, and the credential of its repository is not for it".into(),
             ),
             false => Ok(Self::nothing()),
+        }
+    }
+
+    /// Whether the password may be shown to whoever answers at a URL.
+    pub(super) fn is_for(&self, url: &str) -> bool {
+        let From::Held { urls, .. } = &self.from else {
+            return false;
+        };
+        Address::parse(url).is_ok_and(|address| {
+            !address.is_clear() && urls.iter().any(|prefix| address.is_below(prefix))
+        })
+    }
+
+    /// As `Authorization` has it; never printed.
+    pub(super) fn basic(&self) -> Option<HeaderValue> {
+        let pair = format!("{}:{}", self.username, self.password.as_deref()?);
+        let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// What people call it; empty: there is none.
+    pub(super) fn name(&self) -> &str {
+        match &self.from {
+            From::Held { name, .. } => name,
+            From::Flags(_) | From::Nothing => "",
         }
     }
 

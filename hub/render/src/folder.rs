@@ -56,6 +56,9 @@ impl Folder {
         for ((path, _), bytes) in missing.into_iter().zip(found) {
             folder.write(path, &bytes)?;
         }
+        for (path, given) in &job.given {
+            folder.write(path, &given.content)?;
+        }
         let values = job.release.iter().flat_map(|release| &release.values);
         for (number, values) in values.enumerate() {
             let bytes = match values {

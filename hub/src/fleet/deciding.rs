@@ -6,7 +6,7 @@ use std::sync::Arc;
 use muster_decide::last_good::Changes;
 use muster_decide::model::{Fleet, Origin, Repository};
 use muster_decide::placement::Capabilities;
-use muster_decide::render::{Cache, Wanted};
+use muster_decide::render::{Cache, Wanted, charts};
 use muster_decide::{
     Decision, LastGood, Location, Members, Placed, Placements, Refused, Snapshot, Sources, decide,
 };
@@ -102,8 +102,14 @@ pub(super) fn run(mut input: Input) -> Outcome {
         let placed = Placed::new(fleet, &input.members, &input.last_good);
         Box::new(placed.knowing(&input.capabilities))
     });
-    let origins = named(&placed.fleet);
+    let mut origins = named(&placed.fleet);
     input.sources.others = newest(&origins, &input.others);
+    // What charts name is known once they are there themselves.
+    let charts = charts(&input.sources, &placed);
+    if !charts.is_empty() {
+        origins.extend(charts);
+        input.sources.others = newest(&origins, &input.others);
+    }
     for (wanted, output) in std::mem::take(&mut input.arrived.outputs) {
         input.cache.take(wanted, output, &input.key);
     }

@@ -40,9 +40,9 @@ struct Serving {
     shown: Mutex<Vec<String>>,
 }
 
-struct Tls {
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
+pub(crate) struct Tls {
+    pub(crate) listener: TcpListener,
+    pub(crate) acceptor: TlsAcceptor,
 }
 
 impl GitServer {
@@ -108,7 +108,7 @@ fn basic(token: &str) -> String {
 }
 
 /// A CA, and a server that it vouches for.
-fn certificates() -> (String, ServerConfig) {
+pub(crate) fn certificates() -> (String, ServerConfig) {
     let key = KeyPair::generate().unwrap();
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

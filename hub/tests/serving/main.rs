@@ -5,6 +5,8 @@ mod asking;
 mod bad_commits;
 mod bad_data;
 mod bed;
+mod chart_server;
+mod charts;
 mod enrolment;
 mod git_server;
 mod https;

@@ -14,14 +14,14 @@ use crate::ssh_server::SshServer;
 const TOKEN: &str = "good-token-4711";
 
 /// Credentials that a hub holds.
-struct Held(TempDir);
+pub(crate) struct Held(TempDir);
 
 impl Held {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn put(&self, credential: &str, file: &str, text: &str) {
+    pub(crate) fn put(&self, credential: &str, file: &str, text: &str) {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = self.0.path().join(credential);
         std::fs::create_dir_all(&folder).unwrap();
@@ -30,7 +30,7 @@ impl Held {
         std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    async fn bed(&self) -> Bed {
+    pub(crate) async fn bed(&self) -> Bed {
         Bed::start_with(&["--credentials", self.0.path().to_str().unwrap()]).await
     }
 }
@@ -67,7 +67,11 @@ fn documents(bed: &Bed, repositories: &[(&str, &str)]) -> String {
 }
 
 /// Waits until a repository looks so; looks at Git each time.
-async fn seen(bed: &Bed, name: &str, is: impl Fn(&v1::Repository) -> bool) -> v1::Repository {
+pub(crate) async fn seen(
+    bed: &Bed,
+    name: &str,
+    is: impl Fn(&v1::Repository) -> bool,
+) -> v1::Repository {
     let last = std::cell::RefCell::new(None);
     until(&format!("{name} as expected"), async || {
         bed.sync().await.unwrap();

@@ -80,7 +80,6 @@ impl<'a> Variants<'a> {
         let had_objects = known.values().any(|last| !last.objects().is_empty());
         let settings = &application.settings;
         let namespace = &settings.namespace;
-        let homes = placed.homes(application);
         // Targets that come to the same are one allocation.
         let mut new = Renderings::new();
         let variants = match sources.of(application) {
@@ -97,14 +96,7 @@ impl<'a> Variants<'a> {
                 Arc::new(vec![Wrong { location, message }])
             };
             let variant = sources.of(application).map_err(wrong).and_then(|snapshot| {
-                let subject = Subject {
-                    snapshot,
-                    fleet: &sources.fleet,
-                    homes,
-                    target: of,
-                    seen: &seen,
-                    namespace,
-                };
+                let subject = Subject::of(sources, placed, application, snapshot, target, &seen);
                 let manifests = cache.render(&subject, key)?;
                 let varied = cache.vary(manifests, of, &sources.fleet, namespace, key)?;
                 let (Varied::Same(manifests) | Varied::ByCluster { manifests, .. }) = &varied;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use muster_proto::{ApplicationName, HealthRule, IgnoreRule, PruneBudget, Settings};
 
+use super::chart::{Chart, ChartSource};
 use super::document::{Broken, Document};
 use super::release::{self, Release};
 use super::repository::Origin;
@@ -161,10 +162,15 @@ pub(super) fn read(document: &Document) -> Result<Application, Broken> {
 }
 
 fn origin(spec: &ApplicationSpec, document: &Document) -> Result<Option<Origin>, Broken> {
-    match (&spec.source.repository, &spec.source.reference) {
+    let source = &spec.source;
+    if let Some(stated) = &source.chart {
+        return chart(spec, stated, document).map(Some);
+    }
+    match (&source.repository, &source.reference) {
         (Some(repository), reference) => Ok(Some(Origin {
             repository: repository.clone(),
             reference: reference.clone(),
+            chart: None,
         })),
         (None, None) => Ok(None),
         (None, Some(_)) => {
@@ -173,6 +179,43 @@ fn origin(spec: &ApplicationSpec, document: &Document) -> Result<Option<Origin>,
             Err(document.broken(line, message.into()))
         }
     }
+}
+
+/// A chart is rendered whole, and its own words say which: nothing else may stand beside it.
+fn chart(
+    spec: &ApplicationSpec,
+    stated: &ChartSource,
+    document: &Document,
+) -> Result<Origin, Broken> {
+    let source = &spec.source;
+    let beside = [
+        (source.path.is_some(), "path"),
+        (source.repository.is_some(), "repository"),
+        (source.reference.is_some(), "ref"),
+    ];
+    if let Some((_, field)) = beside.into_iter().find(|(stated, _)| *stated) {
+        let line = document.line(&["source", field]);
+        let message = format!(
+            "spec.source.{field}: has no meaning beside spec.source.chart, which says it all: take one out"
+        );
+        return Err(document.broken(line, message));
+    }
+    let targets = spec.targets.iter().flatten();
+    if let Some(index) = targets.clone().position(|target| target.path.is_some()) {
+        let line = document.line(&["targets", &index.to_string(), "path"]);
+        let message = format!("spec.targets[{index}].path: a chart is rendered whole: take it out");
+        return Err(document.broken(line, message));
+    }
+    let chart = Chart::stated(stated).map_err(|problem| {
+        let field = problem.split(':').next().unwrap_or_default();
+        let line = document.line(&["source", "chart", field]);
+        document.broken(line, format!("spec.source.chart.{problem}"))
+    })?;
+    Ok(Origin {
+        repository: stated.repository.clone(),
+        reference: None,
+        chart: Some(chart),
+    })
 }
 
 /// A patch says itself what it does, or names a file beside this one that does: also when the manifests are in another

@@ -1,8 +1,9 @@
-//! `Repository`: another Git source, for applications whose manifests live elsewhere.
+//! `Repository`: another source, of commits or of charts, for applications whose manifests live elsewhere.
 
 use serde::Deserialize;
 
 use super::Fleet;
+use super::chart::{self, Chart};
 use super::document::{Broken, Document, Kind};
 use crate::address::Address;
 use crate::nearest::did_you_mean;
@@ -40,10 +41,12 @@ pub struct Verify {
 /// Where an application's manifests are when they are not in the fleet repository.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
-    /// Name of the `Repository`.
+    /// Name of the `Repository`; the URL of one that only a chart names.
     pub repository: String,
     /// Which commit; the repository's own choice when it says nothing.
     pub reference: Option<GitRef>,
+    /// Which chart, when the repository holds charts.
+    pub chart: Option<Chart>,
 }
 
 /// Which commit of a repository.
@@ -165,26 +168,37 @@ pub(super) fn read(document: &Document) -> Result<Repository, Broken> {
     Ok(repository)
 }
 
-/// Rejects every application whose manifests are in a repository that no document declares.
+/// Rejects every application whose manifests are in a repository that no document declares, or that can't hold them.
 pub(super) fn refuse(fleet: &mut Fleet) {
-    let unknown: Vec<_> = fleet
+    let wrong: Vec<_> = fleet
         .applications
         .values()
         .filter_map(|application| {
-            let name = application.origin.as_ref()?.repository.as_str();
-            let known = fleet.repositories.contains_key(name);
-            if known || fleet.may_hide(Kind::Repository, name) {
-                return None;
-            }
-            let meant = did_you_mean(name, fleet.repositories.keys().map(String::as_str));
-            let message = format!("spec.source.repository: there is no Repository {name:?}{meant}");
+            let origin = application.origin.as_ref()?;
+            let name = origin.repository.as_str();
+            let problem = match fleet.repositories.get(name) {
+                Some(repository) => {
+                    let misfit = chart::misfit(repository, origin.chart.is_some())?;
+                    format!("Repository {name} {misfit}")
+                }
+                None if fleet.may_hide(Kind::Repository, name) => return None,
+                None => {
+                    let meant = did_you_mean(name, fleet.repositories.keys().map(String::as_str));
+                    format!("there is no Repository {name:?}{meant}")
+                }
+            };
+            let field = match origin.chart {
+                None => "repository",
+                Some(_) => "chart.repository",
+            };
+            let message = format!("spec.source.{field}: {problem}");
             let of = application.name.clone();
             let location = application.targets[0].location.clone();
             let broken = Broken::named(Kind::Application, of.as_str(), location, message);
             Some((of, broken))
         })
         .collect();
-    for (name, broken) in unknown {
+    for (name, broken) in wrong {
         fleet.applications.remove(&name);
         fleet.reject(broken);
     }
@@ -195,16 +209,73 @@ mod tests {
     use crate::model::read;
     use crate::snapshot::Snapshot;
 
+    /// What is wrong with an application of this source, in a fleet with these documents, too.
+    fn said(source: &str, rest: &str) -> String {
+        let text = format!(
+            "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {{name: web}}\nspec:\n  source: {source}\n{rest}"
+        );
+        let fleet = read(&Snapshot::of("r", [("muster.yaml", text.as_str())]));
+        let problems = fleet.problems.iter().map(ToString::to_string);
+        problems.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_chart_is_named_whole_and_of_a_repository_that_can_hold_charts() {
+        let repository = |spec: &str| {
+            format!(
+                "---\napiVersion: muster.dev/v1alpha1\nkind: Repository\nmetadata: {{name: shop}}\nspec: {spec}\n"
+            )
+        };
+        let http = repository("{url: \"https://example.com/charts\"}");
+        let oci = repository("{url: \"oci://example.com/charts\"}");
+        let chart = "{chart: {repository: shop, name: web, version: ~1.2}}";
+        for good in [&http, &oci] {
+            assert_eq!(said(chart, good), "");
+        }
+        let said = [
+            said(
+                "{chart: {repository: shpo, name: web, version: ~1.2}}",
+                &http,
+            ),
+            said("{chart: {repository: shop, name: web}}", &http),
+            said(
+                "{chart: {repository: shop, name: a/b, version: ~1.2}}",
+                &http,
+            ),
+            said(
+                "{path: a, chart: {repository: shop, name: web, version: ~1.2}}",
+                &http,
+            ),
+            said(
+                "{repository: shop, chart: {repository: shop, name: web, version: ~1.2}}",
+                &http,
+            ),
+            said("{repository: shop}", &oci),
+            said(chart, &repository("{url: \"git@example.com:charts\"}")),
+            said(
+                chart,
+                &repository("{url: \"https://example.com/charts\", ref: {branch: main}}"),
+            ),
+            said(
+                chart,
+                &repository("{url: \"https://example.com/charts\", verify: {gpgKeys: k}}"),
+            ),
+        ];
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        muster.yaml:5: spec.source.chart.repository: there is no Repository "shpo"; did you mean "shop"?
+        muster.yaml:5: spec.source.chart: needs "version"
+        muster.yaml:5: spec.source.chart.name: "a/b" is no name of a chart
+        muster.yaml:5: spec.source.path: has no meaning beside spec.source.chart, which says it all: take one out
+        muster.yaml:5: spec.source.repository: has no meaning beside spec.source.chart, which says it all: take one out
+        muster.yaml:5: spec.source.repository: Repository shop holds charts (oci://): name one of them in spec.source.chart
+        muster.yaml:5: spec.source.chart.repository: Repository shop holds no charts: they come by https:// or oci://
+        muster.yaml:5: spec.source.chart.repository: Repository shop states ref, and charts have versions: give the charts a Repository of their own
+        muster.yaml:5: spec.source.chart.repository: Repository shop states verify, and that is about commits, not charts: give the charts a Repository of their own
+        "#);
+    }
+
     #[test]
     fn an_application_names_a_repository_that_is_there_and_a_ref_only_of_such_a_one() {
-        let said = |source: &str, rest: &str| {
-            let text = format!(
-                "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {{name: web}}\nspec:\n  source: {source}\n{rest}"
-            );
-            let fleet = read(&Snapshot::of("r", [("muster.yaml", text.as_str())]));
-            let problems = fleet.problems.iter().map(ToString::to_string);
-            problems.collect::<Vec<_>>().join("\n")
-        };
         let shop =
             "---\napiVersion: muster.dev/v1alpha1\nkind: Repository\nmetadata: {name: shop}\n";
         let good = format!("{shop}spec: {{url: \"https://example.com/shop.git\"}}\n");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use muster_proto::{Additions, Adoption, ApplicationName, HealthRule, IgnoreRule};
 use serde::Deserialize;
 
+use super::chart::ChartSource;
 use super::repository::GitRef;
 use super::scalar::duration;
 use crate::placement::ClusterSelector;
@@ -60,6 +61,8 @@ pub struct Source {
     /// Which commit of that repository; its own choice when it says nothing.
     #[serde(rename = "ref")]
     pub reference: Option<GitRef>,
+    /// A chart of a repository of charts, instead of a folder.
+    pub chart: Option<ChartSource>,
 }
 
 /// Clusters that take one variant.

@@ -1,25 +1,33 @@
 //! The files that `helm template` reads for a chart, found before it is run.
 //!
-//! A chart is its folder with all that is in it, and the charts beside it that it names by `file://`. Charts that are
-//! elsewhere must be in its folder `charts/` already: nothing is fetched while rendering. Value files are anywhere in
-//! the fleet repository.
+//! A chart is its folder with all that is in it, and the charts that it names: those in its folder `charts/`, those in
+//! the repository that it names by `file://`, and of the rest those that its lock pins ([`lock`]), which the hub fetches
+//! before ([`asked`]) and Helm finds packed in `charts/`. Value files are anywhere in the fleet repository.
 
 use std::collections::BTreeMap;
 
 use super::closure::inside;
-use super::tool::{self, Job, Tool};
+use super::tool::{self, Given, Job, Tool};
 use super::{Subject, Wrong, kustomize};
+use crate::address::Address;
 use crate::model::application::join;
-use crate::model::{FILE_NAME, Values, split};
+use crate::model::{Chart, FILE_NAME, Origin, Repository, Values, split};
 use crate::placement::Seen;
 use crate::problem::Location;
 use crate::snapshot::{FileContent, Snapshot};
 use crate::yaml::{self, Node, Value};
 
+mod lock;
+
+use lock::Locked;
+
 /// What makes a folder a chart.
 const CHART: &str = "Chart.yaml";
-/// Where charts of Helm 2 name what they depend on.
-const REQUIREMENTS: &str = "requirements.yaml";
+/// The files that name what a chart depends on, the second as of Helm 2, and the lock of each.
+const LISTS: [(&str, &str); 2] = [
+    (CHART, "Chart.lock"),
+    ("requirements.yaml", "requirements.lock"),
+];
 
 /// Whether a folder holds a chart, and no kustomization.
 pub(crate) fn is_chart(snapshot: &Snapshot, folder: &str) -> bool {
@@ -38,12 +46,7 @@ pub(super) fn root_file(folder: &str) -> String {
 /// With the place of every link, and of every dependency and value file that is not there.
 pub(super) fn job(subject: &Subject<'_>) -> Result<Job, Vec<Wrong>> {
     let (folder, release) = (&subject.target.path, &subject.target.release);
-    let mut walk = Walk {
-        snapshot: subject.snapshot,
-        files: BTreeMap::new(),
-        wrong: Vec::new(),
-    };
-    walk.chart(folder, folder, &mut Vec::new());
+    let mut walk = Walk::of(subject);
     let mut values = Vec::new();
     for stated in &release.values {
         match stated {
@@ -65,6 +68,7 @@ pub(super) fn job(subject: &Subject<'_>) -> Result<Job, Vec<Wrong>> {
         tool: Tool::Helm,
         folder: folder.clone(),
         files: walk.files,
+        given: walk.given,
         release: Some(tool::Release {
             name: release.name.clone(),
             namespace: subject.namespace.to_owned(),
@@ -74,6 +78,11 @@ pub(super) fn job(subject: &Subject<'_>) -> Result<Job, Vec<Wrong>> {
             keep_first: release.keep_first,
         }),
     })
+}
+
+/// The charts to fetch for a chart: those that it names and that are nowhere in its repository.
+pub(super) fn asked(subject: &Subject<'_>) -> BTreeMap<Origin, Repository> {
+    Walk::of(subject).asked
 }
 
 fn value_file(fleet: &Snapshot, path: &str) -> Result<tool::Values, String> {
@@ -93,20 +102,41 @@ fn value_file(fleet: &Snapshot, path: &str) -> Result<tool::Values, String> {
 }
 
 struct Walk<'s> {
+    subject: &'s Subject<'s>,
     snapshot: &'s Snapshot,
     /// Found so far: object id by the path at which Helm sees the file.
     files: BTreeMap<String, String>,
+    /// Packed charts of other repositories, likewise.
+    given: BTreeMap<String, Given>,
+    /// Where these are.
+    asked: BTreeMap<Origin, Repository>,
     wrong: Vec<Wrong>,
 }
 
 /// A chart that another one names.
 struct Dependency {
+    /// Its place in the list.
+    index: usize,
     name: String,
     repository: String,
     location: Location,
 }
 
-impl Walk<'_> {
+impl<'s> Walk<'s> {
+    fn of(subject: &'s Subject<'s>) -> Self {
+        let mut walk = Self {
+            subject,
+            snapshot: subject.snapshot,
+            files: BTreeMap::new(),
+            given: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            wrong: Vec::new(),
+        };
+        let folder = &subject.target.path;
+        walk.chart(folder, folder, &mut Vec::new());
+        walk
+    }
+
     /// Takes the chart in `folder`, which Helm sees at `place`. `within` are the charts that lead to it.
     fn chart(&mut self, folder: &str, place: &str, within: &mut Vec<String>) {
         let snapshot = self.snapshot;
@@ -127,16 +157,73 @@ impl Walk<'_> {
             }
         }
         within.push(folder.to_owned());
-        for dependency in self.dependencies(folder) {
-            self.dependency(folder, place, &dependency, within);
+        for (list, lock) in LISTS {
+            self.dependencies(folder, place, &inside(folder, list), lock, within);
         }
         within.pop();
     }
 
-    fn dependency(
+    /// Takes what a list of a chart names.
+    fn dependencies(
         &mut self,
         folder: &str,
         place: &str,
+        list: &str,
+        lock: &str,
+        within: &mut Vec<String>,
+    ) {
+        let root = self.document(list);
+        let items = root.as_ref().and_then(|root| root.get("dependencies"));
+        let Some(Value::List(items)) = items.map(|node| &node.value) else {
+            return;
+        };
+        let mut elsewhere = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let text = |field| item.text(&[field]).unwrap_or_default().to_owned();
+            let dependency = Dependency {
+                index,
+                name: text("name"),
+                repository: text("repository"),
+                location: Location::new(list, item.line),
+            };
+            if self.is_there(folder, &dependency.name) {
+                continue;
+            }
+            match dependency.repository.strip_prefix("file://") {
+                Some(path) => self.beside(folder, place, path, &dependency, within),
+                None => elsewhere.push(dependency),
+            }
+        }
+        let Some(first) = elsewhere.first() else {
+            return;
+        };
+        let path = inside(folder, lock);
+        let Some(pins) = self.document(&path) else {
+            let message = format!(
+                "the chart {} is not in charts/, and no {lock} pins it: run `helm dependency update` and commit {lock}",
+                first.name
+            );
+            return self.say(first.location.clone(), message);
+        };
+        match lock::entries(items, &pins) {
+            Err(problem) => self.say(Location::new(path, 0), problem),
+            Ok(pins) => {
+                for dependency in &elsewhere {
+                    if let Err(why) = self.fetched(place, dependency, &pins[dependency.index]) {
+                        let message = format!("the chart {} {why}", dependency.name);
+                        self.say(dependency.location.clone(), message);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a chart that is elsewhere in the repository.
+    fn beside(
+        &mut self,
+        folder: &str,
+        place: &str,
+        path: &str,
         dependency: &Dependency,
         within: &mut Vec<String>,
     ) {
@@ -144,16 +231,8 @@ impl Walk<'_> {
             name,
             repository,
             location,
+            ..
         } = dependency;
-        if self.is_there(folder, name) {
-            return;
-        }
-        let Some(path) = repository.strip_prefix("file://") else {
-            let message = format!(
-                "the chart {name} is not in charts/, and nothing is fetched while rendering: run `helm dependency update` and commit what it puts there"
-            );
-            return self.say(location.clone(), message);
-        };
         let found = match join(folder, path) {
             Ok(found) => found,
             Err(why) => return self.say(location.clone(), format!("{repository} {why}")),
@@ -169,13 +248,93 @@ impl Walk<'_> {
         }
     }
 
+    /// Takes a packed chart of another repository. The error follows its name.
+    fn fetched(
+        &mut self,
+        place: &str,
+        dependency: &Dependency,
+        pin: &Locked,
+    ) -> Result<(), String> {
+        if pin.name != dependency.name || pin.repository.is_empty() {
+            return Err("is not in charts/, and names no repository".to_owned());
+        }
+        let (origin, repository) = self.origin(pin)?;
+        let url = repository.url.clone();
+        self.asked.insert(origin.clone(), repository);
+        let snapshot = match self.subject.others.get(&origin) {
+            Some(Ok(snapshot)) => snapshot,
+            Some(Err(why)) => return Err(format!("{} of {url}: {why}", pin.version)),
+            None => return Err(format!("{} of {url} is not fetched yet", pin.version)),
+        };
+        for (name, file) in &snapshot.files {
+            if let FileContent::Bytes(content) = &file.content {
+                let given = Given {
+                    oid: file.oid.clone(),
+                    content: content.clone(),
+                };
+                self.given
+                    .insert(inside(place, &format!("charts/{name}")), given);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a pinned chart is fetched from: by the credential of the nearest `Repository` above it, if there is one.
+    fn origin(&self, pin: &Locked) -> Result<(Origin, Repository), String> {
+        let repositories = self.subject.repositories;
+        let alias = pin.repository.strip_prefix('@');
+        let alias = alias.or_else(|| pin.repository.strip_prefix("alias:"));
+        let url = match alias {
+            None => &pin.repository,
+            Some(alias) => {
+                let known = repositories.get(alias).map(|repository| &repository.url);
+                known.ok_or_else(|| {
+                    format!(
+                        "is of {}, which whoever ran `helm repo add` knows: write its URL, or declare a Repository {alias}",
+                        pin.repository
+                    )
+                })?
+            }
+        };
+        let url = url.trim_end_matches('/').to_owned();
+        let address =
+            Address::parse(&url).map_err(|problem| format!("is of {url}, which {problem}"))?;
+        if address.is_ssh() || address.is_file() {
+            return Err(format!(
+                "is of {url}, which holds no charts: they come by https:// or oci://"
+            ));
+        }
+        let above = |repository: &&Repository| {
+            Address::parse(&repository.url).is_ok_and(|above| address.is_below(&above))
+        };
+        let above = repositories.values().filter(above);
+        let nearest = above.max_by_key(|repository| repository.url.len());
+        let repository = Repository {
+            url: url.clone(),
+            reference: None,
+            credential: nearest.and_then(|repository| repository.credential.clone()),
+            verify: None,
+        };
+        let chart = Chart::locked(&pin.name, &pin.version)?;
+        let origin = Origin {
+            repository: url,
+            reference: None,
+            chart: Some(chart),
+        };
+        Ok((origin, repository))
+    }
+
     /// Whether a chart is in `charts/`, as a folder or packed.
     fn is_there(&self, folder: &str, name: &str) -> bool {
         let charts = inside(folder, "charts");
         let packed = format!("{charts}/{name}-");
         let is_packed = |path: &str| {
             let version = path.strip_prefix(&packed);
-            version.is_some_and(|version| version.ends_with(".tgz") && !version.contains('/'))
+            let version = version.and_then(|version| version.strip_suffix(".tgz"));
+            let version = version.map(|version| version.trim_start_matches('v'));
+            // Of another chart whose name begins so there is more of a name.
+            version
+                .is_some_and(|it| !it.contains('/') && it.starts_with(|c: char| c.is_ascii_digit()))
         };
         let called = |path: &str| {
             let (above, file) = split(path);
@@ -188,28 +347,6 @@ impl Walk<'_> {
         };
         let mut below = self.snapshot.below(&charts).map(|(path, _)| path);
         below.any(|path| is_packed(path) || called(path))
-    }
-
-    fn dependencies(&mut self, folder: &str) -> Vec<Dependency> {
-        let mut all = Vec::new();
-        for file in [CHART, REQUIREMENTS] {
-            let path = inside(folder, file);
-            let Some(root) = self.document(&path) else {
-                continue;
-            };
-            let Some(Value::List(items)) = root.get("dependencies").map(|node| &node.value) else {
-                continue;
-            };
-            for item in items {
-                let text = |field| item.text(&[field]).unwrap_or_default().to_owned();
-                all.push(Dependency {
-                    name: text("name"),
-                    repository: text("repository"),
-                    location: Location::new(path.as_str(), item.line),
-                });
-            }
-        }
-        all
     }
 
     /// The document of a file; what can't be read is left to Helm to refuse.

@@ -170,6 +170,7 @@ mod tests {
             files: files
                 .map(|(path, _)| (path.to_owned(), String::new()))
                 .into(),
+            given: Default::default(),
             release: None,
         };
         let read = |path: &str| {

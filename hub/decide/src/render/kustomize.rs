@@ -46,6 +46,7 @@ pub(super) fn job(snapshot: &Snapshot, folder: &str) -> Result<Job, Vec<Wrong>> 
             tool: Tool::Kustomize,
             folder: folder.to_owned(),
             files: walk.files,
+            given: BTreeMap::new(),
             release: None,
         })
     } else {

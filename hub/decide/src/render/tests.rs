@@ -41,9 +41,13 @@ fn subject<'s>(
     target: &'s Target,
     namespace: &'s str,
 ) -> Subject<'s> {
+    static NOTHING: BTreeMap<Origin, Result<Arc<Snapshot>, String>> = BTreeMap::new();
+    static NONE: BTreeMap<String, Repository> = BTreeMap::new();
     Subject {
         snapshot,
         fleet: snapshot,
+        others: &NOTHING,
+        repositories: &NONE,
         homes,
         target,
         seen: &Seen::Any,

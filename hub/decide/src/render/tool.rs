@@ -43,8 +43,19 @@ pub struct Job {
     pub folder: String,
     /// The files it may read, and no others: object id by the path at which it sees them.
     pub files: BTreeMap<String, String>,
+    /// Packed charts of other repositories, likewise.
+    pub given: BTreeMap<String, Given>,
     /// How a chart is released; Helm alone has it.
     pub release: Option<Release>,
+}
+
+/// A file that is not of the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// Names what it holds.
+    pub oid: String,
+    /// What it holds.
+    pub content: Bytes,
 }
 
 /// How a chart is released on clusters that are alike.
@@ -88,9 +99,14 @@ impl Job {
         let version = if self.keeps_first() { "" } else { version };
         let files = self.files.iter();
         let files = files.flat_map(|(path, oid)| [path.as_str(), oid.as_str()]);
+        let given = self.given.iter();
+        let given = given.flat_map(|(path, given)| [path.as_str(), given.oid.as_str()]);
+        // Files come in pairs: a word alone is none of them.
+        let word = (!self.given.is_empty()).then_some("given");
         let release = self.release.iter().flat_map(Release::parts);
         let head = [self.tool.name(), version, self.folder.as_str()];
-        Digest::of(head.into_iter().chain(release).chain(files))
+        let parts = head.into_iter().chain(release).chain(files);
+        Digest::of(parts.chain(word).chain(given))
     }
 
     /// Whether what it renders first stays.

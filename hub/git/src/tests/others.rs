@@ -67,6 +67,7 @@ pub(super) fn origin(reference: Option<GitRef>) -> Origin {
     Origin {
         repository: "shop".to_owned(),
         reference,
+        chart: None,
     }
 }
 
@@ -210,6 +211,7 @@ async fn a_broken_repository_holds_up_no_other_and_what_was_fetched_stays() {
     let broken = Origin {
         repository: "gone".into(),
         reference: None,
+        chart: None,
     };
     let good = origin(None);
     running.wants(&[(good.clone(), shop.document()), (broken.clone(), gone)]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use muster_proto::DigestKey;
 
 use crate::placement::{Capabilities, Placed};
-use crate::render::{Cache, Tools, Values, Wanted};
+use crate::render::{Cache, Tools, Values, Wanted, charts};
 use crate::snapshot::{FileContent, Snapshot, Sources};
 use crate::{Decision, LastGood, Members, decide, model};
 
@@ -236,11 +236,11 @@ dependencies:
     broken.files.get_mut("web/values.txt").unwrap().content = FileContent::Unread;
     insta::assert_snapshot!(problems(&decided(broken, "")), @r"
     web/again/Chart.yaml:3: file://../chart leads back to the chart in web/chart
-    web/chart/Chart.yaml:3: the chart redis is not in charts/, and nothing is fetched while rendering: run `helm dependency update` and commit what it puts there
+    web/chart/Chart.yaml:3: the chart redis is not in charts/, and no Chart.lock pins it: run `helm dependency update` and commit Chart.lock
     web/chart/Chart.yaml:4: file://../../../out leads out of the repository
     web/chart/Chart.yaml:5: the repository has no chart in web/none
     web/chart/link: is a symbolic link: put the file itself here
-    web/chart/requirements.yaml:1: the chart old is not in charts/, and nothing is fetched while rendering: run `helm dependency update` and commit what it puts there
+    web/chart/requirements.yaml:1: the chart old is not in charts/, and no requirements.lock pins it: run `helm dependency update` and commit requirements.lock
     web/muster.yaml:6: the repository has no file web/missing.yaml
     web/muster.yaml:6: web/values.txt is no value file: name it .yaml, .yml or .json
     ");
@@ -273,5 +273,140 @@ metadata: {name: c, annotations: {helm.sh/hook: pre-delete}}
     insta::assert_snapshot!(problems(&decided(snapshot("", &[]), printed)), @r"
     web/chart/charts/sub/templates/b.yaml: a manifest needs an apiVersion
     web/chart/templates/c.yaml: a hook of pre-delete can't be kept: Git is the state, and nothing is run when it leaves; take it out of the chart, or turn it off by the chart's values
+    ");
+}
+
+/// A chart that names charts of others, and what `helm dependency update` finds for it.
+const LIST: &str = "name: shop
+dependencies:
+- name: redis
+  version: '>=1.2 <2'
+  repository: https://charts.example.org/a
+  condition: redis.enabled
+  tags: [a&b]
+  import-values: [{parent: inner, child: outer}, z]
+  alias: cache
+- {name: lib, version: 1.0.0, repository: 'oci://registry.example.org/team'}
+- {name: shop, version: ~2, repository: '@shop'}
+- {name: there, version: '1', repository: 'https://charts.example.org/a'}
+";
+const LOCK: &str = "dependencies:
+- {name: redis, version: 1.4.0, repository: https://charts.example.org/a}
+- {name: lib, version: 1.0.0, repository: 'oci://registry.example.org/team'}
+- {name: shop, version: 2.1.0, repository: '@shop'}
+- {name: there, version: 1.0.0, repository: https://charts.example.org/a}
+digest: DIGEST
+generated: \"2026-01-01T00:00:00Z\"
+";
+const DIGEST: &str = "sha256:b1d4fe50eb2db2db3bbef0d89e8d36caba5995d9fc7593540e25cb225e0c42c3";
+/// As Helm 2 wrote it.
+const OLD_DIGEST: &str = "sha256:647e3e842721e0b77ea2ffa619641e09760ecef1be99b59b67847e95454d6f22";
+
+/// The chart with its lock, and a repository by the name of the alias.
+fn pinned(digest: &str, shop: &str) -> Snapshot {
+    let lock = LOCK.replace("DIGEST", digest);
+    let shop = format!(
+        "apiVersion: muster.dev/v1alpha1\nkind: Repository\nmetadata: {{name: {shop}}}\nspec: {{url: 'https://charts.example.org/', credential: team}}\n"
+    );
+    let files = [
+        ("web/chart/Chart.yaml", LIST),
+        ("web/chart/Chart.lock", lock.as_str()),
+        ("web/chart/charts/there-1.0.0.tgz", "there"),
+        // Another one whose name begins as one that is asked for.
+        ("web/chart/charts/redis-cluster-1.0.0.tgz", "other"),
+        ("muster.yaml", shop.as_str()),
+    ];
+    snapshot("", &files)
+}
+
+#[test]
+fn charts_that_a_lock_pins_are_asked_for_and_given_packed() {
+    let sources = Sources::from(pinned(DIGEST, "shop"));
+    let places = placed(&sources);
+    let asked = charts(&sources, &places);
+    let shown: Vec<String> = asked
+        .iter()
+        .map(|(origin, repository)| {
+            let chart = origin.chart.as_ref().unwrap();
+            let credential = repository.credential.as_deref().unwrap_or("nothing");
+            assert_eq!(origin.repository, repository.url);
+            assert!(chart.packed && chart.is_exact());
+            format!(
+                "{} {} of {} by {credential}",
+                chart.name, chart.version, repository.url
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "shop 2.1.0 of https://charts.example.org by team",
+            "redis 1.4.0 of https://charts.example.org/a by team",
+            "lib 1.0.0 of oci://registry.example.org/team by nothing",
+        ]
+    );
+    // What is not there yet, or can't be had, is said where it is named.
+    let mut waiting = sources.clone();
+    let mut others = asked.keys().cloned();
+    let (shop, redis, lib) = (
+        others.next().unwrap(),
+        others.next().unwrap(),
+        others.next().unwrap(),
+    );
+    waiting
+        .others
+        .insert(lib.clone(), Err("it answers 500".into()));
+    let decision = decide(
+        &waiting,
+        &places,
+        &LastGood::default(),
+        &BTreeSet::new(),
+        &DigestKey::new([1; 32]),
+        &mut Cache::default(),
+    );
+    insta::assert_snapshot!(problems(&decision.unwrap()), @r"
+    web/chart/Chart.yaml:3: the chart redis 1.4.0 of https://charts.example.org/a is not fetched yet
+    web/chart/Chart.yaml:10: the chart lib 1.0.0 of oci://registry.example.org/team: it answers 500
+    web/chart/Chart.yaml:11: the chart shop 2.1.0 of https://charts.example.org is not fetched yet
+    ");
+
+    let mut all = sources.clone();
+    for (origin, file, text) in [
+        (shop, "shop-2.1.0.tgz", "s"),
+        (redis, "redis-1.4.0.tgz", "r"),
+        (lib, "lib-1.0.0.tgz", "l"),
+    ] {
+        let snapshot = Snapshot::of("r", [(file, text)]);
+        all.others.insert(origin, Ok(Arc::new(snapshot)));
+    }
+    let key = |sources: &Sources| {
+        let jobs = Cache::default().jobs(sources, &places);
+        let given: Vec<_> = jobs[0].job.given.keys().cloned().collect();
+        assert_eq!(
+            given,
+            ["lib-1.0.0.tgz", "redis-1.4.0.tgz", "shop-2.1.0.tgz"]
+                .map(|name| format!("web/chart/charts/{name}"))
+        );
+        jobs[0].key(&Tools::default())
+    };
+    let one = key(&all);
+    // What is in them is a part of what the output follows from.
+    let last = all.others.keys().next().unwrap().clone();
+    let other = Snapshot::of("r", [("shop-2.1.0.tgz", "other")]);
+    all.others.insert(last, Ok(Arc::new(other)));
+    assert_ne!(key(&all), one);
+}
+
+#[test]
+fn a_lock_for_another_list_and_a_repository_that_nobody_knows_are_refused() {
+    let said = |digest: &str, shop: &str| problems(&decided(pinned(digest, shop), ""));
+    let waits = said(DIGEST, "shop");
+    assert_eq!(said(OLD_DIGEST, "shop"), waits);
+    let said = [said("sha256:00", "shop"), said(DIGEST, "another")];
+    insta::assert_snapshot!(said.join("\n"), @r"
+    web/chart/Chart.lock: does not fit what the chart depends on: run `helm dependency update` and commit it
+    web/chart/Chart.yaml:3: the chart redis 1.4.0 of https://charts.example.org/a is not fetched yet
+    web/chart/Chart.yaml:10: the chart lib 1.0.0 of oci://registry.example.org/team is not fetched yet
+    web/chart/Chart.yaml:11: the chart shop is of @shop, which whoever ran `helm repo add` knows: write its URL, or declare a Repository shop
     ");
 }
