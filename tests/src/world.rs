@@ -47,6 +47,8 @@ pub struct World {
     host: IpAddr,
     /// The programs it renders with: name and file.
     tools: Vec<(&'static str, PathBuf)>,
+    /// Further flags of the hub.
+    flags: Vec<String>,
     members: BTreeMap<String, Member>,
 }
 
@@ -76,7 +78,7 @@ impl World {
     /// # Errors
     /// When Git or the hub can't be started.
     pub async fn on(repository: Repository) -> Result<Self> {
-        Self::with_tools(repository, Vec::new()).await
+        Self::with_tools(repository, Vec::new(), Vec::new()).await
     }
 
     /// A hub that renders with the pinned kustomize and Helm; the first call in a process may build them, which takes
@@ -85,17 +87,26 @@ impl World {
     /// # Errors
     /// When Git or the hub can't be started, or a program can't be had.
     pub async fn rendering(files: &[(&str, &str)]) -> Result<Self> {
+        Self::rendering_with(Vec::new(), files).await
+    }
+
+    /// As [`World::rendering`], of a hub that has further flags.
+    ///
+    /// # Errors
+    /// As [`World::rendering`].
+    pub async fn rendering_with(flags: Vec<String>, files: &[(&str, &str)]) -> Result<Self> {
         muster_proto::tls::install_crypto();
         let mut tools = Vec::new();
         for name in ["kustomize", "helm"] {
             tools.push((name, real::program(name).await?));
         }
-        Self::with_tools(Repository::with(files)?, tools).await
+        Self::with_tools(Repository::with(files)?, tools, flags).await
     }
 
     async fn with_tools(
         repository: Repository,
         tools: Vec<(&'static str, PathBuf)>,
+        flags: Vec<String>,
     ) -> Result<Self> {
         muster_proto::tls::install_crypto();
         let git = GitServer::start(repository.root().to_owned(), None).await?;
@@ -108,6 +119,7 @@ impl World {
             ahead: Arc::default(),
             host: host_of_its_own(),
             tools,
+            flags,
             members: BTreeMap::new(),
         };
         world.start_hub().await?;
@@ -142,8 +154,12 @@ impl World {
         ];
         let tools = self.tools.iter();
         let tools = tools.map(|(name, file)| format!("--{name}={}", file.display()));
-        let mut config =
-            muster_hub::config::Config::from_arguments(arguments.into_iter().chain(tools))?;
+        let mut config = muster_hub::config::Config::from_arguments(
+            arguments
+                .into_iter()
+                .chain(tools)
+                .chain(self.flags.iter().cloned()),
+        )?;
         if !self.tools.is_empty() {
             config.rendering.jail = Some(testbed()?);
         }

@@ -1,5 +1,6 @@
 //! What programs render: hub output beside the programs' own, and what becomes of it in a cluster.
 
+mod charts;
 mod parity;
 
 use anyhow::{Result, ensure};

@@ -36,6 +36,17 @@ impl Scenario {
         Self::on(world, namespace).await
     }
 
+    /// The same, of a hub that has further flags.
+    pub(super) async fn rendering_with(
+        flags: Vec<String>,
+        files: impl FnOnce(&str) -> Result<Vec<(String, String)>>,
+    ) -> Result<Self> {
+        let namespace = unique("scenario");
+        let files = files(&namespace)?;
+        let world = World::rendering_with(flags, &borrowed(&files)).await?;
+        Self::on(world, namespace).await
+    }
+
     async fn on(mut world: World, namespace: String) -> Result<Self> {
         let cluster = real::shared("one").await?;
         world.join("one", &cluster, &["stage=test"]).await?;

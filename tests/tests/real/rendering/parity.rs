@@ -23,7 +23,7 @@ use serde_json::Value;
 /// A file of a repository: path and content.
 type Files = BTreeMap<String, Vec<u8>>;
 /// Bodies of objects, by identity.
-type Objects = BTreeMap<String, Value>;
+pub(super) type Objects = BTreeMap<String, Value>;
 
 /// A cluster, the application that goes there, and the command that prints the same.
 struct Same {
@@ -279,10 +279,14 @@ async fn printed(case: &Same) -> Result<Objects> {
     if program.ends_with("helm") {
         run(&program, &mut "dependency update chart".split(' '))?;
     }
-    let output = run(&program, &mut words)?;
+    read(run(&program, &mut words)?.stdout).await
+}
+
+/// Objects as a program prints them.
+pub(super) async fn read(output: Vec<u8>) -> Result<Objects> {
     let plain = [
         ("muster.yaml".to_owned(), b"apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {name: plain}\nspec: {}\n".to_vec()),
-        ("printed.yaml".to_owned(), output.stdout),
+        ("printed.yaml".to_owned(), output),
     ];
     let data = tempfile::tempdir()?;
     let members: Members = [("one".parse()?, BTreeMap::new())].into();
