@@ -46,7 +46,7 @@ use remote::Remote;
 pub use signature::missing as missing_checker;
 use source::Source;
 
-/// So many repositories are fetched at the same time; the fleet's own is never kept waiting.
+/// So many repositories are fetched at the same time, and so many charts; the fleet's own is never kept waiting.
 const FETCHES: usize = 16;
 
 /// Tells the time.
@@ -225,6 +225,7 @@ pub fn follow(
     let (publish, others) = watch::channel(Arc::default());
     let set = Set {
         terms: terms(FETCHES),
+        chart_fetches: Arc::new(Semaphore::new(FETCHES)),
         fleet: repository.url.clone(),
         credentials: credentials.map(Path::to_owned),
         mirrors: directory.join("sources"),

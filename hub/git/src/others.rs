@@ -11,7 +11,7 @@ use std::sync::Arc;
 use muster_decide::Snapshot;
 use muster_decide::address::Address;
 use muster_decide::model::{Origin, Repository};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -82,6 +82,8 @@ impl Which {
 /// The task's state.
 pub(super) struct Set {
     pub(super) terms: Terms,
+    /// Charts wait for charts only.
+    pub(super) chart_fetches: Arc<Semaphore>,
     /// URL of the fleet repository.
     pub(super) fleet: String,
     /// The credentials that the hub holds.
@@ -156,9 +158,9 @@ impl Set {
 
     fn start(&mut self, origin: &Origin, repository: Repository) -> Member {
         let stop = self.terms.shutdown.child_token();
-        let place = match origin.chart {
-            None => &self.mirrors,
-            Some(_) => &self.charts,
+        let (place, fetches) = match origin.chart {
+            None => (&self.mirrors, &self.terms.fetches),
+            Some(_) => (&self.charts, &self.chart_fetches),
         };
         let folder = place.join(folder_of(origin, &repository));
         let credentials = self.credentials.clone();
@@ -184,6 +186,7 @@ impl Set {
             Ok(source) => {
                 let terms = Terms {
                     shutdown: stop.clone(),
+                    fetches: fetches.clone(),
                     ..self.terms.clone()
                 };
                 let (following, task) = follower::follow(source, terms);

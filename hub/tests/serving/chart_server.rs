@@ -11,10 +11,8 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
-use crate::git_server::{Tls, certificates};
+use crate::git_server::serve;
 
 /// What lets into the registry, once it was given.
 const TOKEN: &str = "Bearer of-the-service";
@@ -39,18 +37,9 @@ struct Serving {
 
 impl ChartServer {
     pub(crate) async fn start() -> Self {
-        muster_proto::tls::install_crypto();
-        let (ca_pem, config) = certificates();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let serving = Arc::<Serving>::default();
         let router = Router::new().fallback(answer).with_state(serving.clone());
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let task = tokio::spawn(async move {
-            axum::serve(Tls { listener, acceptor }, router)
-                .await
-                .unwrap();
-        });
+        let (address, ca_pem, task) = serve(router).await;
         Self {
             address,
             serving,

@@ -40,17 +40,13 @@ struct Serving {
     shown: Mutex<Vec<String>>,
 }
 
-pub(crate) struct Tls {
-    pub(crate) listener: TcpListener,
-    pub(crate) acceptor: TlsAcceptor,
+struct Tls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
 }
 
 impl GitServer {
     pub(crate) async fn start(root: &Path, token: &str) -> Self {
-        muster_proto::tls::install_crypto();
-        let (ca_pem, config) = certificates();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let serving = Arc::new(Serving {
             root: root.to_owned(),
             wanted: Mutex::new(basic(token)),
@@ -58,12 +54,7 @@ impl GitServer {
             shown: Mutex::default(),
         });
         let router = Router::new().fallback(answer).with_state(serving.clone());
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let task = tokio::spawn(async move {
-            axum::serve(Tls { listener, acceptor }, router)
-                .await
-                .unwrap();
-        });
+        let (address, ca_pem, task) = serve(router).await;
         Self {
             address,
             serving,
@@ -107,8 +98,23 @@ fn basic(token: &str) -> String {
     )
 }
 
+/// Serves behind TLS, on a free port; the CA that vouches for it.
+pub(crate) async fn serve(router: Router) -> (SocketAddr, String, tokio::task::JoinHandle<()>) {
+    muster_proto::tls::install_crypto();
+    let (ca_pem, config) = certificates();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let task = tokio::spawn(async move {
+        axum::serve(Tls { listener, acceptor }, router)
+            .await
+            .unwrap();
+    });
+    (address, ca_pem, task)
+}
+
 /// A CA, and a server that it vouches for.
-pub(crate) fn certificates() -> (String, ServerConfig) {
+fn certificates() -> (String, ServerConfig) {
     let key = KeyPair::generate().unwrap();
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -93,6 +93,11 @@ impl Reference {
     fn of(url: &str, name: &str) -> Result<Self, String> {
         let rest = url.strip_prefix("oci://").unwrap_or(url);
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        // What people write, and who answers.
+        let host = match host {
+            "docker.io" => "registry-1.docker.io",
+            host => host,
+        };
         let repository = match path {
             "" => name.to_owned(),
             path => format!("{path}/{name}"),
@@ -373,6 +378,10 @@ mod tests {
         assert_eq!(
             shown("oci://h:5000/a/b", "web").as_deref(),
             Ok("oci://h:5000/a/b/web")
+        );
+        assert_eq!(
+            shown("oci://docker.io/a", "web").as_deref(),
+            Ok("oci://registry-1.docker.io/a/web")
         );
         assert_eq!(shown("oci://h", "web").as_deref(), Ok("oci://h/web"));
         assert!(shown("oci://h/a", "Web").is_err());

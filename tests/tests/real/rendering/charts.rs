@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::api::ListParams;
+use muster_tests::cluster::real;
+use muster_tests::git::Repository;
 use muster_tests::wait;
 use muster_tests::world::SOON;
 
@@ -284,4 +286,45 @@ async fn charts_of_repositories_come_as_helm_prints_them_and_stay_while_all_are_
     .await?;
     ensure!(!refused.to_string().contains(PASSWORD), "{refused:#}");
     becomes(&scenario, &newer).await
+}
+
+#[tokio::test]
+async fn a_checkout_that_names_charts_is_checked_without_a_hub() -> Result<()> {
+    let mut places = Places::start().await?;
+    publish_base(&places).await?;
+    publish_web(&places, "1.0.0", "green").await?;
+    make_web(&places, "mine", "0.1.0", "grey").await?;
+    let credentials = credentials(&places)?;
+    let files = files(&places, "shop", "large")?;
+    let files: Vec<_> = files
+        .iter()
+        .map(|(path, text)| (path.as_str(), text.as_str()))
+        .collect();
+    let repository = Repository::with(&files)?;
+    let helm = real::program("helm").await?;
+    let arguments = [credentials, format!("--helm={}", helm.display())];
+    let well = "no problem in the working tree: 3 applications, 3 variants, 0 clusters\n";
+    let said = check(&places, &repository, &arguments).await?;
+    ensure!(said == well, "{said}");
+    places.down().await?;
+    let said = check(&places, &repository, &arguments).await?;
+    ensure!(
+        said.starts_with(well) && said.contains("what is here of it is taken"),
+        "{said}"
+    );
+    Ok(())
+}
+
+/// What `muster check` says of a checkout.
+async fn check(places: &Places, repository: &Repository, arguments: &[String]) -> Result<String> {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_shipped-muster"))
+        .arg("check")
+        .args(arguments)
+        .current_dir(repository.work())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("XDG_CACHE_HOME", places.path("cache"))
+        .output()
+        .await?;
+    Ok(String::from_utf8([output.stdout, output.stderr].concat())?)
 }
