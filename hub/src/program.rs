@@ -2,6 +2,10 @@
 //!
 //! It is here and not in `main`, so that one binary of the test bed can be the hub too.
 
+/// Gives back to the system what a commit took for a moment; the C library's allocator keeps it. How is set in
+/// `.cargo/config.toml`.
+pub use tikv_jemallocator::Jemalloc as Allocator;
+
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
