@@ -6,7 +6,6 @@
 
 mod comparison;
 mod difference;
-mod mask;
 mod size;
 mod subject;
 

@@ -19,7 +19,7 @@ mod values;
 
 pub(crate) use added::added;
 pub(crate) use paths::{Path, leaves, shown, value};
-pub(crate) use values::{MASK, changes, is_secret};
+pub(crate) use values::{changes, is_secret};
 
 /// Our one field manager.
 pub(crate) const MANAGER: &str = "muster";

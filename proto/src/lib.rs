@@ -13,6 +13,7 @@ pub mod digest;
 #[cfg(feature = "health")]
 pub mod health;
 pub mod ignore;
+pub mod mask;
 pub mod name;
 pub mod object;
 pub mod pause;
@@ -32,6 +33,7 @@ pub use desired::{
 };
 pub use digest::{Digest, DigestKey};
 pub use ignore::{IgnoreRule, ListItem};
+pub use mask::{MASK, masked};
 pub use name::{ApplicationName, ClusterName, InvalidName};
 pub use object::{InvalidObject, Object, ObjectKey, canonical};
 pub use pause::Pause;

@@ -4,14 +4,13 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use muster_proto::wire::v1;
-use muster_proto::{Additions, ObjectKey};
+use muster_proto::{Additions, MASK, ObjectKey, masked};
 use serde_json::{Map, Value, json};
 
 use super::difference::{Fields, differences, is_in, lists, managed, set};
-use super::mask::masked;
 use crate::apply::{Failure, Outcome, Preview};
 use crate::desired::wanted::Wanted;
-use crate::drift::{self, MANAGER, MASK, Path};
+use crate::drift::{self, MANAGER, Path};
 use crate::engine::Known;
 use crate::fields;
 use crate::takeover::{self, Whose};

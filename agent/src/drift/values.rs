@@ -3,7 +3,7 @@
 //! In: paths, the body we apply, the live object. Out: [`FieldChange`]s, few and short, because they are kept and
 //! reported. Nothing a Secret holds is among them.
 
-use muster_proto::{FieldChange, ObjectKey};
+use muster_proto::{FieldChange, MASK, ObjectKey};
 use serde_json::Value;
 
 use super::paths::{Path, shown, value};
@@ -12,8 +12,6 @@ use super::paths::{Path, shown, value};
 const TOLD: usize = 10;
 /// Characters of one value.
 const LONGEST: usize = 120;
-/// What stands for a value of a Secret.
-pub(crate) const MASK: &str = "(secret)";
 
 /// Desired and live values of the first few paths.
 pub(crate) fn changes(

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_proto::{ObjectKey, Settings};
+use muster_proto::{MASK, ObjectKey, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -13,8 +13,6 @@ use crate::builtin::Shape;
 
 /// Characters of one value.
 const LONGEST: usize = 200;
-/// What stands for a value of a Secret.
-const MASK: &str = "(secret)";
 
 /// A field before and after. Values of Secrets are masked, long ones are cut.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,9 +1,11 @@
 //! Objects as people may see them: of a Secret nothing but who it is. Pure.
 
-use muster_proto::ObjectKey;
 use serde_json::{Map, Value};
 
-use crate::drift::MASK;
+use crate::ObjectKey;
+
+/// What stands for a value of a Secret.
+pub const MASK: &str = "(secret)";
 
 /// Of a Secret's metadata, these are nobody's secret. Annotations quote what was applied.
 const TOLD: [&str; 11] = [
@@ -21,7 +23,7 @@ const TOLD: [&str; 11] = [
 ];
 
 /// An object without managedFields; of a Secret every other value is masked, its names stay.
-pub(super) fn masked(key: &ObjectKey, object: &Value) -> Value {
+pub fn masked(key: &ObjectKey, object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
