@@ -38,6 +38,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .field_attribute(
             ".muster.v1.ApplicationStatus.digest",
             "#[serde(with = \"crate::wire::hex\")]",
+        )
+        .field_attribute(
+            ".muster.v1.WorkingFile.content",
+            "#[serde(with = \"crate::wire::base64\")]",
         );
     for message in in_fleet.chain(rows) {
         build = build.type_attribute(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use muster_proto::{ApplicationName, ClusterName};
 
 pub(crate) use local::{CheckArgs, Data, RenderArgs, WithoutHubArgs};
 
@@ -17,7 +18,7 @@ pub(crate) use local::{CheckArgs, Data, RenderArgs, WithoutHubArgs};
     name = "muster",
     version,
     disable_help_subcommand = true,
-    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 from `status --check` when something is not Synced and Current, and from `diff` when something differs.\n\
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 from `status --check` when something is not Synced and Current, and from `diff` when something differs. From `plan`: 0 nothing would change, 1 failed, or something in it is broken, 2 something would change.\n\
                   Variables: MUSTER_CONTEXT, MUSTER_SERVER, MUSTER_CA_FILE, MUSTER_TOKEN, MUSTER_TOKEN_FILE, MUSTER_CONFIG (the context file), HTTPS_PROXY, NO_PROXY, NO_COLOR."
 )]
 pub(crate) struct Args {
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Drift(DriftArgs),
     /// What differs from Git on a cluster right now, who wrote it, and what Muster would change
     Diff(DiffArgs),
+    /// What a commit that is not merged would change on the whole fleet
+    Plan(PlanArgs),
     /// Write nothing to an application's objects for a while, wherever it runs now; drift is shown, commits wait
     Pause(PauseArgs),
     /// End a pause before its time: what waits is done at once
@@ -187,6 +190,48 @@ pub(crate) struct DiffArgs {
     pub(crate) cluster: String,
     #[command(flatten)]
     pub(crate) format: ComparisonArgs,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct PlanArgs {
+    /// A branch, a whole commit id, a ref such as refs/pull/7/head, or #7: what comes of merging it into the followed
+    /// branch now; or the folder of a checkout, which begins with a dot or a slash: as its files are
+    #[arg(value_name = "WHAT")]
+    pub(crate) what: String,
+    /// The commit or checkout as it is, not merged
+    #[arg(long)]
+    pub(crate) as_is: bool,
+    #[command(flatten)]
+    pub(crate) shown: PlanShownArgs,
+}
+
+/// How much of a plan is shown, and how.
+#[derive(ClapArgs)]
+pub(crate) struct PlanShownArgs {
+    /// Only what concerns this cluster
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<ClusterName>,
+    /// Only what concerns this application
+    #[arg(long, value_name = "NAME")]
+    pub(crate) app: Option<ApplicationName>,
+    /// How to print the plan
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: PlanOutput,
+    /// Colours: on a terminal, always, never
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+}
+
+/// A format of plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum PlanOutput {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// For a comment of a pull request
+    Markdown,
 }
 
 /// How what an agent answered is shown.

@@ -4,7 +4,7 @@
 //! Out: text, JSON or YAML, errors of one line, and an [`ExitCode`].
 //!
 //! `args` says what can be asked, `config` finds the hub, `hub` speaks with it, `question` asks and `watch` asks
-//! again, `asking` asks a cluster through it, `show` turns answers into text (pure), `join`, `pauses`, `tell` and `context` do the rest.
+//! again, `asking` asks a cluster through it, `planning` plans what is not merged, `show` turns answers into text (pure), `join`, `pauses`, `tell` and `context` do the rest.
 
 mod answer;
 mod args;
@@ -16,6 +16,7 @@ mod hub;
 mod join;
 mod local;
 mod pauses;
+mod planning;
 pub mod program;
 mod question;
 mod show;
@@ -50,11 +51,17 @@ pub enum ExitCode {
     Usage = 2,
     /// `status --check`: not everything is Synced and Current. `diff`: something differs.
     NotInSync = 3,
+    /// `plan`: something would change. It is what such commands end with elsewhere; a command line of `plan` that makes
+    /// no sense ends as [`ExitCode::Failed`], so that no script takes the one for the other.
+    Changes = 4,
 }
 
 impl From<ExitCode> for std::process::ExitCode {
     fn from(code: ExitCode) -> Self {
-        Self::from(code as u8)
+        Self::from(match code {
+            ExitCode::Changes => 2,
+            code => code as u8,
+        })
     }
 }
 
@@ -78,11 +85,16 @@ pub async fn run_in<A: Into<OsString> + Clone>(
     out: &mut (dyn Write + Send),
     err: &mut (dyn Write + Send),
 ) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let usage = match is_plan(&args) {
+        true => ExitCode::Failed,
+        false => ExitCode::Usage,
+    };
     let args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(error) => {
             let (to, code): (&mut (dyn Write + Send), _) = if error.use_stderr() {
-                (err, ExitCode::Usage)
+                (err, usage)
             } else {
                 (out, ExitCode::Ok)
             };
@@ -101,11 +113,18 @@ pub async fn run_in<A: Into<OsString> + Clone>(
         Err(failure) => {
             let _nobody_listens = writeln!(err, "muster: {failure}");
             match failure {
-                Failure::Usage(_) => ExitCode::Usage,
+                Failure::Usage(_) => usage,
                 _ => ExitCode::Failed,
             }
         }
     }
+}
+
+/// Whether a command line is one of `muster plan`, as far as it can be read.
+fn is_plan(args: &[OsString]) -> bool {
+    let command = Args::command().ignore_errors(true);
+    let matches = command.try_get_matches_from(args);
+    matches.is_ok_and(|matches| matches.subcommand_name() == Some("plan"))
 }
 
 async fn dispatch(
@@ -123,6 +142,14 @@ async fn dispatch(
         Command::Diff(args) => {
             let hub = config::find_hub(environment, connection)?;
             asking::diff(&hub, args, environment.terminal, out, err).await
+        }
+        Command::Plan(args) => {
+            let hub = config::find_hub(environment, connection)?;
+            planning::plan(&hub, args, environment.terminal, out, err).await
+        }
+        Command::Render(args) if args.local.is_none() => {
+            let hub = config::find_hub(environment, connection)?;
+            planning::render(&hub, args, out).await
         }
         Command::Status(_)
         | Command::Clusters(_)

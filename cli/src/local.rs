@@ -60,12 +60,8 @@ pub(crate) async fn render(
     out: &mut (dyn Write + Send),
     err: &mut (dyn Write + Send),
 ) -> Result<ExitCode, Failure> {
-    let Some(path) = &args.local else {
-        return Err(Failure::Usage(
-            "give --local, and a checkout is looked at".to_owned(),
-        ));
-    };
-    let mut fleet = Fleet::open(environment, path, &args.without).await?;
+    let path = args.local.clone().unwrap_or_else(|| ".".into());
+    let mut fleet = Fleet::open(environment, &path, &args.without).await?;
     let looked = look(&fleet, args.at.as_deref())?;
     let decided = fleet
         .decide(&looked, &LastGood::default(), false, err)

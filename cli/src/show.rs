@@ -8,10 +8,6 @@ pub(crate) mod drift;
 pub(crate) mod manifests;
 pub(crate) mod object;
 pub(crate) mod pauses;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the commands that print plans come next")
-)]
 pub(crate) mod plan;
 mod rows;
 pub(crate) mod status;

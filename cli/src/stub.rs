@@ -338,6 +338,64 @@ impl FleetService for Service {
         Ok(Response::new(comparison))
     }
 
+    type PlanStream = Pin<Box<dyn Stream<Item = Result<v1::PlanNews, Status>> + Send>>;
+
+    async fn plan(
+        &self,
+        request: Request<v1::PlanRequest>,
+    ) -> Result<Response<Self::PlanStream>, Status> {
+        let request = request.into_inner();
+        self.hear(format!("{request:?}"));
+        let mut plan = example::plan();
+        match request.what.as_str() {
+            "gone" => return Err(Status::not_found("there is no branch gone")),
+            "nothing" => plan = muster_decide::plan::Plan::default(),
+            "whole" => plan.problems.clear(),
+            _ => {}
+        }
+        let news = [
+            v1::PlanNews {
+                doing: "fetching branch x\u{1b}[2J".to_owned(),
+                ..v1::PlanNews::default()
+            },
+            v1::PlanNews {
+                doing: String::new(),
+                of: example::OF.to_owned(),
+                plan: serde_json::to_string(&plan).unwrap(),
+            },
+        ];
+        Ok(Response::new(Box::pin(tokio_stream::iter(news.map(Ok)))))
+    }
+
+    async fn render(
+        &self,
+        request: Request<v1::RenderRequest>,
+    ) -> Result<Response<v1::Rendering>, Status> {
+        let v1::RenderRequest {
+            application,
+            cluster,
+        } = request.into_inner();
+        let (objects, kept) = match application.as_str() {
+            "shop" => (
+                [
+                    r#"{"apiVersion":"v1","data":{"a":"1"},"kind":"ConfigMap","metadata":{"name":"settings","namespace":"shop"}}"#,
+                    r#"{"apiVersion":"v1","data":{"token":"(secret)"},"kind":"Secret","metadata":{"name":"token","namespace":"shop"}}"#,
+                ]
+                .map(str::to_owned)
+                .to_vec(),
+                String::new(),
+            ),
+            _ => (Vec::new(), "it never rendered".to_owned()),
+        };
+        Ok(Response::new(v1::Rendering {
+            application,
+            cluster,
+            objects,
+            kept,
+            ..v1::Rendering::default()
+        }))
+    }
+
     async fn sync_now(
         &self,
         _request: Request<v1::SyncNowRequest>,

@@ -8,6 +8,7 @@ mod answers;
 mod asking;
 mod json;
 mod pauses;
+mod planning;
 mod service;
 mod token;
 
@@ -22,6 +23,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
 use crate::fleet::Fleet;
+use crate::plans::Plans;
 use crate::webhook::{self, Webhook};
 
 pub(crate) use token::{AdminToken, Tokens};
@@ -31,6 +33,8 @@ pub(crate) use token::{AdminToken, Tokens};
 pub(crate) struct Api {
     /// The owner of all state.
     pub fleet: Fleet,
+    /// What is not merged.
+    pub plans: Plans,
     /// What goes into a join token beside its secret.
     pub invitation: Arc<Invitation>,
     /// Ends streams.

@@ -15,6 +15,7 @@ mod deciding;
 mod idle;
 mod member;
 mod pauses;
+mod planning;
 mod rendering;
 mod rows;
 mod sessions;
@@ -27,6 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_decide::LastGood;
 use muster_git::{Git, Which};
 use muster_proto::wire::v1;
 use muster_proto::{
@@ -42,6 +44,7 @@ use crate::store::Store;
 use crate::view::View;
 
 pub use pauses::{Paused, Where};
+pub(crate) use planning::{NotPlanned, Only, Standing};
 
 /// The handle. Clones are cheap and all speak to the same task.
 #[derive(Clone)]
@@ -304,6 +307,8 @@ pub(crate) enum Request {
         answer: Answer<Result<String, CommandFailed>>,
     },
     LineTo(ClusterName, Answer<Result<mpsc::Sender<Asked>, NotAsked>>),
+    Standing(Answer<Option<Standing>>),
+    LastGood(Answer<LastGood>),
 }
 
 pub(crate) enum FromSession {
@@ -518,6 +523,16 @@ impl Fleet {
     pub async fn line_to(&self, cluster: ClusterName) -> Result<mpsc::Sender<Asked>, NotAsked> {
         let request = |answer| Request::LineTo(cluster, answer);
         self.ask(request).await.unwrap_or(Err(NotAsked::Away))
+    }
+
+    /// What would be decided from now; `None` before a commit was fetched, and when the hub is stopping.
+    pub(crate) async fn standing(&self) -> Option<Standing> {
+        self.ask(Request::Standing).await.flatten()
+    }
+
+    /// What every cluster gets; `None` when the hub is stopping.
+    pub(crate) async fn last_good(&self) -> Option<LastGood> {
+        self.ask(Request::LastGood).await
     }
 
     /// What people see, always the newest.

@@ -9,7 +9,7 @@
 //! | `fleet` ([`fleet`]) | the store, all decided state | `Tracked`; sessions, people (`Fleet` handle, each call answered) | `watch<Arc<Desired>>` a cluster, `watch<Arc<View>>` |
 //! | `agents` | one session a connected agent | agents (mTLS gRPC), `watch<Arc<Desired>>` | agents, `Fleet` |
 //! | `enrolment` | how often an address guessed wrong | new clusters (TLS gRPC) | `Fleet` |
-//! | `api` | nothing | people (TLS, gRPC and JSON), `watch<Arc<View>>` | people, `Fleet`, the webhook task |
+//! | `api` | nothing | people (TLS, gRPC and JSON), `watch<Arc<View>>` | people, `Fleet`, [`plans`], the webhook task |
 //! | `webhook` | whose fetch is wanted | "somebody pushed there" (`watch`) | `Fleet` |
 //! | `certificates` ([`ca`]) | the hub's own certificate | the clock | `watch<Arc<ServerConfig>>` to the listeners |
 //!
@@ -23,6 +23,7 @@ pub mod config;
 mod enrolment;
 pub mod fleet;
 mod listen;
+mod plans;
 pub mod program;
 pub mod store;
 mod tasks;
@@ -49,6 +50,7 @@ use clock::Clock;
 use enrolment::Enrolment;
 use fleet::Threads;
 use listen::Http;
+use plans::Plans;
 use store::{ApiToken, Store};
 use tasks::Tasks;
 use webhook::Webhook;
@@ -134,6 +136,7 @@ impl Hub {
 
         let mut tasks = Tasks::default();
         let serving = tasks.serving.clone();
+        let proposals = muster_git::proposals(&config.repository, &config.data);
         let (git, follow) = muster_git::follow(
             config.repository,
             config.credentials.as_deref(),
@@ -144,7 +147,7 @@ impl Hub {
         let (fleet, decide) = fleet::start(
             store,
             git,
-            renderer,
+            renderer.clone(),
             clock.clone(),
             Threads::Many,
             tasks.deciding.clone(),
@@ -174,6 +177,7 @@ impl Hub {
             EnrolmentServiceServer::new(Enrolment::new(fleet.clone(), ca.clone(), clock));
         let api = api::routes(
             Api {
+                plans: Plans::new(proposals, fleet.clone(), renderer),
                 fleet,
                 invitation,
                 shutdown: serving.clone(),

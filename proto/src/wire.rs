@@ -3,6 +3,7 @@
 //! Messages stop at the module that speaks gRPC: convert once, validate there. A message that breaks a rule is an
 //! [`InvalidMessage`] that names the field.
 
+mod base64;
 mod desired;
 mod hex;
 mod ignore;

@@ -23,6 +23,7 @@ mod real {
     mod members;
     mod merge_table;
     mod pauses;
+    mod planning;
     mod pruning;
     mod readme;
     mod rendering;

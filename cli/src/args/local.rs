@@ -31,7 +31,7 @@ pub(crate) struct RenderArgs {
     /// For which cluster
     #[arg(long, value_name = "NAME")]
     pub(crate) cluster: String,
-    /// From a checkout: the folder in it where the fleet begins, else this folder
+    /// From a checkout instead of a hub: the folder in it where the fleet begins, else this folder
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = ".")]
     pub(crate) local: Option<PathBuf>,
     /// From this commit of the checkout instead of the files as they are now

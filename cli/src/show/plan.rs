@@ -252,6 +252,21 @@ mod tests {
 
         3 distinct diffs over 12,000 of 12,431 clusters: 2 objects created, 2 changed, 1 replaced, 1 refused, 2 removed, 1 left behind; 1 removal would wait for approval; 1 problem.
         "#);
+        let page = include_str!("../../../docs/behaviour/planning.md");
+        assert!(page.contains(&text), "docs/behaviour/planning.md shows it");
+    }
+
+    /// The form is promised: what the page shows is whole, and nothing of it is called otherwise.
+    #[test]
+    fn the_json_of_the_page_is_a_plan() {
+        let page = include_str!("../../../docs/behaviour/planning.md");
+        let (_, json) = page.split_once("```json\n").unwrap();
+        let (json, _) = json.split_once("```").unwrap();
+        let mut shown: serde_json::Value = serde_json::from_str(json).unwrap();
+        let plan: Plan = serde_json::from_value(shown.clone()).unwrap();
+        let fields = shown.as_object_mut().unwrap();
+        assert_eq!(fields.remove("of"), Some(example::OF.into()));
+        assert_eq!(serde_json::to_value(plan).unwrap(), shown);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<ApplicationName>,
     /// The targets of the application that it concerns; empty when it is about all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<Arc<str>>,
     /// The cluster it concerns, when it is one.
     #[serde(skip_serializing_if = "Option::is_none")]

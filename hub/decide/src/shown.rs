@@ -1,15 +1,9 @@
 //! Objects as people may see them.
 
-use muster_proto::Object;
+use muster_proto::{Object, masked};
 use serde_json::Value;
 
 use crate::builtin::is_cluster_scoped;
-
-/// What stands for a value of a Secret.
-const MASK: &str = "(secret)";
-/// kubectl keeps a whole object in it.
-const LAST_APPLIED: &str =
-    "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
 
 /// An object with the namespace that its application fills in, and without the values of a Secret. Of a custom resource
 /// only the cluster knows whether it has a namespace: it is shown with one.
@@ -23,17 +17,7 @@ pub fn shown(object: &Object, namespace: &str) -> Value {
     {
         metadata.insert("namespace".to_owned(), namespace.into());
     }
-    if key.group.is_empty() && key.kind == "Secret" {
-        for field in ["data", "stringData"] {
-            if let Some(Value::Object(data)) = value.get_mut(field) {
-                data.values_mut().for_each(|value| *value = MASK.into());
-            }
-        }
-        if let Some(last) = value.pointer_mut(LAST_APPLIED) {
-            *last = MASK.into();
-        }
-    }
-    value
+    masked(key, &value)
 }
 
 #[cfg(test)]
@@ -72,7 +56,7 @@ mod tests {
         });
         let seen = seen(object);
         assert_eq!(seen["data"], json!({"a": "(secret)"}));
-        assert_eq!(seen["metadata"]["annotations"]["a"], "b");
+        assert_eq!(seen["metadata"]["annotations"]["a"], "(secret)");
         assert!(!seen.to_string().contains("hunter2"), "{seen}");
     }
 }

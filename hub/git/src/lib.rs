@@ -13,6 +13,7 @@ mod follower;
 mod mirror;
 mod once;
 mod others;
+pub mod proposed;
 mod read;
 mod remote;
 mod signature;
@@ -160,6 +161,11 @@ pub struct Git {
     pub others: watch::Receiver<Arc<Others>>,
     asked: mpsc::UnboundedSender<Question>,
     orders: mpsc::UnboundedSender<Order>,
+}
+
+/// What may be merged into a repository, with its mirror in `directory`/plans.
+pub fn proposals(repository: &Repository, directory: &Path) -> proposed::Proposals {
+    proposed::Proposals::new(Remote::fleet(repository), directory.join("plans"))
 }
 
 impl Git {

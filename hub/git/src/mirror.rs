@@ -211,7 +211,7 @@ impl Mirror {
                 format!("refs/tags/{tag}")
             }
         };
-        match transfer(&opened, url, &source, FETCHED, fetching) {
+        match transfer(&opened, url, &source, FETCHED, Depth::newest(), fetching) {
             Ok(Transferred::Here) => Ok(picked),
             Ok(Transferred::Absent) => Err(Failed::Said(self.absent())),
             Ok(Transferred::Format(kind)) => Err(Failed::Format(kind)),
@@ -332,6 +332,12 @@ impl Mirror {
         ours.max()
     }
 
+    /// Where the mirror is, or will be.
+    pub(super) fn place(&self) -> PathBuf {
+        let newest = self.newest().map(|(_, place)| place);
+        newest.unwrap_or_else(|| self.folder.join(format!("{}1", self.prefix())))
+    }
+
     fn prefix(&self) -> String {
         let key = Digest::of([&self.remote.url, &self.remote.what()]);
         format!("mirror-{}-", key.short())
@@ -362,12 +368,31 @@ pub(super) enum Transferred {
     Format(gix::hash::Kind),
 }
 
+/// How much history comes with a commit.
+#[derive(Clone)]
+pub(super) struct Depth {
+    pub(super) shallow: Shallow,
+    /// Also when the commit is here already: its history may not be.
+    pub(super) anyway: bool,
+}
+
+impl Depth {
+    /// None at all.
+    pub(super) fn newest() -> Self {
+        Self {
+            shallow: Shallow::DepthAtRemote(std::num::NonZeroU32::MIN),
+            anyway: false,
+        }
+    }
+}
+
 /// Brings one ref or commit of a repository into the mirror, as `local`.
 pub(super) fn transfer(
     opened: &gix::Repository,
     url: &str,
     source: &str,
     local: &str,
+    depth: Depth,
     fetching: &Fetching<'_>,
 ) -> gix::Result<Transferred> {
     fs::remove_file(fetching.log).ok();
@@ -395,9 +420,9 @@ pub(super) fn transfer(
     // A shallow fetch receives a pack even when there is nothing new.
     let here = opened.try_find_reference(local)?;
     let here = here.and_then(|here| here.try_id().map(gix::Id::detach));
-    if here != Some(there) {
+    if here != Some(there) || depth.anyway {
         prepared
-            .with_shallow(Shallow::DepthAtRemote(std::num::NonZeroU32::MIN))
+            .with_shallow(depth.shallow)
             .receive(gix::progress::Discard, fetching.stop)?;
     }
     Ok(Transferred::Here)
@@ -439,7 +464,10 @@ fn tags(opened: &gix::Repository, url: &str, fetching: &Fetching<'_>) -> gix::Re
 }
 
 /// The commit that a ref of the mirror names, through tags.
-fn commit_of<'r>(opened: &'r gix::Repository, name: &str) -> anyhow::Result<gix::Commit<'r>> {
+pub(super) fn commit_of<'r>(
+    opened: &'r gix::Repository,
+    name: &str,
+) -> anyhow::Result<gix::Commit<'r>> {
     let commit = opened
         .find_reference(name)
         .and_then(|mut reference| reference.peel_to_id())
@@ -449,7 +477,7 @@ fn commit_of<'r>(opened: &'r gix::Repository, name: &str) -> anyhow::Result<gix:
     Ok(commit)
 }
 
-fn init(place: &Path, object_hash: Option<gix::hash::Kind>) -> gix::Result<()> {
+pub(super) fn init(place: &Path, object_hash: Option<gix::hash::Kind>) -> gix::Result<()> {
     let create = gix::create::Options {
         object_hash,
         ..gix::create::Options::default()
@@ -460,7 +488,7 @@ fn init(place: &Path, object_hash: Option<gix::hash::Kind>) -> gix::Result<()> {
 }
 
 /// Whether a mirror opens and has not gathered too many packs.
-fn is_usable(mirror: &Path) -> bool {
+pub(super) fn is_usable(mirror: &Path) -> bool {
     let packs = fs::read_dir(mirror.join("objects/pack"))
         .into_iter()
         .flatten()
@@ -469,7 +497,7 @@ fn is_usable(mirror: &Path) -> bool {
     gix::open_opts(mirror, transport::options()).is_ok() && packs.count() <= MOST_PACKS
 }
 
-fn remove(folder: &Path) -> std::io::Result<()> {
+pub(super) fn remove(folder: &Path) -> std::io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         result => result,

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use gix::objs::tree::EntryKind;
 use muster_decide::address::relative;
 
-use super::mirror::{self, Fetching, Transferred};
+use super::mirror::{self, Depth, Fetching, Transferred};
 
 /// Submodules inside submodules, so deep at most.
 const DEEPEST: usize = 4;
@@ -125,7 +125,7 @@ fn bring(
     let options = credentials.options(own.log);
     let explain = |error: gix::Error| credentials.explain(url, &error, own.log);
     let opened = gix::open_opts(repository.path(), options).map_err(explain)?;
-    match mirror::transfer(&opened, url, &id.to_string(), &local, &own) {
+    match mirror::transfer(&opened, url, &id.to_string(), &local, Depth::newest(), &own) {
         Ok(Transferred::Here) => Ok(()),
         Ok(Transferred::Absent) => Err(format!("{url} has no commit {id}")),
         Ok(Transferred::Format(kind)) => Err(format!("{url} names objects by {kind}")),

@@ -99,6 +99,8 @@ struct Shared {
     jail: jail::Jail,
     limits: Limits,
     slots: Semaphore,
+    /// For what nobody's cluster waits for.
+    aside: Semaphore,
     /// Where private folders are made.
     work: PathBuf,
     /// Removes `work` when it is dropped, unless the next start does.
@@ -162,6 +164,7 @@ impl Renderer {
             opened.with_context(|| unwritable(place))
         };
         let (outputs, kept) = (open("outputs")?, open("kept")?);
+        let slots = rendering.concurrency.map_or_else(cores, NonZeroUsize::get);
         Ok(Self(Arc::new(Shared {
             programs,
             by: rendering.by,
@@ -171,7 +174,8 @@ impl Renderer {
                 memory: MEMORY,
                 output: LARGEST_OUTPUT,
             },
-            slots: Semaphore::new(rendering.concurrency.map_or_else(cores, NonZeroUsize::get)),
+            slots: Semaphore::new(slots),
+            aside: Semaphore::new((slots / 2).max(1)),
             work,
             _own: own,
             outputs,
@@ -191,6 +195,7 @@ impl Renderer {
                 output: 0,
             },
             slots: Semaphore::new(1),
+            aside: Semaphore::new(1),
             work: PathBuf::new(),
             _own: None,
             outputs: Outputs::default(),
@@ -210,6 +215,21 @@ impl Renderer {
 
     /// Runs a job, or finds its output of an earlier time. Cancel-safe: to drop the future kills what runs.
     pub async fn run(&self, job: &Job, snapshot: &Arc<Snapshot>, blobs: &Blobs) -> Output {
+        self.run_in(&self.0.slots, job, snapshot, blobs).await
+    }
+
+    /// As [`Renderer::run`], for a plan: in places of its own, half as many, so that no cluster waits for it.
+    pub async fn run_aside(&self, job: &Job, snapshot: &Arc<Snapshot>, blobs: &Blobs) -> Output {
+        self.run_in(&self.0.aside, job, snapshot, blobs).await
+    }
+
+    async fn run_in(
+        &self,
+        slots: &Semaphore,
+        job: &Job,
+        snapshot: &Arc<Snapshot>,
+        blobs: &Blobs,
+    ) -> Output {
         let key = job.key(&self.tools());
         let shared = &self.0;
         let Some(program) = shared.programs.get(&job.tool) else {
@@ -225,7 +245,7 @@ impl Renderer {
         if let Some(output) = outputs.get(key).await {
             return Ok(output);
         }
-        let slot = shared.slots.acquire().await;
+        let slot = slots.acquire().await;
         let _slot = slot.map_err(|_| again("it is stopping"))?;
         let output = self.once(program, job, snapshot, blobs).await?;
         if job.tool == Tool::Helm && !job.keeps_first() {

@@ -12,12 +12,14 @@ use muster_proto::wire::v1::fleet_service_server::FleetService as _;
 use muster_proto::wire::v1::{
     ApproveRequest, CompareRequest, CreateJoinTokenRequest, GetApplicationRequest,
     GetClusterRequest, GetFleetRequest, GetVersionRequest, ListDriftRequest, ObjectName,
-    PauseRequest, RemoveClusterRequest, ResumeRequest, SyncNowRequest,
+    PauseRequest, PlanRequest, RemoveClusterRequest, RenderRequest, ResumeRequest, SyncNowRequest,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tonic::{Code, Request, Status};
 
 use super::Api;
+use super::planning::Question;
 use super::token::Person;
 
 /// A refusal in JSON: `{"code": "NotFound", "error": "…"}` under the HTTP status of that code.
@@ -34,7 +36,12 @@ pub(super) fn routes(api: Api) -> Router {
             get(cluster).delete(remove_cluster),
         )
         .route("/api/v1/clusters/{name}/comparison", get(compare))
+        .route(
+            "/api/v1/clusters/{name}/renderings/{application}",
+            get(render),
+        )
         .route("/api/v1/approvals", post(approve))
+        .route("/api/v1/plans", post(plan))
         .route("/api/v1/applications/{name}", get(application))
         .route("/api/v1/applications/{name}/pause", post(pause))
         .route("/api/v1/applications/{name}/resume", post(resume))
@@ -48,7 +55,7 @@ pub(super) fn routes(api: Api) -> Router {
 
 async fn nowhere() -> Failure {
     Failure(Status::not_found(
-        "no such page; the API is under /api/v1: fleet, clusters/NAME, clusters/NAME/comparison, applications/NAME, drift, join-tokens, approvals, sync, version",
+        "no such page; the API is under /api/v1: fleet, clusters/NAME, clusters/NAME/comparison, clusters/NAME/renderings/APPLICATION, applications/NAME, drift, plans, join-tokens, approvals, sync, version",
     ))
 }
 
@@ -114,6 +121,34 @@ async fn compare(
         }),
     };
     answer(api.compare(Request::new(request)).await)
+}
+
+/// A plan in one answer, as JSON and not as text that holds JSON.
+#[derive(Serialize)]
+struct Planned {
+    of: String,
+    #[serde(flatten)]
+    plan: serde_json::Value,
+}
+
+async fn plan(State(api): State<Api>, request: Body<PlanRequest>) -> Answer<impl Serialize> {
+    let question = Question::read(body(request)?).map_err(Failure)?;
+    let (doing, _nobody) = watch::channel(String::new());
+    let news = api.planned(question, doing).await.map_err(Failure)?;
+    let plan = serde_json::from_str(&news.plan);
+    let plan = plan.map_err(|error| Failure(Status::internal(error.to_string())))?;
+    Ok(Json(Planned { of: news.of, plan }))
+}
+
+async fn render(
+    State(api): State<Api>,
+    Path((cluster, application)): Path<(String, String)>,
+) -> Answer<impl Serialize> {
+    let request = RenderRequest {
+        application,
+        cluster,
+    };
+    answer(api.render(Request::new(request)).await)
 }
 
 async fn application(State(api): State<Api>, Path(name): Path<String>) -> Answer<impl Serialize> {

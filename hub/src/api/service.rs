@@ -11,14 +11,16 @@ use muster_proto::wire::v1::{
     ApplicationDetail, ApproveRequest, ApproveResponse, ClusterDetail, CompareRequest, Comparison,
     CreateJoinTokenRequest, DriftList, Fleet, GetApplicationRequest, GetClusterRequest,
     GetFleetRequest, GetVersionRequest, JoinTokenResponse, ListDriftRequest, PauseRequest,
-    PauseResponse, RemoveClusterRequest, RemoveClusterResponse, ResumeRequest, ResumeResponse,
-    SyncNowRequest, SyncNowResponse, Version,
+    PauseResponse, PlanNews, PlanRequest, RemoveClusterRequest, RemoveClusterResponse,
+    RenderRequest, Rendering, ResumeRequest, ResumeResponse, SyncNowRequest, SyncNowResponse,
+    Version,
 };
 use muster_proto::{ApplicationName, ClusterName, Generation, Timestamp};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::planning::Question;
 use super::token::Person;
 use super::{Api, answers, pauses};
 use crate::fleet::{CommandFailed, Objects, Where};
@@ -36,6 +38,7 @@ const TOKEN_LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 #[tonic::async_trait]
 impl FleetService for Api {
     type WatchFleetStream = ReceiverStream<Result<Fleet, Status>>;
+    type PlanStream = ReceiverStream<Result<PlanNews, Status>>;
 
     async fn get_fleet(&self, request: Request<GetFleetRequest>) -> Answer<Fleet> {
         let selector = selector(&request.get_ref().cluster_selector)?;
@@ -193,6 +196,18 @@ impl FleetService for Api {
     async fn compare(&self, request: Request<CompareRequest>) -> Answer<Comparison> {
         let comparison = self.ask_agent(request.into_inner()).await?;
         Ok(Response::new(comparison))
+    }
+
+    async fn plan(&self, request: Request<PlanRequest>) -> Answer<Self::PlanStream> {
+        let question = Question::read(request.into_inner())?;
+        let (sender, answers) = mpsc::channel(4);
+        tokio::spawn(self.clone().tell_plan(question, sender));
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn render(&self, request: Request<RenderRequest>) -> Answer<Rendering> {
+        let rendering = self.rendering(request.into_inner()).await?;
+        Ok(Response::new(rendering))
     }
 
     async fn sync_now(&self, request: Request<SyncNowRequest>) -> Answer<SyncNowResponse> {

@@ -29,7 +29,7 @@ use crate::view::{Placement, Problem, Waiting, What};
 #[derive(Debug, Clone)]
 pub(super) struct Basis {
     pub(super) sources: Sources,
-    blobs: Blobs,
+    pub(super) blobs: Blobs,
     others: Arc<Others>,
 }
 
@@ -95,8 +95,17 @@ pub(super) struct Outcome {
     decided: Option<Result<Box<Decided>, Refused>>,
 }
 
-/// Blocks: the work of a commit on a large fleet.
-pub(super) fn run(mut input: Input) -> Outcome {
+/// How far a commit is on its way to a decision.
+pub(super) struct Step {
+    pub(super) placed: Box<Placed>,
+    /// The repositories that it names.
+    origins: BTreeMap<Origin, Repository>,
+    /// Runs that it lacks.
+    pub(super) lacking: Vec<Wanted>,
+}
+
+/// Reads a commit's documents, places them, and takes in what was rendered since. Blocks.
+pub(super) fn step(input: &mut Input) -> Step {
     let placed = input.arrived.placed.take().unwrap_or_else(|| {
         let fleet = input.cache.read(&input.sources.fleet);
         let placed = Placed::new(fleet, &input.members, &input.last_good);
@@ -114,6 +123,32 @@ pub(super) fn run(mut input: Input) -> Outcome {
         input.cache.take(wanted, output, &input.key);
     }
     let lacking = input.cache.jobs(&input.sources, &placed);
+    Step {
+        placed,
+        origins,
+        lacking,
+    }
+}
+
+/// Decides with what is rendered.
+pub(super) fn decision(input: &mut Input, placed: &Placed) -> Result<Decision, Refused> {
+    decide(
+        &input.sources,
+        placed,
+        &input.last_good,
+        &input.approvals,
+        &input.key,
+        &mut input.cache,
+    )
+}
+
+/// Blocks: the work of a commit on a large fleet.
+pub(super) fn run(mut input: Input) -> Outcome {
+    let Step {
+        placed,
+        origins,
+        lacking,
+    } = step(&mut input);
     let decided = (lacking.is_empty() || input.arrived.rush).then(|| made(&mut input, &placed));
     Outcome {
         cache: input.cache,
@@ -146,17 +181,9 @@ fn newest(
     newest.collect()
 }
 
-/// Decides with what is rendered.
+/// Decides, and makes it ready for the task.
 fn made(input: &mut Input, placed: &Placed) -> Result<Box<Decided>, Refused> {
-    let decision = decide(
-        &input.sources,
-        placed,
-        &input.last_good,
-        &input.approvals,
-        &input.key,
-        &mut input.cache,
-    );
-    decision.map(|decision| {
+    decision(input, placed).map(|decision| {
         let mut alike = Alike::default();
         let clusters = decision.clusters.iter().map(|(name, cluster)| {
             let for_cluster = alike.of(&cluster.placements, &cluster.removals, &input.approvals);
@@ -313,15 +340,26 @@ impl Task {
             return;
         }
         let tracked = tracked.borrow().clone();
-        let Some(snapshot) = tracked.snapshot.clone() else {
+        let Some((basis, mut input)) = self.input(&tracked) else {
             return;
         };
         if std::mem::take(&mut self.members_changed) {
             self.renders.forget_places();
         }
+        input.arrived = self.renders.take(&basis.sources);
+        input.cache = std::mem::take(&mut self.cache);
+        let deciding = match self.threads {
+            Threads::Many => tokio::task::spawn_blocking(move || run(input)),
+            Threads::One => tokio::spawn(async move { run(input) }),
+        };
+        self.deciding = Some((basis, deciding));
+    }
+
+    /// What a decision about the newest commit is made of, but for what was rendered; `None` before there is one.
+    pub(super) fn input(&self, tracked: &Tracked) -> Option<(Basis, Input)> {
         let basis = Basis {
             sources: Sources {
-                fleet: snapshot,
+                fleet: tracked.snapshot.clone()?,
                 ..Sources::default()
             },
             blobs: tracked.blobs.clone(),
@@ -329,7 +367,7 @@ impl Task {
         };
         let input = Input {
             others: basis.others.clone(),
-            arrived: self.renders.take(&basis.sources),
+            arrived: Arrived::default(),
             sources: basis.sources.clone(),
             subject: tracked.subject.clone(),
             members: self.members_in(),
@@ -337,13 +375,9 @@ impl Task {
             last_good: self.last_good.clone(),
             key: self.store.hub().digest_key.clone(),
             approvals: self.approvals.clone(),
-            cache: std::mem::take(&mut self.cache),
+            cache: Cache::default(),
         };
-        let deciding = match self.threads {
-            Threads::Many => tokio::task::spawn_blocking(move || run(input)),
-            Threads::One => tokio::spawn(async move { run(input) }),
-        };
-        self.deciding = Some((basis, deciding));
+        Some((basis, input))
     }
 
     /// What charts may ask of clusters, of those whose agents ever said it.

@@ -232,7 +232,7 @@ impl Renders {
 }
 
 /// The commit that a run reads.
-fn snapshot_of(sources: &Sources, wanted: &Wanted) -> Option<Arc<Snapshot>> {
+pub(super) fn snapshot_of(sources: &Sources, wanted: &Wanted) -> Option<Arc<Snapshot>> {
     match &wanted.origin {
         None => Some(sources.fleet.clone()),
         Some(origin) => sources.others.get(origin)?.clone().ok(),

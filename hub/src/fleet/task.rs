@@ -274,6 +274,12 @@ impl Task {
             Request::LineTo(cluster, answer) => {
                 answer.send(self.line_to(&cluster)).ok();
             }
+            Request::Standing(answer) => {
+                answer.send(self.standing()).ok();
+            }
+            Request::LastGood(answer) => {
+                answer.send(self.last_good.clone()).ok();
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod enrolment;
 mod git_server;
 mod https;
 mod pauses;
+mod plans;
 mod script;
 mod sessions;
 mod slow_tools;

@@ -1,0 +1,186 @@
+//! What a commit would be decided to mean that nobody has merged: in the same way as the fleet's own, and kept nowhere.
+//!
+//! In: a [`Standing`], which is a copy of all that a decision is made of, and a [`Proposed`] snapshot. Out: a [`Plan`].
+//! Nothing goes back to the fleet task. Tools run to their end, in places of their own, so that the fleet's never wait
+//! for these; what was rendered before comes from the disk.
+
+use std::sync::Arc;
+
+use muster_decide::nearest::did_you_mean;
+use muster_decide::plan::Plan;
+use muster_decide::render::{Cache, Output, Wanted};
+use muster_decide::{Decision, LastGood, Refused, Snapshot};
+use muster_proto::{ApplicationName, ClusterName};
+use tokio::task::JoinSet;
+
+use super::deciding::{self, Basis, Input, Step};
+use super::rendering::{Arrived, snapshot_of};
+use super::task::Task;
+use muster_git::proposed::Proposed;
+use muster_render::Renderer;
+
+/// What a tool made may name others that it takes, and those again; more often means that the hub is wrong.
+const MOST_ROUNDS: usize = 10;
+
+/// All that a decision is made of, as it was at one moment.
+pub(crate) struct Standing {
+    basis: Basis,
+    input: Input,
+}
+
+/// What a plan is narrowed to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Only {
+    pub(crate) cluster: Option<ClusterName>,
+    pub(crate) application: Option<ApplicationName>,
+}
+
+/// Why there is no plan. Each is for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotPlanned {
+    /// It is narrowed to something that is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The hub would refuse the commit whole.
+    #[error("{0}")]
+    Refused(String),
+    /// The hub can't do it.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Task {
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let tracked = self.git.tracked.borrow().clone();
+        let (basis, input) = self.input(&tracked)?;
+        Some(Standing { basis, input })
+    }
+}
+
+impl Standing {
+    /// The commit that the fleet follows.
+    pub(crate) fn followed(&self) -> &Arc<Snapshot> {
+        &self.basis.sources.fleet
+    }
+
+    /// What would change with this snapshot. Cancel-safe: to drop the future ends what runs. `say` hears what is being
+    /// done.
+    pub(crate) async fn plan(
+        self,
+        proposed: &Proposed,
+        only: &Only,
+        renderer: &Renderer,
+        say: &(dyn Fn(String) + Sync),
+    ) -> Result<Plan, NotPlanned> {
+        let Self {
+            mut basis,
+            mut input,
+        } = self;
+        input.sources.fleet = proposed.snapshot.clone();
+        basis.blobs = proposed.blobs.clone();
+        say("deciding what every cluster would run".to_owned());
+        let tools = renderer.tools();
+        let mut fresh = true;
+        for _ in 0..MOST_ROUNDS {
+            let (tools, only) = (fresh.then(|| tools.clone()), only.clone());
+            fresh = false;
+            let worked = tokio::task::spawn_blocking(move || {
+                if let Some(tools) = tools {
+                    input.cache = Cache::knowing(input.last_good.objects(), tools);
+                }
+                let step = deciding::step(&mut input);
+                let is_ready = step.lacking.is_empty();
+                let plan = is_ready.then(|| {
+                    let decision = deciding::decision(&mut input, &step.placed);
+                    planned(&input.last_good, decision, &only)
+                });
+                (input, step, plan)
+            });
+            let (worked, step, plan) = worked.await.map_err(|error| {
+                NotPlanned::Failed(format!("planning ended inside the hub: {error}"))
+            })?;
+            input = worked;
+            if let Some(plan) = plan {
+                return plan;
+            }
+            basis.sources = input.sources.clone();
+            let Step {
+                placed, lacking, ..
+            } = step;
+            say(match lacking.len() {
+                1 => "rendering: 1 run of kustomize or helm".to_owned(),
+                runs => format!("rendering: {runs} runs of kustomize and helm"),
+            });
+            input.arrived = Arrived {
+                outputs: rendered(lacking, &basis, renderer).await,
+                rush: false,
+                placed: Some(placed),
+            };
+        }
+        Err(NotPlanned::Failed(
+            "rendering comes to no end: each run takes another".to_owned(),
+        ))
+    }
+}
+
+/// Runs what is lacking, all of it to its end.
+async fn rendered(
+    lacking: Vec<Wanted>,
+    basis: &Basis,
+    renderer: &Renderer,
+) -> Vec<(Wanted, Output)> {
+    let mut runs = JoinSet::new();
+    for wanted in lacking {
+        let Some(snapshot) = snapshot_of(&basis.sources, &wanted) else {
+            continue;
+        };
+        let (renderer, blobs) = (renderer.clone(), basis.blobs(wanted.origin.as_ref()));
+        runs.spawn(async move {
+            let output = renderer.run_aside(&wanted.job, &snapshot, &blobs).await;
+            (wanted, output)
+        });
+    }
+    let mut outputs = Vec::new();
+    while let Some(ended) = runs.join_next().await {
+        // One that panicked is lacking again in the next round.
+        outputs.extend(ended);
+    }
+    outputs
+}
+
+fn planned(
+    before: &LastGood,
+    decision: Result<Decision, Refused>,
+    only: &Only,
+) -> Result<Plan, NotPlanned> {
+    let after = decision.map_err(|refused| {
+        NotPlanned::Refused(format!(
+            "it holds no Application at all, where there are {}: the hub would refuse it whole, and change nothing until somebody approves that all of them go",
+            refused.applications.len()
+        ))
+    })?;
+    if let Some(name) = only
+        .cluster
+        .as_ref()
+        .filter(|name| !after.clusters.contains_key(*name))
+    {
+        let known = after.clusters.keys().map(ClusterName::as_str);
+        let meant = did_you_mean(name.as_str(), known);
+        return Err(NotPlanned::NotFound(format!(
+            "there is no cluster {name:?}{meant}"
+        )));
+    }
+    let had = before.applications();
+    let is_known =
+        |name: &&ApplicationName| had.contains_key(*name) || after.applications.contains_key(*name);
+    if let Some(name) = only.application.as_ref().filter(|name| !is_known(name)) {
+        let known = had.keys().chain(after.applications.keys());
+        let meant = did_you_mean(name.as_str(), known.map(ApplicationName::as_str));
+        return Err(NotPlanned::NotFound(format!(
+            "there is no application {name:?}, neither before nor after{meant}"
+        )));
+    }
+    let mut plan = Plan::new(before, &after);
+    plan.narrow(only.cluster.as_ref(), only.application.as_ref());
+    Ok(plan)
+}

@@ -1,0 +1,195 @@
+//! Plans, from the question to the answer: what is not merged is fetched and merged beside the fleet's own mirror, then
+//! decided on a copy of the fleet's state.
+//!
+//! In: a [`Proposal`]. Out: a [`Plan`], within bounded time, size and number at once. Nothing is kept but the mirror,
+//! which is a cache.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use muster_decide::plan::Plan;
+use tokio::sync::Semaphore;
+
+use crate::fleet::{Fleet, NotPlanned, Only, Standing};
+use muster_git::proposed::{NotProposed, Proposal, Proposals, Proposed};
+use muster_render::Renderer;
+
+/// Plans that are made at the same time.
+const AT_ONCE: usize = 4;
+/// Plans that wait for their turn beside those.
+const WAITING: usize = 32;
+/// A fetch that takes longer is ended.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(180);
+/// A plan that takes longer, all in all, is ended.
+const TIMEOUT: Duration = Duration::from_secs(900);
+/// How often it is looked whether a fetch brings too much.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The handle. Clones are cheap.
+#[derive(Clone)]
+pub(crate) struct Plans(Arc<Shared>);
+
+struct Shared {
+    proposals: Arc<Proposals>,
+    fleet: Fleet,
+    renderer: Renderer,
+    places: Semaphore,
+    queue: Semaphore,
+    /// The mirror is one place.
+    fetching: Arc<Semaphore>,
+}
+
+/// Why there is no plan. Each is for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failed {
+    /// As it can't be had.
+    #[error(transparent)]
+    Proposal(#[from] NotProposed),
+    /// As it can't be decided.
+    #[error(transparent)]
+    Planning(#[from] NotPlanned),
+    /// Not now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What a plan is of, for people, and the plan.
+pub(crate) struct Planned {
+    pub(crate) of: String,
+    pub(crate) plan: Plan,
+}
+
+impl Plans {
+    pub(crate) fn new(proposals: Proposals, fleet: Fleet, renderer: Renderer) -> Self {
+        Self(Arc::new(Shared {
+            proposals: Arc::new(proposals),
+            fleet,
+            renderer,
+            places: Semaphore::new(AT_ONCE),
+            queue: Semaphore::new(AT_ONCE + WAITING),
+            fetching: Arc::new(Semaphore::new(1)),
+        }))
+    }
+
+    /// Plans a proposal. Cancel-safe: to drop the future ends what runs. `say` hears what is being done.
+    ///
+    /// # Errors
+    /// For people.
+    pub(crate) async fn plan(
+        &self,
+        proposal: Proposal,
+        only: &Only,
+        say: impl Fn(String) + Clone + Send + Sync + 'static,
+    ) -> Result<Planned, Failed> {
+        let shared = &self.0;
+        let _queued = shared.queue.try_acquire().map_err(|_| {
+            Failed::Unavailable(format!(
+                "{} plans are asked for already: try again in a moment",
+                AT_ONCE + WAITING
+            ))
+        })?;
+        if shared.places.available_permits() == 0 {
+            say("waiting for other plans".to_owned());
+        }
+        let stopping = |_| Failed::Unavailable("the hub is stopping".to_owned());
+        let _place = shared.places.acquire().await.map_err(stopping)?;
+        let made = self.made(proposal, only, say);
+        let made = tokio::time::timeout(TIMEOUT, made).await;
+        made.unwrap_or_else(|_| {
+            let minutes = TIMEOUT.as_secs() / 60;
+            Err(Failed::Unavailable(format!(
+                "the plan has taken more than {minutes} minutes and was given up"
+            )))
+        })
+    }
+
+    async fn made(
+        &self,
+        proposal: Proposal,
+        only: &Only,
+        say: impl Fn(String) + Clone + Send + Sync + 'static,
+    ) -> Result<Planned, Failed> {
+        let shared = &self.0;
+        let standing = shared.fleet.standing().await.ok_or_else(|| {
+            Failed::Unavailable("the hub has not fetched the fleet repository yet".to_owned())
+        })?;
+        let what = proposal.what.to_string();
+        let proposed = self.brought(proposal, &standing, say.clone()).await?;
+        let renderer = &shared.renderer;
+        let plan = standing.plan(&proposed, only, renderer, &say).await?;
+        tracing::info!(
+            what,
+            diffs = plan.diffs.len(),
+            problems = plan.problems.len(),
+            "planned what is not merged"
+        );
+        Ok(Planned {
+            of: proposed.of,
+            plan,
+        })
+    }
+
+    /// Brings it here, as long and as much as may be.
+    async fn brought(
+        &self,
+        proposal: Proposal,
+        standing: &Standing,
+        say: impl Fn(String) + Send + 'static,
+    ) -> Result<Proposed, Failed> {
+        let Shared {
+            proposals,
+            fetching,
+            ..
+        } = &*self.0;
+        if fetching.available_permits() == 0 {
+            say("waiting for another plan to be fetched".to_owned());
+        }
+        let turn = fetching.clone().acquire_owned().await;
+        let turn = turn.map_err(|_| Failed::Unavailable("the hub is stopping".to_owned()))?;
+        let stop = StopOnDrop(Arc::default());
+        // Only this one can be reading from the mirror.
+        let is_alone = self.0.places.available_permits() == AT_ONCE - 1;
+        let mut bring = tokio::task::spawn_blocking({
+            let (proposals, stop) = (proposals.clone(), stop.0.clone());
+            let followed = standing.followed().clone();
+            move || {
+                let _turn = turn;
+                if is_alone {
+                    proposals.tidy();
+                }
+                proposals.bring(&proposal, &followed, &stop, &say)
+            }
+        });
+        let deadline = tokio::time::Instant::now() + FETCH_TIMEOUT;
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                brought = &mut bring => {
+                    let ended = |error| Failed::Unavailable(format!("the fetch ended inside the hub: {error}"));
+                    return Ok(brought.map_err(ended)??);
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    let minutes = FETCH_TIMEOUT.as_secs() / 60;
+                    return Err(Failed::Unavailable(format!("the fetch has taken more than {minutes} minutes and was ended")));
+                }
+                _ = look.tick() => {
+                    let looked = proposals.clone();
+                    let looked = tokio::task::spawn_blocking(move || looked.is_too_large());
+                    if looked.await.unwrap_or(false) {
+                        return Err(NotProposed::Refused("it brings more than the hub takes for a plan".to_owned()).into());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A transfer looks at the flag between packets.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
