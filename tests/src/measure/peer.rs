@@ -1,5 +1,5 @@
 //! `cargo measure engine --peer flux`: the same commits through hub and agent and through Flux, in turn, on one API
-//! server; both are told at once that there is a commit.
+//! server; both are told at once that there is a commit. Beside them a bare loop of the same writes: no one is faster.
 //!
 //! Flux's first sync begins with the commit fetched and its Kustomizations being made, ours with the push: where the
 //! two can't begin alike, Flux has the shorter way.
@@ -12,6 +12,7 @@ use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use serde_json::json;
 
 use super::audit::Audit;
+use super::bare;
 use super::bed::Bed;
 use super::figure::{Figure, Promise};
 use super::flux::{self, Flux};
@@ -101,7 +102,15 @@ pub(super) async fn measure() -> Result<Vec<Figure>> {
         println!("{label}: Flux {flux:?}");
         let tuned = theirs(&cluster, &audit(), work, true).await?;
         println!("{label}: Flux, tuned {tuned:?}");
+        let limit = limit(&cluster, work).await?;
+        println!("{label}: a bare loop {limit:.2} s");
         figures.extend(compare(&label, ours, flux, tuned));
+        figures.push(Figure::new(
+            format!("{label}: first sync, a bare loop of the same writes"),
+            limit,
+            "s",
+            Promise::None,
+        ));
     }
     Ok(figures)
 }
@@ -181,6 +190,16 @@ fn compare(label: &str, ours: Taken, flux: Taken, tuned: Taken) -> Vec<Figure> {
         ));
     }
     figures
+}
+
+/// Seconds of the writes alone: what the API server takes, whoever asks.
+async fn limit(cluster: &Cluster, work: Work) -> Result<f64> {
+    let namespace = "by-a-loop";
+    let began = Instant::now();
+    bare::apply(cluster, namespace, &work.load()).await?;
+    let took = began.elapsed().as_secs_f64();
+    remove_namespaces(cluster, &[namespace]).await?;
+    Ok(took)
 }
 
 async fn ours(programs: &Programs, cluster: &Cluster, audit: Audit, work: Work) -> Result<Taken> {
