@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -31,6 +32,8 @@ struct Serving {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Where tokens are given; nowhere: files are given to anybody.
     tokens: Mutex<Option<String>>,
+    /// Nobody is let in.
+    closed: AtomicBool,
     /// Every path that was asked for, with what `Authorization` said.
     asked: Mutex<Vec<String>>,
 }
@@ -80,6 +83,11 @@ impl ChartServer {
         );
     }
 
+    /// From now on nothing that is shown will do.
+    pub(crate) fn close(&self) {
+        self.serving.closed.store(true, Ordering::SeqCst);
+    }
+
     /// What was asked for since the last time.
     pub(crate) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.serving.asked.lock().unwrap())
@@ -101,6 +109,9 @@ async fn answer(State(serving): State<Arc<Serving>>, uri: Uri, headers: HeaderMa
         .lock()
         .unwrap()
         .push(format!("{path} {shown}"));
+    if serving.closed.load(Ordering::SeqCst) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
     if let Some(realm) = &*serving.tokens.lock().unwrap()
         && uri.path().starts_with("/v2/")
         && shown != TOKEN
@@ -130,6 +141,23 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 
 /// The chart `web` of a version, packed.
 pub(crate) fn packed(version: &str) -> Vec<u8> {
+    let builder = begun(version);
+    builder.into_inner().unwrap().finish().unwrap()
+}
+
+/// The same with a link that leads out of it.
+pub(crate) fn linked() -> Vec<u8> {
+    let mut builder = begun("1.0.0");
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    builder
+        .append_link(&mut header, "web/passwd", "/etc/passwd")
+        .unwrap();
+    builder.into_inner().unwrap().finish().unwrap()
+}
+
+fn begun(version: &str) -> tar::Builder<GzEncoder<Vec<u8>>> {
     let chart = format!("apiVersion: v2\nname: web\nversion: {version}\n");
     let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     let mut header = tar::Header::new_gnu();
@@ -137,5 +165,5 @@ pub(crate) fn packed(version: &str) -> Vec<u8> {
     builder
         .append_data(&mut header, "web/Chart.yaml", chart.as_bytes())
         .unwrap();
-    builder.into_inner().unwrap().finish().unwrap()
+    builder
 }

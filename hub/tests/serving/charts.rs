@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::bed::{Bed, commit};
-use crate::chart_server::{ChartServer, packed, sha256};
+use crate::chart_server::{ChartServer, linked, packed, sha256};
 use crate::sources::{Held, seen};
 
 const PASSWORD: &str = "good-password-4711";
@@ -43,7 +43,7 @@ async fn a_registry_is_entered_by_a_token_of_its_own_service() {
     let chart = packed("1.2.0");
     server.push("team/web", "1.2.0", &chart, &server);
     let url = format!("oci://{}/team", server.address);
-    let (_held, bed) = holding(&server, &url).await;
+    let (held, bed) = holding(&server, &url).await;
     document(&bed, &url, "^1");
     let shown = seen(&bed, "charts", |it| !it.revision.is_empty()).await;
     assert_eq!(shown.error, "");
@@ -65,6 +65,63 @@ async fn a_registry_is_entered_by_a_token_of_its_own_service() {
             format!("/v2/team/web/manifests/1.2.0 {token}"),
             format!("{blob} {token}"),
         ]
+    );
+
+    // Each mistake has its own words, and what was fetched stays.
+    let said = async |part: &str| {
+        let shown = seen(&bed, "charts", |it| it.error.contains(part)).await;
+        assert_eq!(shown.revision, sha256(&chart));
+        assert!(!shown.error.contains(PASSWORD), "{}", shown.error);
+    };
+    server.close();
+    said("refused the password of credential team, of user robot").await;
+    held.put("team", "ca.crt", &ChartServer::start().await.ca_pem);
+    said("the CAs in `ca.crt` of credential team do not vouch for").await;
+    bed.hub.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_chart_that_could_do_harm_is_told_by_its_name_and_every_other_one_moves() {
+    let server = ChartServer::start().await;
+    let index = |version: &str| {
+        format!(
+            "entries: {{web: [{{name: web, version: {version}, urls: [web-{version}.tgz]}}]}}\n"
+        )
+    };
+    server.put("/bad/index.yaml", index("1.0.0"));
+    server.put("/bad/web-1.0.0.tgz", linked());
+    server.put("/good/index.yaml", index("1.0.0"));
+    server.put("/good/web-1.0.0.tgz", packed("1.0.0"));
+    let held = Held::new();
+    held.put("team", "url", &format!("https://{}/", server.address));
+    held.put("team", "ca.crt", &server.ca_pem);
+    let bed = held.bed().await;
+    let document = |name: &str| {
+        format!(
+            "---\napiVersion: muster.dev/v1alpha1\nkind: Repository\nmetadata: {{name: {name}}}\n\
+             spec: {{url: \"https://{}/{name}\", credential: team}}\n\
+             ---\napiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {{name: {name}}}\n\
+             spec: {{source: {{chart: {{repository: {name}, name: web, version: 1.0.0}}}}}}\n",
+            server.address
+        )
+    };
+    let cluster = "apiVersion: muster.dev/v1alpha1\nkind: Cluster\nmetadata: {name: eu-1}\n";
+    let text = [cluster, &document("bad"), &document("good")].concat();
+    std::fs::write(bed.repository.path().join("muster.yaml"), text).unwrap();
+    commit(bed.repository.path(), "documents");
+    let good = sha256(&packed("1.0.0"));
+    seen(&bed, "good", |it| {
+        it.revision == good && it.error.is_empty()
+    })
+    .await;
+    let culprit = format!(
+        "https://{}/bad/web-1.0.0.tgz holds \"web/passwd\", which is a symbolic link",
+        server.address
+    );
+    let shown = seen(&bed, "bad", |it| !it.error.is_empty()).await;
+    assert_eq!(
+        (shown.error.as_str(), shown.revision.as_str()),
+        (culprit.as_str(), "")
     );
     bed.hub.stop().await.unwrap();
 }
