@@ -38,7 +38,7 @@ pub(super) struct Fleet {
     renderer: Renderer,
     /// Clusters that only the hub knows.
     listed: BTreeMap<ClusterName, Listed>,
-    /// The labels in `listed` that documents do not state.
+    /// Those that joined, once something was looked at.
     members: Option<Members>,
     /// Of clusters that are not listed.
     unknown: Arc<Capabilities>,
@@ -134,19 +134,24 @@ impl Fleet {
         Ok(Decided { decision, variants })
     }
 
-    /// The clusters that are listed, without the labels that the first documents looked at state: those are what the list
-    /// was made from, and what Git takes back is gone.
+    /// The clusters that joined, with the labels of their join tokens: those that are listed, without the labels that the
+    /// first documents looked at state, because the list was made from these, and what Git takes back is gone. One that
+    /// these documents declare has joined: without its document it stays, with no labels.
     fn members(&mut self, fleet: &model::Fleet) -> Members {
         let listed = &self.listed;
         let members = self.members.get_or_insert_with(|| {
-            let members = listed.iter().map(|(name, listed)| {
+            let listed = listed.iter().map(|(name, listed)| {
                 let mut labels = listed.labels.clone();
                 if let Some(document) = fleet.clusters.get(name) {
                     labels.retain(|key, _| !document.spec.labels.contains_key(key));
                 }
                 (name.clone(), labels)
             });
-            members.collect()
+            let mut members: Members = listed.collect();
+            for name in fleet.clusters.keys() {
+                members.entry(name.clone()).or_default();
+            }
+            members
         });
         members.clone()
     }

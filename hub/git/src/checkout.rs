@@ -18,8 +18,7 @@ use muster_decide::{File, FileContent, Snapshot};
 use super::Blobs;
 use super::read::{self, LARGEST_FILE, is_below};
 use super::remote::Remote;
-use super::submodules::Modules;
-use super::transport;
+use super::{submodules, transport};
 
 /// What the files of a working tree are called where a commit has an id.
 pub const WORKING_TREE: &str = "the working tree";
@@ -91,11 +90,13 @@ impl Checkout {
         let id = find(&opened, revision)?;
         let commit = opened.find_object(id)?.try_into_commit()?;
         let remote = Remote::checkout(&self.folder);
-        let (snapshot, _) = read::commit(&commit, &remote, &Modules::default(), None)?;
+        let mut objects = vec![opened.common_dir().to_owned()];
+        let modules = submodules::cloned(&commit, opened.common_dir(), &mut objects)?;
+        let (snapshot, _) = read::commit(&commit, &remote, &modules, None)?;
         Ok(Looked {
             name: id.to_hex_with_len(7).to_string(),
             snapshot,
-            blobs: Blobs::of_repository(opened.git_dir().to_owned()),
+            blobs: Blobs::of_repositories(objects),
         })
     }
 
@@ -321,7 +322,7 @@ fn is_pointer(opened: &gix::Repository, id: gix::ObjectId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use crate::tests::others::run;
 
     /// A checkout, made with the `git` command.
     struct Place(tempfile::TempDir);
@@ -334,7 +335,7 @@ mod tests {
         }
 
         fn git(&self, arguments: &[&str]) {
-            git(self.0.path(), arguments);
+            run(self.0.path(), arguments);
         }
 
         fn put(&self, path: &str, text: &str) {
@@ -354,20 +355,6 @@ mod tests {
         fn checkout(&self) -> Checkout {
             Checkout::of(self.0.path()).unwrap()
         }
-    }
-
-    fn git(folder: &Path, arguments: &[&str]) {
-        let output = Command::new("git")
-            .current_dir(folder)
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .args(["-c", "user.name=t", "-c", "user.email=t@example.org"])
-            .args(["-c", "protocol.file.allow=always"])
-            .args(arguments)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "git {arguments:?}: {said}");
     }
 
     /// Path and content, one a line.
@@ -424,7 +411,7 @@ mod tests {
         place.git(&["add", "-f", "build/forced.yaml"]);
         place.put("a.yaml", "two");
         place.put("inner/x.yaml", "of another repository");
-        git(&place.0.path().join("inner"), &["init", "-q"]);
+        run(&place.0.path().join("inner"), &["init", "-q"]);
         fs::remove_file(place.0.path().join("gone.yaml")).unwrap();
         std::os::unix::fs::symlink("a.yaml", place.0.path().join("link.yaml")).unwrap();
         let tree = place.checkout().working_tree().unwrap();
@@ -461,7 +448,7 @@ mod tests {
     #[test]
     fn the_files_of_a_submodule_are_those_of_its_own_checkout() {
         let (place, library) = (Place::new(), Place::new());
-        library.commit(&[("x.yaml", "inside")]);
+        library.commit(&[("x.yaml", "inside"), ("logo.png", "picture")]);
         place.commit(&[("a.yaml", "one")]);
         let url = library.0.path().display().to_string();
         place.git(&["submodule", "add", "-q", &url, "lib"]);
@@ -472,6 +459,9 @@ mod tests {
             "{}",
             listed(&tree)
         );
+        let commit = place.checkout().commit("HEAD").unwrap();
+        assert_eq!(commit.snapshot.files, tree.snapshot.files);
+        assert!(listed(&commit).contains("lib/logo.png: unread: picture"));
         // One that nobody brought here is said to be one.
         place.git(&["submodule", "deinit", "-q", "-f", "lib"]);
         let tree = place.checkout().working_tree().unwrap();

@@ -115,15 +115,15 @@ enum Place {
     #[default]
     Nowhere,
     Mirror(Arc<Mirror>),
-    /// The objects of a repository on this machine.
-    Repository(Arc<PathBuf>),
+    /// The objects of repositories on this machine.
+    Repositories(Arc<Vec<PathBuf>>),
     /// The files of a working tree.
     OnDisk(Arc<OnDisk>),
 }
 
 impl Blobs {
-    fn of_repository(folder: PathBuf) -> Self {
-        Self(Place::Repository(Arc::new(folder)))
+    fn of_repositories(folders: Vec<PathBuf>) -> Self {
+        Self(Place::Repositories(Arc::new(folders)))
     }
 
     fn on_disk(files: OnDisk) -> Self {
@@ -146,7 +146,7 @@ impl Blobs {
         match &self.0 {
             Place::Nowhere => anyhow::bail!("nothing was fetched yet"),
             Place::Mirror(mirror) => mirror.blobs(files),
-            Place::Repository(folder) => mirror::blobs(folder, files),
+            Place::Repositories(folders) => mirror::blobs(folders, files),
             Place::OnDisk(on_disk) => files.map(|(path, id)| on_disk.file(path, id)).collect(),
         }
     }

@@ -171,7 +171,7 @@ impl Mirror {
         files: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> anyhow::Result<Vec<Bytes>> {
         let (_, mirror) = self.newest().context("there is no mirror")?;
-        blobs(&mirror, files)
+        blobs(&[mirror], files)
     }
 
     /// Brings what the ref names here; says which tag a range picked.
@@ -428,15 +428,20 @@ pub(super) fn transfer(
     Ok(Transferred::Here)
 }
 
-/// Files of a repository by their path and object id.
+/// Files of repositories by their path and object id.
 pub(super) fn blobs<'a>(
-    repository: &Path,
+    repositories: &[PathBuf],
     files: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> anyhow::Result<Vec<Bytes>> {
-    let opened = gix::open_opts(repository, transport::options())?;
+    let opened = repositories.iter();
+    let opened = opened.map(|it| gix::open_opts(it, transport::options()));
+    let opened = opened.collect::<Result<Vec<_>, _>>()?;
     files
         .map(|(path, id)| {
-            let bytes = read::blob(&opened, path, id.parse()?)?;
+            let id = id.parse()?;
+            let holds = opened.iter().find(|it| it.has_object(id));
+            let holds = holds.or(opened.first()).context("there is no repository")?;
+            let bytes = read::blob(holds, path, id)?;
             anyhow::ensure!(
                 !read::is_pointer(&bytes),
                 "{path} is a Git LFS pointer: put the file itself into Git"

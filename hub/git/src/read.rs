@@ -86,7 +86,15 @@ impl Reading<'_> {
             let path = format!("{at}{inside}");
             if let (EntryKind::Commit, Some(module)) = (entry.mode.kind(), modules.here.get(inside))
             {
-                let inner = commit.repo.find_object(module.commit)?.try_into_commit()?;
+                let opened;
+                let holds = match &module.place {
+                    None => commit.repo,
+                    Some(place) => {
+                        opened = gix::open_opts(place, super::transport::options())?;
+                        &opened
+                    }
+                };
+                let inner = holds.find_commit(module.commit)?;
                 self.tree(&inner, &format!("{path}/"), &module.inside)?;
                 continue;
             }

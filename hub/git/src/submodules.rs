@@ -4,6 +4,7 @@
 //! submodule is fetched with the credential of its repository, where that is for it; else without any.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use gix::objs::tree::EntryKind;
@@ -29,6 +30,8 @@ pub(super) struct Modules {
 #[derive(Debug)]
 pub(super) struct Module {
     pub(super) commit: gix::ObjectId,
+    /// The repository that holds it; `None`: the one that its parent is in.
+    pub(super) place: Option<PathBuf>,
     pub(super) inside: Modules,
 }
 
@@ -67,20 +70,15 @@ fn find(
     count: &mut usize,
 ) -> anyhow::Result<Modules> {
     let tree = commit.tree()?;
-    let mut links = BTreeMap::new();
-    for entry in tree.traverse().breadthfirst.files()? {
-        if entry.mode.kind() == EntryKind::Commit {
-            links.insert(entry.filepath.to_string(), entry.oid);
-        }
-    }
+    let links = links(&tree)?;
     let mut modules = Modules::default();
     if links.is_empty() {
         return Ok(modules);
     }
-    let urls = urls(&tree)?;
+    let declared = declared(&tree)?;
     for (path, id) in links {
         *count += 1;
-        let found = match urls.get(&path) {
+        let found = match declared.get(&path).map(|declared| &declared.url) {
             None => Err("no section of .gitmodules has this path".to_owned()),
             Some(_) if *count > MOST => Err(format!("the commit has more than {MOST} submodules")),
             Some(_) if depth >= DEEPEST => Err("submodules are nested too deep".to_owned()),
@@ -97,11 +95,61 @@ fn find(
                 let inner = opened.find_object(id)?.try_into_commit()?;
                 let inside = find(&inner, &of, fetching, depth + 1, count)
                     .with_context(|| format!("submodule {path}"))?;
-                modules.here.insert(path, Module { commit: id, inside });
+                let module = Module {
+                    commit: id,
+                    place: None,
+                    inside,
+                };
+                modules.here.insert(path, module);
             }
         }
     }
     Ok(modules)
+}
+
+/// Those of a checkout whose own clones, which Git keeps in `folder`, hold their commits; `clones` gathers where they are.
+pub(super) fn cloned(
+    commit: &gix::Commit<'_>,
+    folder: &Path,
+    clones: &mut Vec<PathBuf>,
+) -> anyhow::Result<Modules> {
+    let tree = commit.tree()?;
+    let mut modules = Modules::default();
+    for (path, id) in links(&tree)? {
+        let Some(Declared { name, .. }) = declared(&tree)?.remove(&path) else {
+            continue;
+        };
+        // A name that leads elsewhere is none that Git would take.
+        if name.split('/').any(|part| matches!(part, "" | "." | "..")) || clones.len() >= MOST {
+            continue;
+        }
+        let place = folder.join("modules").join(name);
+        let Ok(opened) = gix::open_opts(&place, super::transport::options()) else {
+            continue;
+        };
+        let Ok(inner) = opened.find_commit(id) else {
+            continue;
+        };
+        clones.push(place.clone());
+        let module = Module {
+            commit: id,
+            inside: cloned(&inner, &place, clones)?,
+            place: Some(place),
+        };
+        modules.here.insert(path, module);
+    }
+    Ok(modules)
+}
+
+/// The commits of other repositories in a tree, by path.
+fn links(tree: &gix::Tree<'_>) -> anyhow::Result<BTreeMap<String, gix::ObjectId>> {
+    let mut links = BTreeMap::new();
+    for entry in tree.traverse().breadthfirst.files()? {
+        if entry.mode.kind() == EntryKind::Commit {
+            links.insert(entry.filepath.to_string(), entry.oid);
+        }
+    }
+    Ok(links)
 }
 
 /// Brings one commit into the mirror, unless it is there.
@@ -133,8 +181,14 @@ fn bring(
     }
 }
 
-/// What `.gitmodules` says: URL by path.
-fn urls(tree: &gix::Tree<'_>) -> anyhow::Result<BTreeMap<String, String>> {
+/// What `.gitmodules` says of one.
+struct Declared {
+    name: String,
+    url: String,
+}
+
+/// What `.gitmodules` says, by path.
+fn declared(tree: &gix::Tree<'_>) -> anyhow::Result<BTreeMap<String, Declared>> {
     let Some(entry) = tree.lookup_entry_by_path(".gitmodules")? else {
         return Ok(BTreeMap::new());
     };
@@ -149,9 +203,13 @@ fn urls(tree: &gix::Tree<'_>) -> anyhow::Result<BTreeMap<String, String>> {
         return Ok(BTreeMap::new());
     };
     let sections = file.sections_by_name("submodule").into_iter().flatten();
-    let urls = sections.filter_map(|section| {
+    let declared = sections.filter_map(|section| {
         let value = |key: &str| section.value(key).map(|value| value.to_string());
-        Some((value("path")?, value("url")?))
+        let (name, url) = (
+            section.header().subsection_name()?.to_string(),
+            value("url")?,
+        );
+        Some((value("path")?, Declared { name, url }))
     });
-    Ok(urls.collect())
+    Ok(declared.collect())
 }

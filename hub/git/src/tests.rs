@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-mod others;
+pub(crate) mod others;
 mod signed;
 
 /// A repository to push to, a data directory, and a hub's following task.

@@ -21,7 +21,7 @@ impl Place {
 }
 
 /// Runs git; answers with what it prints.
-pub(super) fn run(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .current_dir(folder)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
