@@ -195,14 +195,20 @@ pub(crate) struct DiffArgs {
 #[derive(ClapArgs)]
 pub(crate) struct PlanArgs {
     /// A branch, a whole commit id, a ref such as refs/pull/7/head, or #7: what comes of merging it into the followed
-    /// branch now; or the folder of a checkout, which begins with a dot or a slash: as its files are
-    #[arg(value_name = "WHAT")]
-    pub(crate) what: String,
+    /// branch now; or the folder of a checkout, which begins with a dot or a slash: as its files are. With --local: A..B,
+    /// A...B from where they parted, or A to the files as they are (HEAD when it says nothing)
+    #[arg(value_name = "WHAT", required_unless_present = "local")]
+    pub(crate) what: Option<String>,
     /// The commit or checkout as it is, not merged
-    #[arg(long)]
+    #[arg(long, conflicts_with = "local")]
     pub(crate) as_is: bool,
+    /// Between two states of a checkout, asking no hub: the folder in it where the fleet begins, else this folder
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = ".")]
+    pub(crate) local: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) shown: PlanShownArgs,
+    #[command(flatten)]
+    pub(crate) without: WithoutHubArgs,
 }
 
 /// How much of a plan is shown, and how.

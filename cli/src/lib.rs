@@ -143,11 +143,13 @@ async fn dispatch(
             let hub = config::find_hub(environment, connection)?;
             asking::diff(&hub, args, environment.terminal, out, err).await
         }
-        Command::Plan(args) => {
+        Command::Plan(args) if args.local.is_none() => {
+            args.without.are_not_given()?;
             let hub = config::find_hub(environment, connection)?;
             planning::plan(&hub, args, environment.terminal, out, err).await
         }
         Command::Render(args) if args.local.is_none() => {
+            args.without.are_not_given()?;
             let hub = config::find_hub(environment, connection)?;
             planning::render(&hub, args, out).await
         }
@@ -190,6 +192,7 @@ async fn dispatch(
             tell::approve(&hub, command, out).await
         }
         Command::Check(args) => local::check(environment, args, out, err).await,
+        Command::Plan(args) => local::plan(environment, args, out, err).await,
         Command::Render(args) => local::render(environment, args, out, err).await,
         Command::Schema { markdown } => {
             match markdown {

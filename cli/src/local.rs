@@ -5,8 +5,10 @@
 
 mod fleet;
 mod listed;
+mod planning;
 
 pub(crate) use fleet::minor;
+pub(crate) use planning::plan;
 
 use std::io::Write;
 

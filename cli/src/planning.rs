@@ -43,9 +43,10 @@ pub(crate) async fn plan(
     err: &mut (dyn Write + Send),
 ) -> Result<ExitCode, Failure> {
     let mut session = hub::connect(hub).await?;
-    let folder = args.what.starts_with(['.', '/']);
+    let what = args.what.unwrap_or_default();
+    let folder = what.starts_with(['.', '/']);
     let (what, working_tree) = match folder {
-        false => (args.what.clone(), None),
+        false => (what, None),
         true => {
             let fleet = session.client.get_fleet(call(v1::GetFleetRequest {
                 // No cluster: only where Git is.
@@ -53,7 +54,7 @@ pub(crate) async fn plan(
             }));
             let fleet = fleet.await;
             let source = session.answer(fleet)?.source.unwrap_or_default();
-            let tree = checkout::differing(Path::new(&args.what), &source)?;
+            let tree = checkout::differing(Path::new(&what), &source)?;
             (String::new(), Some(tree))
         }
     };

@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use muster_render::ToolFile;
 
 use super::{Output, duration};
+use crate::failure::Failure;
 use crate::local::minor;
 
 #[derive(ClapArgs)]
@@ -82,6 +83,37 @@ pub(crate) struct WithoutHubArgs {
     /// Also render where the kernel can't confine programs
     #[arg(long)]
     pub(crate) allow_unconfined_render: bool,
+}
+
+impl WithoutHubArgs {
+    /// A flag that was given: it says nothing to a hub.
+    fn given(&self) -> Option<&'static str> {
+        let flags = [
+            ("clusters-from", self.clusters_from.is_some()),
+            ("kube-version", self.kube_version.is_some()),
+            ("api-versions", !self.api_versions.is_empty()),
+            ("credentials", self.credentials.is_some()),
+            ("kustomize", self.kustomize.is_some()),
+            ("helm", self.helm.is_some()),
+            ("render-timeout", self.render_timeout.is_some()),
+            ("allow-unconfined-render", self.allow_unconfined_render),
+        ];
+        let mut given = flags.into_iter().filter(|(_, given)| *given);
+        given.next().map(|(name, _)| name)
+    }
+
+    /// Nothing of it was given.
+    ///
+    /// # Errors
+    /// When something was, though a hub is asked.
+    pub(crate) fn are_not_given(&self) -> Result<(), Failure> {
+        match self.given() {
+            None => Ok(()),
+            Some(flag) => Err(Failure::Usage(format!(
+                "--{flag} is for a checkout, and a hub is asked: add --local, or leave it out"
+            ))),
+        }
+    }
 }
 
 fn kube_version(text: &str) -> Result<String, String> {

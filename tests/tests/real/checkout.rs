@@ -1,5 +1,8 @@
 //! `muster check`, `render` and `plan` on a checkout: the shipped program, real kustomize and Helm, and no hub.
 
+mod guide;
+mod planning;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -481,57 +484,5 @@ echo \"Error: $(echo $XDG_CACHE_HOME $HOSTNAME) nothing\" >&2; exit 1
     );
     let run = place.muster(&line).await?;
     insta::assert_snapshot!(run.err, @"muster: shop/overlays/production/kustomization.yaml: kustomize: nothing");
-    Ok(())
-}
-
-/// What a guide says is typed, and what it says is printed.
-fn typed(guide: &str) -> Vec<(&str, String)> {
-    let blocks = guide.split("```console\n").skip(1);
-    let blocks = blocks.filter_map(|rest| Some(rest.split_once("```")?.0));
-    let mut typed: Vec<(&str, String)> = Vec::new();
-    for line in blocks.flat_map(str::lines) {
-        match (line.strip_prefix("$ "), typed.last_mut()) {
-            (Some(line), _) => typed.push((line, String::new())),
-            (None, Some((_, printed))) => *printed += &format!("{line}\n"),
-            (None, None) => {}
-        }
-    }
-    typed
-}
-
-#[tokio::test]
-async fn what_the_guide_says_is_typed_prints_what_stands_there() -> Result<()> {
-    let place = Place::with(&[("README.md", "A fleet.\n")]).await?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let fleet = root.join("deploy/example-fleet");
-    for folder in ["apps", "clusters"] {
-        let copied = std::process::Command::new("cp")
-            .arg("-r")
-            .args([fleet.join(folder), place.work()])
-            .status()?;
-        ensure!(copied.success(), "{folder}");
-    }
-    place.repository.commit_all("The example fleet")?;
-    let bin = place.cache.path().join("bin");
-    std::fs::create_dir(&bin)?;
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_shipped-muster"), bin.join("muster"))?;
-    let path = std::iter::once(bin).chain(std::env::split_paths(&place.path));
-    let path = std::env::join_paths(path)?;
-    let guide = std::fs::read_to_string(root.join("docs/guides/review-a-change.md"))?;
-    let lines = typed(&guide);
-    ensure!(lines.len() > 4, "{lines:?}");
-    for (line, printed) in lines {
-        let shell = tokio::process::Command::new("/bin/bash")
-            .args(["-c", line])
-            .current_dir(place.work())
-            .env_clear()
-            .env("PATH", &path)
-            .env("XDG_CACHE_HOME", place.cache.path())
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .output()
-            .await?;
-        let said = String::from_utf8(shell.stdout)? + &String::from_utf8(shell.stderr)?;
-        assert_eq!(said, printed, "{line}");
-    }
     Ok(())
 }
