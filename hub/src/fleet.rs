@@ -44,7 +44,7 @@ use crate::store::Store;
 use crate::view::View;
 
 pub use pauses::{Paused, Where};
-pub(crate) use planning::{NotPlanned, Only, Standing};
+pub(crate) use planning::{NotPlanned, Only, Origins, Standing};
 
 /// The handle. Clones are cheap and all speak to the same task.
 #[derive(Clone)]

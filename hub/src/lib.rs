@@ -136,7 +136,11 @@ impl Hub {
 
         let mut tasks = Tasks::default();
         let serving = tasks.serving.clone();
-        let proposals = muster_git::proposals(&config.repository, &config.data);
+        let proposals = muster_git::proposals(
+            &config.repository,
+            config.credentials.as_deref(),
+            &config.data,
+        );
         let (git, follow) = muster_git::follow(
             config.repository,
             config.credentials.as_deref(),

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use muster_decide::plan::Plan;
 use tokio::sync::Semaphore;
 
-use crate::fleet::{Fleet, NotPlanned, Only, Standing};
+use crate::fleet::{Fleet, NotPlanned, Only, Origins, Standing};
+use muster_git::Others;
 use muster_git::proposed::{NotProposed, Proposal, Proposals, Proposed};
 use muster_render::Renderer;
 
@@ -116,8 +118,13 @@ impl Plans {
         })?;
         let what = proposal.what.to_string();
         let proposed = self.brought(proposal, &standing, say.clone()).await?;
+        let fetch = {
+            let (shared, say) = (shared.clone(), say.clone());
+            move |origins| others(shared.clone(), origins, say.clone()).boxed()
+        };
         let renderer = &shared.renderer;
-        let plan = standing.plan(&proposed, only, renderer, &say).await?;
+        let plan = standing.plan(&proposed, only, renderer, &fetch, &say);
+        let plan = plan.await?;
         tracing::info!(
             what,
             diffs = plan.diffs.len(),
@@ -183,6 +190,40 @@ impl Plans {
             }
         }
     }
+}
+
+/// Brings what only a proposal names, as long as there is time and room.
+async fn others(
+    shared: Arc<Shared>,
+    origins: Origins,
+    say: impl Fn(String) + Send + 'static,
+) -> Others {
+    let Ok(turn) = shared.fetching.clone().acquire_owned().await else {
+        return Others::new();
+    };
+    let stop = StopOnDrop(Arc::default());
+    let fetch = tokio::task::spawn_blocking({
+        let (proposals, stop) = (shared.proposals.clone(), stop.0.clone());
+        move || {
+            let _turn = turn;
+            let mut others = Others::new();
+            for (origin, repository) in origins {
+                if stop.load(Ordering::Relaxed) || proposals.is_too_large() {
+                    break;
+                }
+                say(format!(
+                    "fetching {}, which only it names",
+                    origin.repository
+                ));
+                let other = proposals.other(&origin, &repository, &stop);
+                others.insert(origin, other);
+            }
+            others
+        }
+    });
+    // What did not come is not fetched yet, and the plan says so.
+    let fetched = tokio::time::timeout(FETCH_TIMEOUT, fetch).await;
+    fetched.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// A transfer looks at the flag between packets.

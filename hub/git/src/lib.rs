@@ -163,9 +163,15 @@ pub struct Git {
     orders: mpsc::UnboundedSender<Order>,
 }
 
-/// What may be merged into a repository, with its mirror in `directory`/plans.
-pub fn proposals(repository: &Repository, directory: &Path) -> proposed::Proposals {
-    proposed::Proposals::new(Remote::fleet(repository), directory.join("plans"))
+/// What may be merged into a repository, with its mirror in `directory`/plans. `credentials` is the folder of those that
+/// the hub holds.
+pub fn proposals(
+    repository: &Repository,
+    credentials: Option<&Path>,
+    directory: &Path,
+) -> proposed::Proposals {
+    let (remote, folder) = (Remote::fleet(repository), directory.join("plans"));
+    proposed::Proposals::new(remote, credentials.map(Path::to_owned), folder)
 }
 
 impl Git {

@@ -20,16 +20,39 @@ pub fn fetched_once(
     folder: &Path,
     now: Timestamp,
 ) -> Other {
-    let folder = folder.join(folder_of(origin, repository));
     // The fleet is a folder of this machine, so another one may be, too.
-    let source = Source::named(origin, repository, credentials, "file:///", folder);
+    let fleet = "file:///";
+    let nobody_stops = AtomicBool::new(false);
+    once(
+        origin,
+        repository,
+        credentials,
+        fleet,
+        folder,
+        now,
+        &nobody_stops,
+    )
+}
+
+/// As [`fetched_once`], for the fleet at a URL, until `stop`.
+pub(super) fn once(
+    origin: &Origin,
+    repository: &Repository,
+    credentials: Option<PathBuf>,
+    fleet: &str,
+    folder: &Path,
+    now: Timestamp,
+    stop: &AtomicBool,
+) -> Other {
+    let folder = folder.join(folder_of(origin, repository));
+    let source = Source::named(origin, repository, credentials, fleet, folder);
     let tracked = match source {
         Err(why) => Tracked {
             url: repository.url.clone(),
             error: Some(why),
             ..Tracked::default()
         },
-        Ok(source) => fetched(&source, now),
+        Ok(source) => fetched(&source, now, stop),
     };
     Other {
         repository: repository.clone(),
@@ -37,12 +60,11 @@ pub fn fetched_once(
     }
 }
 
-fn fetched(source: &Source, now: Timestamp) -> Tracked {
+fn fetched(source: &Source, now: Timestamp, stop: &AtomicBool) -> Tracked {
     let kept = || source.read_newest().ok().flatten();
-    let nobody_stops = AtomicBool::new(false);
     let (commit, error) = match source.is_complete().then(kept).flatten() {
         Some(commit) => (Some(commit), None),
-        None => match source.fetch(None, false, || now, &nobody_stops) {
+        None => match source.fetch(None, false, || now, stop) {
             Ok(commit) => {
                 let trouble = commit.trouble.clone();
                 (Some(commit), trouble)

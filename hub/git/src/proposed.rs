@@ -13,12 +13,13 @@ use std::sync::atomic::AtomicBool;
 
 use gix::remote::fetch::Shallow;
 use muster_decide::Snapshot;
-use muster_proto::Digest;
+use muster_decide::model::{Origin, Repository};
+use muster_proto::{Digest, Timestamp};
 
 use super::mirror::{self, Fetching, Mirror, Transferred};
 use super::remote::Remote;
 use super::transport::{Credentials, options};
-use super::{Blobs, Place, read, submodules};
+use super::{Blobs, Other, Place, once, read, submodules};
 
 mod bounds;
 mod merging;
@@ -88,6 +89,8 @@ pub enum NotProposed {
 pub struct Proposals {
     remote: Remote,
     mirror: Arc<Mirror>,
+    /// Of the hub.
+    credentials: Option<PathBuf>,
     folder: PathBuf,
 }
 
@@ -151,12 +154,30 @@ impl std::fmt::Display for What {
 
 impl Proposals {
     /// Of the fleet repository, with their mirror in `folder`.
-    pub(super) fn new(remote: Remote, folder: PathBuf) -> Self {
+    pub(super) fn new(remote: Remote, credentials: Option<PathBuf>, folder: PathBuf) -> Self {
         Self {
             mirror: Arc::new(Mirror::new(remote.clone(), folder.clone())),
             remote,
+            credentials,
             folder,
         }
+    }
+
+    /// Brings what only the documents of a proposal name, until `stop`. The hub's credentials are for the URLs that they
+    /// say, whoever asks.
+    pub fn other(&self, origin: &Origin, repository: &Repository, stop: &AtomicBool) -> Other {
+        let (credentials, folder) = (self.credentials.clone(), self.folder.join("sources"));
+        // Nobody is shown since when it is here.
+        let now = Timestamp(0);
+        once::once(
+            origin,
+            repository,
+            credentials,
+            &self.remote.url,
+            &folder,
+            now,
+            stop,
+        )
     }
 
     /// Whether more came than may. While a proposal comes it grows.
@@ -391,7 +412,7 @@ impl Bringing<'_> {
     fn start(&self, kind: Option<gix::hash::Kind>) -> Result<(), NotProposed> {
         let folder = &self.proposals.folder;
         let started = || -> anyhow::Result<()> {
-            mirror::remove(folder)?;
+            mirror::remove(&self.place)?;
             std::fs::create_dir_all(folder)?;
             Ok(mirror::init(&self.place, kind)?)
         };

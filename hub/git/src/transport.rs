@@ -312,6 +312,8 @@ pub(super) fn options() -> gix::open::Options {
         "gitoxide.userAgent=muster-hub",
         // The mirror is a cache that only this process writes.
         "core.fsync=none",
+        // A pack of a few bytes can hold an object of any size.
+        "gitoxide.objects.allocLimit=1073741824",
     ])
 }
 

@@ -30,7 +30,7 @@ use crate::view::{Placement, Problem, Waiting, What};
 pub(super) struct Basis {
     pub(super) sources: Sources,
     pub(super) blobs: Blobs,
-    others: Arc<Others>,
+    pub(super) others: Arc<Others>,
 }
 
 impl Basis {
@@ -99,7 +99,7 @@ pub(super) struct Outcome {
 pub(super) struct Step {
     pub(super) placed: Box<Placed>,
     /// The repositories that it names.
-    origins: BTreeMap<Origin, Repository>,
+    pub(super) origins: BTreeMap<Origin, Repository>,
     /// Runs that it lacks.
     pub(super) lacking: Vec<Wanted>,
 }

@@ -4,8 +4,11 @@
 //! Nothing goes back to the fleet task. Tools run to their end, in places of their own, so that the fleet's never wait
 //! for these; what was rendered before comes from the disk.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+use muster_decide::model::{Origin, Repository};
 use muster_decide::nearest::did_you_mean;
 use muster_decide::plan::Plan;
 use muster_decide::render::{Cache, Output, Wanted};
@@ -16,11 +19,15 @@ use tokio::task::JoinSet;
 use super::deciding::{self, Basis, Input, Step};
 use super::rendering::{Arrived, snapshot_of};
 use super::task::Task;
+use muster_git::Others;
 use muster_git::proposed::Proposed;
 use muster_render::Renderer;
 
 /// What a tool made may name others that it takes, and those again; more often means that the hub is wrong.
 const MOST_ROUNDS: usize = 10;
+
+/// What documents name beside the fleet repository.
+pub(crate) type Origins = BTreeMap<Origin, Repository>;
 
 /// All that a decision is made of, as it was at one moment.
 pub(crate) struct Standing {
@@ -63,13 +70,14 @@ impl Standing {
         &self.basis.sources.fleet
     }
 
-    /// What would change with this snapshot. Cancel-safe: to drop the future ends what runs. `say` hears what is being
-    /// done.
+    /// What would change with this snapshot. `fetch` brings what only it names, as far as that can be had. Cancel-safe:
+    /// to drop the future ends what runs. `say` hears what is being done.
     pub(crate) async fn plan(
         self,
         proposed: &Proposed,
         only: &Only,
         renderer: &Renderer,
+        fetch: &(dyn Fn(Origins) -> BoxFuture<'static, Others> + Sync),
         say: &(dyn Fn(String) + Sync),
     ) -> Result<Plan, NotPlanned> {
         let Self {
@@ -81,27 +89,38 @@ impl Standing {
         say("deciding what every cluster would run".to_owned());
         let tools = renderer.tools();
         let mut fresh = true;
+        let mut asked = BTreeSet::new();
         for _ in 0..MOST_ROUNDS {
             let (tools, only) = (fresh.then(|| tools.clone()), only.clone());
             fresh = false;
+            let before = std::mem::take(&mut asked);
             let worked = tokio::task::spawn_blocking(move || {
                 if let Some(tools) = tools {
                     input.cache = Cache::knowing(input.last_good.objects(), tools);
                 }
                 let step = deciding::step(&mut input);
-                let is_ready = step.lacking.is_empty();
+                let unseen = unseen(&step.origins, &input.others, &before);
+                let is_ready = step.lacking.is_empty() && unseen.is_empty();
                 let plan = is_ready.then(|| {
                     let decision = deciding::decision(&mut input, &step.placed);
                     planned(&input.last_good, decision, &only)
                 });
-                (input, step, plan)
+                (input, step, unseen, before, plan)
             });
-            let (worked, step, plan) = worked.await.map_err(|error| {
+            let (worked, step, unseen, before, plan) = worked.await.map_err(|error| {
                 NotPlanned::Failed(format!("planning ended inside the hub: {error}"))
             })?;
-            input = worked;
+            (input, asked) = (worked, before);
             if let Some(plan) = plan {
                 return plan;
+            }
+            if !unseen.is_empty() {
+                asked.extend(unseen.keys().cloned());
+                let mut others = (*input.others).clone();
+                others.extend(fetch(unseen).await);
+                input.others = Arc::new(others);
+                basis.others = input.others.clone();
+                continue;
             }
             basis.sources = input.sources.clone();
             let Step {
@@ -121,6 +140,17 @@ impl Standing {
             "rendering comes to no end: each run takes another".to_owned(),
         ))
     }
+}
+
+/// What the fleet does not follow and was not asked for yet.
+fn unseen(origins: &Origins, others: &Others, asked: &BTreeSet<Origin>) -> Origins {
+    let unseen = origins.iter().filter(|(origin, repository)| {
+        let other = others.get(*origin);
+        !asked.contains(*origin) && other.is_none_or(|other| other.repository != **repository)
+    });
+    unseen
+        .map(|(origin, repository)| (origin.clone(), repository.clone()))
+        .collect()
 }
 
 /// Runs what is lacking, all of it to its end.

@@ -484,3 +484,50 @@ async fn scripts_get_a_plan_and_a_rendering_as_json_over_http() {
     let rendering: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
     assert_eq!(rendering["objects"].as_array().unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn what_only_a_branch_names_is_fetched_for_its_plan() {
+    let fleet = Fleet::start().await;
+    let other = crate::bed::repository();
+    for version in ["v1", "v2"] {
+        put(other.path(), "deploy/map.yaml", &map("other", version));
+        commit(other.path(), version);
+        git(other.path(), &["tag", version]);
+    }
+    let document = |tag: &str| {
+        format!(
+            "apiVersion: muster.dev/v1alpha1\nkind: Repository\nmetadata: {{name: other}}\nspec: {{url: \"file://{}\"}}\n\
+             ---\napiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {{name: other}}\n\
+             spec: {{namespace: other, source: {{repository: other, path: deploy, ref: {{tag: {tag}}}}}}}\n",
+            other.path().display()
+        )
+    };
+    fleet.branch("new", &[("other/muster.yaml", &document("v1"))]);
+    let told = fleet.merge_of("new").await.unwrap();
+    assert_eq!(told.problems(), [""; 0]);
+    assert_eq!(told.changes(), ["other gained eu-1 eu-2: create other"]);
+    assert!(
+        told.doing
+            .iter()
+            .any(|it| it == "fetching other, which only it names"),
+        "{told:?}"
+    );
+    // As merged; then the one line that most changes are.
+    fleet.git(&["merge", "--quiet", "new"]);
+    let main = fleet.git(&["rev-parse", "main"]);
+    fleet.0.sync().await.unwrap();
+    until("the commit is adopted", async || {
+        fleet.0.fleet().await.source.unwrap().adopted_revision == main
+    })
+    .await;
+    fleet.branch("bump", &[("other/muster.yaml", &document("v2"))]);
+    let told = fleet.merge_of("bump").await.unwrap();
+    assert_eq!(told.problems(), [""; 0]);
+    assert_eq!(
+        told.changes(),
+        ["other changed eu-1 eu-2: change other .data.value \"v1\" -> \"v2\""]
+    );
+    fleet.branch("typo", &[("other/muster.yaml", &document("v3"))]);
+    let told = fleet.merge_of("typo").await.unwrap();
+    assert!(told.problems()[0].contains("has no tag v3"), "{told:?}");
+}
