@@ -32,6 +32,8 @@ struct Serving {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Where tokens are given; nowhere: files are given to anybody.
     tokens: Mutex<Option<String>>,
+    /// Where a path is instead.
+    moved: Mutex<BTreeMap<String, String>>,
     /// Nobody is let in.
     closed: AtomicBool,
     /// Every path that was asked for, with what `Authorization` said.
@@ -83,6 +85,12 @@ impl ChartServer {
         );
     }
 
+    /// From now on a path is answered with another place.
+    pub(crate) fn redirect(&self, path: &str, place: String) {
+        let mut moved = self.serving.moved.lock().unwrap();
+        moved.insert(path.to_owned(), place);
+    }
+
     /// From now on nothing that is shown will do.
     pub(crate) fn close(&self) {
         self.serving.closed.store(true, Ordering::SeqCst);
@@ -111,6 +119,9 @@ async fn answer(State(serving): State<Arc<Serving>>, uri: Uri, headers: HeaderMa
         .push(format!("{path} {shown}"));
     if serving.closed.load(Ordering::SeqCst) {
         return StatusCode::UNAUTHORIZED.into_response();
+    }
+    if let Some(place) = serving.moved.lock().unwrap().get(uri.path()) {
+        return (StatusCode::FOUND, [(header::LOCATION, place.clone())]).into_response();
     }
     if let Some(realm) = &*serving.tokens.lock().unwrap()
         && uri.path().starts_with("/v2/")

@@ -171,5 +171,28 @@ async fn an_index_that_names_another_server_brings_it_no_password() {
     seen(&bed, "charts", |it| it.revision == sum).await;
     assert_eq!(server.asked()[0], format!("/team/index.yaml {}", basic()));
     assert_eq!(other.asked(), ["/web.tgz nothing"]);
+
+    // Nor does a redirect, which stays encrypted.
+    let place = format!("https://{}/web.tgz?signature=4711", other.address);
+    let index = "entries: {web: [{name: web, version: 1.1.0, urls: [web-1.1.0.tgz]}]}\n";
+    server.put("/team/index.yaml", index);
+    server.redirect("/team/web-1.1.0.tgz", place);
+    other.put("/web.tgz", packed("1.1.0"));
+    server.asked();
+    document(&bed, &url, "1.1.0");
+    let sum = sha256(&packed("1.1.0"));
+    seen(&bed, "charts", |it| it.revision == sum).await;
+    let own = format!("/team/web-1.1.0.tgz {}", basic());
+    assert!(server.asked().contains(&own));
+    assert_eq!(other.asked(), ["/web.tgz?signature=4711 nothing"]);
+    let clear = format!("http://{}/index.yaml?signature=4711", other.address);
+    server.redirect("/team/index.yaml", clear);
+    let shown = seen(&bed, "charts", |it| !it.error.is_empty()).await;
+    assert!(
+        shown.error.contains("it redirects to clear text"),
+        "{}",
+        shown.error
+    );
+    assert!(!shown.error.contains("4711"), "{}", shown.error);
     bed.hub.stop().await.unwrap();
 }

@@ -107,12 +107,13 @@ impl<'f> Web<'f> {
             request = request.header(AUTHORIZATION, proof);
         }
         request.send().map_err(|error| {
-            let text = words(&error);
+            // A place that it redirects to may be signed.
+            let text = words(&error.without_url());
             let trouble = Trouble {
                 distrusted: text.contains("invalid peer certificate"),
                 ..Trouble::default()
             };
-            self.credentials.words(url.as_str(), trouble, &text)
+            self.credentials.words(&plain(url), trouble, &text)
         })
     }
 
@@ -161,8 +162,10 @@ impl<'f> Web<'f> {
         let (mut bytes, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
         loop {
             let read = response.read(&mut chunk);
-            let read =
-                read.map_err(|error| format!("{url} can't be fetched: {}", words(&error)))?;
+            let read = read.map_err(|error| {
+                let said = words(&error).replace(response.url().as_str(), &url);
+                format!("{url} can't be fetched: {said}")
+            })?;
             if read == 0 {
                 return Ok(bytes);
             }
