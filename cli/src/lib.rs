@@ -4,7 +4,7 @@
 //! Out: text, JSON or YAML, errors of one line, and an [`ExitCode`].
 //!
 //! `args` says what can be asked, `config` finds the hub, `hub` speaks with it, `question` asks and `watch` asks
-//! again, `asking` asks a cluster through it, `planning` plans what is not merged, `show` turns answers into text (pure), `join`, `pauses`, `tell` and `context` do the rest.
+//! again, `asking` asks a cluster through it, `planning` plans what is not merged, `local` looks at a checkout and asks no hub, `show` turns answers into text (pure), `join`, `pauses`, `tell` and `context` do the rest.
 
 mod answer;
 mod args;
