@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use muster_hub::Hub;
 use muster_proto::wire::v1;
 use serde_json::Value;
 use tonic::{Code, Status};
 
 use crate::api::{browser, url};
-use crate::bed::{Bed, DEADLINE, git, until};
+use crate::bed::{Bed, DEADLINE, config, git, repository, until};
+use crate::script;
 
 const CLUSTERS: &str = "apiVersion: muster.dev/v1alpha1\nkind: Cluster\nmetadata: {name: eu-1}\n---\napiVersion: muster.dev/v1alpha1\nkind: Cluster\nmetadata: {name: eu-2}\n";
 const SHOP: &str = "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {name: shop}\nspec: {namespace: shop}\n";
@@ -85,7 +88,10 @@ struct Fleet(Bed);
 impl Fleet {
     /// `shop` on two clusters, decided; and a branch `change` that forked from there.
     async fn start() -> Self {
-        let bed = Bed::start().await;
+        Self::on(Bed::start().await).await
+    }
+
+    async fn on(bed: Bed) -> Self {
         let folder = bed.repository.path();
         put(folder, "muster.yaml", CLUSTERS);
         put(folder, "shop/muster.yaml", SHOP);
@@ -488,7 +494,7 @@ async fn scripts_get_a_plan_and_a_rendering_as_json_over_http() {
 #[tokio::test]
 async fn what_only_a_branch_names_is_fetched_for_its_plan() {
     let fleet = Fleet::start().await;
-    let other = crate::bed::repository();
+    let other = repository();
     for version in ["v1", "v2"] {
         put(other.path(), "deploy/map.yaml", &map("other", version));
         commit(other.path(), version);
@@ -530,4 +536,41 @@ async fn what_only_a_branch_names_is_fetched_for_its_plan() {
     fleet.branch("typo", &[("other/muster.yaml", &document("v3"))]);
     let told = fleet.merge_of("typo").await.unwrap();
     assert!(told.problems()[0].contains("has no tag v3"), "{told:?}");
+}
+
+/// In the place of kustomize: takes longer than a decision of the fleet waits.
+const TOOL: &str = "#!/bin/bash
+if [ \"$1\" = version ]; then echo v0.0.0; exit; fi
+while ((SECONDS < 4)); do :; done
+printf 'apiVersion: v1\\nkind: ConfigMap\\nmetadata: {name: made}\\n'
+";
+
+#[tokio::test]
+async fn a_plan_waits_for_tools_to_their_end() {
+    let (data, repository) = (tempfile::tempdir().unwrap(), repository());
+    let tool = data.path().join("kustomize");
+    script::install(&tool, TOOL);
+    let flag = format!("--kustomize={}", tool.display());
+    let mut config = config(data.path(), repository.path(), &[&flag]).unwrap();
+    config.rendering.jail = Some(env!("CARGO_BIN_EXE_muster-hub").into());
+    let fleet = Fleet::on(Bed {
+        hub: Hub::start(config).await.unwrap(),
+        data,
+        repository,
+        ahead: Arc::default(),
+    })
+    .await;
+    let document = SHOP.replace("shop", "made");
+    fleet.branch(
+        "tool",
+        &[
+            ("made/muster.yaml", &document),
+            ("made/kustomization.yaml", "resources: []\n"),
+        ],
+    );
+    let told = fleet.merge_of("tool").await.unwrap();
+    assert_eq!(told.problems(), [""; 0]);
+    assert_eq!(told.changes(), ["made gained eu-1 eu-2: create made"]);
+    let run = "rendering: 1 run of kustomize or helm";
+    assert!(told.doing.iter().any(|doing| doing == run), "{told:?}");
 }
