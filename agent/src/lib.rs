@@ -45,6 +45,7 @@ mod plan;
 pub mod program;
 mod prune;
 mod report;
+mod serving;
 pub mod session;
 mod since;
 mod takeover;

@@ -18,13 +18,14 @@ mod pauses;
 mod planning;
 mod rendering;
 mod rows;
+mod serving;
 mod sessions;
 mod showing;
 mod stored;
 mod task;
 mod writing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ use crate::view::View;
 
 pub use pauses::{Paused, Where};
 pub(crate) use planning::{NotPlanned, Only, Origins, Standing};
+pub(crate) use serving::Served;
 
 /// The handle. Clones are cheap and all speak to the same task.
 #[derive(Clone)]
@@ -112,6 +114,8 @@ pub struct Grant {
     pub desired: watch::Receiver<Arc<Desired>>,
     /// Of what Hello named, the content that the hub still knows.
     pub known: Vec<Arc<DesiredApplication>>,
+    /// API versions that charts ask about; the agent is asked whether its cluster serves them.
+    pub api_versions: watch::Receiver<Arc<BTreeSet<String>>>,
     /// What people ask of the agent.
     pub asked: mpsc::Receiver<Asked>,
     /// Resolves when the session has to end.
@@ -314,6 +318,7 @@ pub(crate) enum Request {
 pub(crate) enum FromSession {
     Accepted(Accepted, Answer<()>),
     Report(Report, Answer<bool>),
+    Serves(Served, Answer<()>),
     Alive(Duration),
     Ended,
 }
@@ -577,6 +582,13 @@ impl Session {
         let (answer, answered) = oneshot::channel();
         self.send(FromSession::Report(report, answer));
         answered.await.unwrap_or(true)
+    }
+
+    /// Says whether the cluster serves what was asked about; what it does not speak of stays as it said before.
+    pub(crate) async fn serves(&self, served: Served) {
+        let (answer, answered) = oneshot::channel();
+        self.send(FromSession::Serves(served, answer));
+        answered.await.ok();
     }
 
     /// The peer gave a sign of life, so long ago. 45 s after the last one (messages count) the cluster is shown as

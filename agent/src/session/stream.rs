@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
 use muster_proto::wire::digest_bytes;
 use muster_proto::wire::v1::agent_service_client::AgentServiceClient;
 use muster_proto::wire::v1::{self, agent_message, hub_message};
@@ -26,6 +27,7 @@ use super::transfer::Transfer;
 use crate::asking;
 use crate::credentials::{CertificateRequest, Credentials, StoreError};
 use crate::engine::{Cluster, Held, Refused, Standing};
+use crate::serving;
 
 /// A hub that has not answered a Hello by then is given up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -62,6 +64,7 @@ pub(super) async fn serve(session: &mut Session, transfer: &mut Transfer) -> End
         renewal: None,
         in_hand: None,
         answering: JoinSet::new(),
+        serving: stream::pending().boxed(),
     };
     match open.run(outgoing).await {
         Ok(never) => match never {},
@@ -192,6 +195,8 @@ struct Open<'a> {
     in_hand: Option<BoxFuture<'static, Stored>>,
     /// What people asked; it ends with the session.
     answering: JoinSet<v1::Answer>,
+    /// What the cluster serves, of what the hub asked about in this session.
+    serving: BoxStream<'static, v1::ApiVersions>,
 }
 
 /// What the hub is to be told, made into a message when there is room.
@@ -202,11 +207,16 @@ struct ToSay {
     report: bool,
     /// At most [`QUESTIONS`].
     answers: Vec<v1::Answer>,
+    api_versions: Option<v1::ApiVersions>,
 }
 
 impl ToSay {
     fn anything(&self) -> bool {
-        self.accepted.is_some() || self.renew || self.report || !self.answers.is_empty()
+        self.accepted.is_some()
+            || self.renew
+            || self.report
+            || self.api_versions.is_some()
+            || !self.answers.is_empty()
     }
 }
 
@@ -249,6 +259,7 @@ impl Open<'_> {
                 Some(answered) = self.answering.join_next() => {
                     self.to_say.answers.extend(answered.ok());
                 }
+                Some(served) = self.serving.next() => self.to_say.api_versions = Some(served),
                 message = self.incoming.message(), if !busy => match message {
                     Ok(Some(message)) => self.heard(message)?,
                     Ok(None) => return Err(Ended::Lost("the hub closed the session".into())),
@@ -304,6 +315,11 @@ impl Open<'_> {
             Some(Message::RenewalDue(_)) => self.renewal_due(),
             Some(Message::Renewed(renewed)) => self.renewed(renewed),
             Some(Message::Ask(ask)) => self.asked(ask),
+            Some(Message::ApiVersionsAsked(asked)) => {
+                let client = self.session.client.clone();
+                self.to_say.api_versions = None;
+                self.serving = serving::answers(client, &asked.api_versions).boxed();
+            }
             // A newer hub's message; it knows our version.
             None => {}
         }
@@ -411,6 +427,9 @@ fn next(
     }
     if let Some(answer) = to_say.answers.pop() {
         return Some(Message::Answer(answer));
+    }
+    if let Some(api_versions) = to_say.api_versions.take() {
+        return Some(Message::ApiVersions(api_versions));
     }
     to_say.report = false;
     let newest = rows.borrow().clone();

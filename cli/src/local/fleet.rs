@@ -40,8 +40,10 @@ pub(super) struct Fleet {
     listed: BTreeMap<ClusterName, Listed>,
     /// Those that joined, once something was looked at.
     members: Option<Members>,
-    /// Of clusters that are not listed.
-    unknown: Arc<Capabilities>,
+    /// Kubernetes' version of clusters that are not listed.
+    kubernetes: String,
+    /// Of what charts ask about, what clusters serve.
+    served: BTreeSet<String>,
     credentials: Option<PathBuf>,
     /// Of mirrors and renderings.
     cache_folder: PathBuf,
@@ -81,10 +83,8 @@ impl Fleet {
             checkout,
             listed,
             members: None,
-            unknown: Arc::new(Capabilities {
-                kubernetes: args.kube_version.clone().unwrap_or_default(),
-                api_versions: args.api_versions.iter().cloned().collect(),
-            }),
+            kubernetes: args.kube_version.clone().unwrap_or_default(),
+            served: args.api_versions.iter().cloned().collect(),
             credentials: args.credentials.clone(),
             cache: Cache::knowing([], renderer.tools()),
             renderer,
@@ -107,10 +107,12 @@ impl Fleet {
         let applications = fleet.applications.values();
         let variants = applications.map(|it| it.targets.len()).sum();
         let members = self.members(&fleet);
-        let known = self.capabilities(&fleet, &members, before);
-        let mut placed = Placed::new(fleet, &members, before).knowing(&known);
+        let placed = Placed::new(fleet, &members, before);
+        let unknown = self.unknown(&placed.asked());
+        let known = self.capabilities(&placed.fleet, &members, before, &unknown);
+        let mut placed = placed.knowing(&known);
         if in_full {
-            placed = placed.in_full(Capabilities::clone(&self.unknown));
+            placed = placed.in_full(unknown);
         }
         let origins = placed.fleet.origins().into_iter();
         let mut origins: BTreeMap<_, _> = origins
@@ -156,26 +158,39 @@ impl Fleet {
         members.clone()
     }
 
-    /// What charts may ask of clusters: of one whose agent never spoke, what was said on the command line.
+    /// A cluster of which nothing is known but what was said on the command line.
+    fn unknown(&self, asked: &BTreeSet<String>) -> Capabilities {
+        let served = asked
+            .iter()
+            .map(|it| (it.clone(), self.served.contains(it)));
+        Capabilities {
+            kubernetes: self.kubernetes.clone(),
+            api_versions: served.collect(),
+        }
+    }
+
+    /// What charts may ask of clusters. One whose agent never spoke is `unknown`.
     fn capabilities(
         &self,
         fleet: &model::Fleet,
         members: &Members,
         before: &LastGood,
+        unknown: &Capabilities,
     ) -> BTreeMap<ClusterName, Arc<Capabilities>> {
         let mut alike: BTreeMap<String, Arc<Capabilities>> = BTreeMap::new();
+        let unknown = Arc::new(unknown.clone());
         let names = fleet.clusters.keys().chain(members.keys());
         let names = names.chain(before.clusters().keys());
         let known = names.map(|name| {
             let listed = self.listed.get(name);
             let version = listed.and_then(|listed| minor(&listed.kubernetes));
             let Some(version) = version else {
-                return (name.clone(), self.unknown.clone());
+                return (name.clone(), unknown.clone());
             };
             let same = alike.entry(version.clone()).or_insert_with(|| {
                 Arc::new(Capabilities {
                     kubernetes: version,
-                    ..Capabilities::clone(&self.unknown)
+                    ..Capabilities::clone(&unknown)
                 })
             });
             (name.clone(), same.clone())

@@ -441,8 +441,6 @@ mod tests {
             "rollout: careful",
             "sync: {retry: {limit: 1}}",
             "sync: {timeout: 1m}",
-            "helm: {apiVersions: [a/v1]}",
-            "targets:\n  - helm: {apiVersions: [a/v1]}",
         ];
         let said = fields.map(|field| {
             let text = document("Application", "web", &format!("spec:\n  {field}\n"));
@@ -454,8 +452,6 @@ mod tests {
         muster.yaml:6: spec.rollout is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.retry is not supported yet: the application keeps what it had
         muster.yaml:6: spec.sync.timeout is not supported yet: the application keeps what it had
-        muster.yaml:6: spec.helm.apiVersions is not supported yet: the application keeps what it had
-        muster.yaml:7: spec.targets[0].helm.apiVersions is not supported yet: the application keeps what it had
         ");
     }
 
@@ -474,6 +470,7 @@ mod tests {
             application("  serviceAccount: deployer\n"),
             application("  adoption: sometimes\n"),
             application("  sync: {timeout: soon}\n"),
+            application("  helm: {apiVersions: [v1, ../v1]}\n"),
             document("Aplication", "web", ""),
             document("Application", "Web_1", ""),
             document("Application", "7", ""),
@@ -511,6 +508,7 @@ mod tests {
         apps/muster.yaml:11: spec.serviceAccount: write NAMESPACE/NAME, or give the application a namespace
         apps/muster.yaml:11: spec.adoption: "sometimes" is none of always, if-equal, never
         apps/muster.yaml:11: spec.sync.timeout: must be a duration such as 30s, 5m or 1h30m
+        apps/muster.yaml:11: spec.helm.apiVersions: "../v1" must be an API version such as example.com/v1, or a kind of one such as example.com/v1/Thing
         apps/muster.yaml:7: kind must be one of Application, Cluster, Repository, Rollout
         apps/muster.yaml:9: application name "Web_1" must be 1 to 63 lower-case letters, digits and '-', starting and ending with a letter or digit
         apps/muster.yaml:9: metadata.name: must be text, found a number: put it in quotes

@@ -49,8 +49,22 @@ pub(crate) type Group = usize;
 pub struct Capabilities {
     /// Minor version of its Kubernetes, such as `1.37`.
     pub kubernetes: String,
-    /// What it serves: `apps/v1` and `apps/v1/Deployment`.
-    pub api_versions: BTreeSet<String>,
+    /// What its agent was asked about, `apps/v1` and `apps/v1/Deployment`, and whether it is served.
+    pub api_versions: BTreeMap<String, bool>,
+}
+
+impl Capabilities {
+    /// Of what is known, what is asked.
+    fn of(&self, asked: &BTreeSet<String>) -> Arc<Self> {
+        let known = self
+            .api_versions
+            .iter()
+            .filter(|(it, _)| asked.contains(*it));
+        Arc::new(Self {
+            kubernetes: self.kubernetes.clone(),
+            api_versions: known.map(|(it, served)| (it.clone(), *served)).collect(),
+        })
+    }
 }
 
 /// How a rendering sees the clusters that it is for.
@@ -116,29 +130,23 @@ impl Placed {
     /// With what is known of clusters, for charts that ask. Agents say it: one that never came has none.
     #[must_use]
     pub fn knowing(mut self, capabilities: &BTreeMap<ClusterName, Arc<Capabilities>>) -> Self {
-        let applications = self.fleet.applications.values();
-        let targets = applications.flat_map(|application| &application.targets);
-        let asked: BTreeSet<&String> = targets
-            .flat_map(|target| &target.release.api_versions)
-            .collect();
-        // Many clusters have one and the same.
-        let mut known: HashMap<*const Capabilities, Arc<Capabilities>> = HashMap::new();
-        let mut split: BTreeMap<(Group, Option<Arc<Capabilities>>), Group> = BTreeMap::new();
+        let asked = self.asked();
+        // Many clusters have one and the same: it is looked at once, and told apart by its place.
+        let mut known: HashMap<*const Capabilities, usize> = HashMap::new();
+        let mut alike: BTreeMap<Arc<Capabilities>, usize> = BTreeMap::new();
+        let mut split: HashMap<(Group, Option<usize>), Group> = HashMap::new();
         let (mut groups, mut can) = (Vec::new(), Vec::new());
         for (cluster, group) in self.labels.keys().zip(&mut self.group_of) {
-            let seen = capabilities.get(cluster).map(|all| {
-                let seen = known.entry(Arc::as_ptr(all)).or_insert_with(|| {
-                    let served = all.api_versions.iter();
-                    Arc::new(Capabilities {
-                        kubernetes: all.kubernetes.clone(),
-                        api_versions: served.filter(|it| asked.contains(it)).cloned().collect(),
-                    })
-                });
-                seen.clone()
+            let all = capabilities.get(cluster);
+            let place = all.map(|all| {
+                *known.entry(Arc::as_ptr(all)).or_insert_with(|| {
+                    let next = alike.len();
+                    *alike.entry(all.of(&asked)).or_insert(next)
+                })
             });
-            *group = *split.entry((*group, seen.clone())).or_insert_with(|| {
+            *group = *split.entry((*group, place)).or_insert_with(|| {
                 groups.push(self.groups[*group].clone());
-                can.push(seen);
+                can.push(all.map(|all| all.of(&asked)));
                 groups.len() - 1
             });
         }
@@ -147,6 +155,14 @@ impl Placed {
             can,
             ..self
         }
+    }
+
+    /// The API versions that any application's charts ask about.
+    pub fn asked(&self) -> BTreeSet<String> {
+        let applications = self.fleet.applications.values();
+        let targets = applications.flat_map(|application| &application.targets);
+        let asked = targets.flat_map(|target| &target.release.api_versions);
+        asked.cloned().collect()
     }
 
     /// Every cluster with its group.
@@ -225,20 +241,27 @@ impl Placed {
 
     /// How a chart sees the clusters of a group: nothing but what it may look at, so that clusters are alike.
     pub(crate) fn seen(&self, group: Group, target: &Target) -> Seen {
-        match &self.can[group] {
-            None => Seen::Unknown,
-            Some(all) => as_asked(all, target),
+        let seen = self.can[group]
+            .as_ref()
+            .map(|all| all.of(&target.release.api_versions));
+        match seen {
+            // An agent that was asked just now says it in a moment; until then it is not taken for a no.
+            Some(seen) if seen.api_versions.len() == target.release.api_versions.len() => {
+                Seen::As(Arc::unwrap_or_clone(seen))
+            }
+            _ => Seen::Unknown,
         }
     }
 }
 
-/// Of what a cluster can, what a target asks for.
+/// Of what a cluster can, what a target asks about; what is not known to be there is not.
 fn as_asked(all: &Capabilities, target: &Target) -> Seen {
     let asked = &target.release.api_versions;
-    Seen::As(Capabilities {
-        kubernetes: all.kubernetes.clone(),
-        api_versions: all.api_versions.intersection(asked).cloned().collect(),
-    })
+    let mut seen = Arc::unwrap_or_clone(all.of(asked));
+    for it in asked {
+        seen.api_versions.entry(it.clone()).or_insert(false);
+    }
+    Seen::As(seen)
 }
 
 /// Per group the target of each list, and the group of every cluster. Clusters that agree in all that any selector asks

@@ -1,5 +1,7 @@
 //! One session, from its Hello to its end.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use muster_proto::wire::v1::agent_message::Message as FromAgent;
@@ -62,6 +64,7 @@ pub(super) async fn run(
         session,
         mut desired,
         mut known,
+        mut api_versions,
         mut asked,
         mut closed,
     } = agents.fleet.connect(hello).await?;
@@ -84,7 +87,12 @@ pub(super) async fn run(
         session,
         outgoing,
         ends,
-        wanted: Wanted::default(),
+        wanted: Wanted {
+            // An agent knows of nothing that is asked until it is told.
+            api_versions: Some(api_versions.borrow_and_update().clone())
+                .filter(|asked| !asked.is_empty()),
+            ..Wanted::default()
+        },
         questions: Questions::default(),
     };
     let mut tick = tokio::time::interval(TICK);
@@ -110,6 +118,11 @@ pub(super) async fn run(
             changed = desired.changed() => {
                 changed.map_err(|_| stopping())?;
                 session.outgoing.offer(desired.borrow_and_update().clone());
+            }
+            changed = api_versions.changed() => {
+                changed.map_err(|_| stopping())?;
+                let newest = api_versions.borrow_and_update().clone();
+                session.wanted.api_versions = Some(newest);
             }
             Some(asked) = asked.recv(), if session.questions.has_room() => {
                 session.questions.put(asked);
@@ -184,6 +197,7 @@ struct Wanted {
     full_report: Asked,
     renewal: Asked,
     renewed: Option<v1::Renewed>,
+    api_versions: Option<Arc<BTreeSet<String>>>,
 }
 
 /// A question to the agent.
@@ -200,6 +214,7 @@ impl Session<'_> {
         self.wanted.renewed.is_some()
             || self.wanted.full_report == Asked::ToBeSent
             || self.wanted.renewal == Asked::ToBeSent
+            || self.wanted.api_versions.is_some()
             || self.questions.has_next()
             || self.outgoing.has_next()
     }
@@ -215,6 +230,12 @@ impl Session<'_> {
         if self.wanted.renewal == Asked::ToBeSent {
             self.wanted.renewal = Asked::Sent;
             return Some(ToAgent::RenewalDue(v1::RenewalDue {}));
+        }
+        if let Some(asked) = self.wanted.api_versions.take() {
+            let api_versions = asked.iter().cloned().collect();
+            return Some(ToAgent::ApiVersionsAsked(v1::ApiVersionsAsked {
+                api_versions,
+            }));
         }
         // State comes in many frames, and a person waits.
         if let Some(ask) = self.questions.next() {
@@ -244,6 +265,12 @@ impl Session<'_> {
             Some(FromAgent::Renew(request)) => self.renew(&request).await,
             Some(FromAgent::Answer(answer)) => {
                 self.questions.answered(answer);
+                Ok(())
+            }
+            Some(FromAgent::ApiVersions(said)) => {
+                let served = said.served.into_iter().map(|it| (it, true));
+                let missing = said.missing.into_iter().map(|it| (it, false));
+                self.session.serves(served.chain(missing).collect()).await;
                 Ok(())
             }
             Some(FromAgent::Hello(_)) => Err(Status::invalid_argument("Hello comes once, first")),

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use super::Threads;
 use super::member::declared_view;
 use super::rendering::Arrived;
+use super::serving::Served;
 use super::showing::hub_problem;
 use super::task::Task;
 use crate::store::Commit;
@@ -88,6 +89,8 @@ pub(super) struct Outcome {
     origins: BTreeMap<Origin, Repository>,
     /// No document can name another one.
     whole: bool,
+    /// API versions that its charts ask about.
+    asked: BTreeSet<String>,
     /// Runs that the commit lacks.
     lacking: Vec<Wanted>,
     /// For the next time, when something is lacking.
@@ -155,6 +158,7 @@ pub(super) fn run(mut input: Input) -> Outcome {
         sources: input.sources,
         whole: placed.fleet.problems.is_empty() && matches!(decided, Some(Ok(_))),
         origins,
+        asked: placed.asked(),
         placed: (!lacking.is_empty()).then_some(placed),
         lacking,
         decided,
@@ -383,13 +387,15 @@ impl Task {
     /// What charts may ask of clusters, of those whose agents ever said it.
     fn capabilities(&self) -> BTreeMap<ClusterName, Arc<Capabilities>> {
         // Most clusters are alike.
-        let mut alike: BTreeMap<String, Arc<Capabilities>> = BTreeMap::new();
+        let mut alike: HashMap<(String, *const Served), Arc<Capabilities>> = HashMap::new();
         let known = self.members.iter().filter_map(|(name, member)| {
             let kubernetes = minor(&member.row.kubernetes_version)?;
-            let capabilities = alike.entry(kubernetes).or_insert_with_key(|kubernetes| {
+            let served = &member.row.api_versions;
+            let alike = alike.entry((kubernetes, Arc::as_ptr(served)));
+            let capabilities = alike.or_insert_with_key(|(kubernetes, _)| {
                 Arc::new(Capabilities {
                     kubernetes: kubernetes.clone(),
-                    api_versions: BTreeSet::new(),
+                    api_versions: Served::clone(served),
                 })
             });
             Some((name.clone(), capabilities.clone()))
@@ -415,6 +421,7 @@ impl Task {
                 self.cache = outcome.cache;
                 basis.sources = outcome.sources;
                 self.git.follow_others(outcome.origins, outcome.whole);
+                self.ask_agents(outcome.asked);
                 let (lacking, placed) = (outcome.lacking, outcome.placed);
                 let is_decided = outcome.decided.is_some();
                 self.renders.want(lacking, placed, &basis, is_decided);

@@ -276,6 +276,7 @@ impl Member {
             accepted_generation: self.row.accepted_generation,
             agent_version: self.row.agent_version.clone(),
             kubernetes_version: self.row.kubernetes_version.clone(),
+            api_versions: self.row.api_versions.clone(),
         }
     }
 }

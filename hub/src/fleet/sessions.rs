@@ -92,6 +92,7 @@ impl Task {
             },
             desired,
             known,
+            api_versions: self.serving.asked(),
             asked,
             closed,
         })
@@ -163,7 +164,9 @@ impl Task {
         let live = live.filter(|member| member.live.as_ref().is_some_and(|live| live.id == id));
         let Some(member) = live else {
             match what {
-                FromSession::Accepted(_, answer) => answer.send(()).ok(),
+                FromSession::Accepted(_, answer) | FromSession::Serves(_, answer) => {
+                    answer.send(()).ok()
+                }
                 FromSession::Report(_, answer) => answer.send(true).ok(),
                 FromSession::Alive(_) | FromSession::Ended => None,
             };
@@ -181,6 +184,11 @@ impl Task {
                 self.unstored.insert(name.clone());
                 self.finish_removal(&name).await;
                 answer.send(agrees).ok();
+            }
+            FromSession::Serves(served, answer) => {
+                member.heard(now, now);
+                self.agent_serves(&name, served);
+                answer.send(()).ok();
             }
             FromSession::Alive(ago) => {
                 let before = member.connected_since;

@@ -19,6 +19,7 @@ use super::contents::Contents;
 use super::deciding::{Basis, Decided, Outcome};
 use super::member::Member;
 use super::rendering::Renders;
+use super::serving::Serving;
 use super::{Fleet, Request, SessionId, Threads};
 use crate::clock::Clock;
 use crate::store::{Store, StoreError, StoredCertificate};
@@ -48,6 +49,7 @@ pub(super) struct Task {
     /// What people have given their word for.
     pub(super) approvals: Arc<BTreeSet<Approval>>,
     pub(super) last_session: SessionId,
+    pub(super) serving: Serving,
 
     pub(super) last_good: LastGood,
     pub(super) contents: Contents,
@@ -86,7 +88,11 @@ pub(super) async fn start(
     let now = clock();
     let (sender, requests) = mpsc::unbounded_channel();
     let (publish, view) = watch::channel(Arc::new(View::default()));
-    let rows = store.clusters().await?;
+    let mut rows = store.clusters().await?;
+    let mut serving = Serving::new();
+    for row in &mut rows {
+        row.api_versions = serving.share(std::mem::take(Arc::make_mut(&mut row.api_versions)));
+    }
     let approvals = store.approvals().await?;
     let stored = store.decided().await?;
     let is_older = stored.are_older();
@@ -114,6 +120,7 @@ pub(super) async fn start(
         certificates: HashMap::new(),
         approvals: Arc::new(approvals),
         last_session: 0,
+        serving,
         cache: Cache::knowing(last_good.objects(), renderer.tools()),
         renders: Renders::new(renderer),
         last_good,

@@ -1,6 +1,7 @@
 //! Clusters, their join tokens and certificates, and what people did to them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use muster_proto::{ClusterName, Digest, Generation, Removals, Timestamp};
 use sqlx::sqlite::SqliteRow;
@@ -36,6 +37,8 @@ pub struct Cluster {
     pub agent_version: String,
     /// As the agent said.
     pub kubernetes_version: String,
+    /// As the agent said: what it was asked about, and whether its cluster serves it.
+    pub api_versions: Arc<BTreeMap<String, bool>>,
     /// Last sign of life.
     pub last_seen: Timestamp,
 }
@@ -134,6 +137,7 @@ impl Cluster {
             store_was_older: false,
             agent_version: String::new(),
             kubernetes_version: String::new(),
+            api_versions: Arc::default(),
             last_seen: Timestamp(0),
         }
     }
@@ -179,6 +183,9 @@ impl Database {
             store_was_older: row.get("store_was_older"),
             agent_version: row.get("agent_version"),
             kubernetes_version: row.get("kubernetes_version"),
+            api_versions: serde_json::from_str(row.get("api_versions"))
+                .map(Arc::new)
+                .map_err(|error| self.damaged(format!("API versions of a cluster: {error}")))?,
             last_seen: Timestamp(row.get("last_seen_ms")),
         })
     }
@@ -397,14 +404,14 @@ async fn upsert(transaction: &mut Transaction<'static, Sqlite>, cluster: &Cluste
     };
     sqlx::query(
         "INSERT INTO cluster (name, state, state_since_ms, labels, uid, generation, desired_digest, removals_held,
-             accepted_generation, store_was_older, agent_version, kubernetes_version, last_seen_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+             accepted_generation, store_was_older, agent_version, kubernetes_version, last_seen_ms, api_versions)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
          ON CONFLICT (name) DO UPDATE SET state = excluded.state, state_since_ms = excluded.state_since_ms,
              labels = excluded.labels, uid = excluded.uid, generation = excluded.generation,
              desired_digest = excluded.desired_digest, removals_held = excluded.removals_held,
              accepted_generation = excluded.accepted_generation, store_was_older = excluded.store_was_older,
              agent_version = excluded.agent_version, kubernetes_version = excluded.kubernetes_version,
-             last_seen_ms = excluded.last_seen_ms",
+             last_seen_ms = excluded.last_seen_ms, api_versions = excluded.api_versions",
     )
     .bind(cluster.name.as_str())
     .bind(cluster.state.as_str())
@@ -419,9 +426,15 @@ async fn upsert(transaction: &mut Transaction<'static, Sqlite>, cluster: &Cluste
     .bind(&cluster.agent_version)
     .bind(&cluster.kubernetes_version)
     .bind(cluster.last_seen.0)
+    .bind(json(&cluster.api_versions))
     .execute(&mut **transaction)
     .await?;
     Ok(())
+}
+
+/// As JSON, for a column.
+pub(super) fn json(api_versions: &BTreeMap<String, bool>) -> String {
+    serde_json::to_string(api_versions).expect("text can be written")
 }
 
 async fn revoke_all(

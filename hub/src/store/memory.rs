@@ -300,6 +300,7 @@ impl Memory {
                     row.agent_version.clone_from(&report.agent_version);
                     row.kubernetes_version
                         .clone_from(&report.kubernetes_version);
+                    row.api_versions.clone_from(&report.api_versions);
                 }
                 let said = (report.reported_at, Rows::clone(&report.rows));
                 content.reports.insert(report.cluster.clone(), said);

@@ -1,9 +1,13 @@
 //! What each agent last said, written in batches: the newest of each cluster.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use muster_proto::{ApplicationStatus, ClusterName, Generation, ObjectStatus, Rows, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
 
+use super::clusters::json;
 use super::database::Database;
 use super::{Result, pack, unpack};
 
@@ -18,7 +22,7 @@ pub struct StoredReport {
     /// When the agent last said something; 0 when it never did.
     pub reported_at: Timestamp,
     /// What it said.
-    pub rows: std::sync::Arc<Rows>,
+    pub rows: Arc<Rows>,
     /// Last sign of life.
     pub last_seen: Timestamp,
     /// Generation that its agent holds.
@@ -27,6 +31,8 @@ pub struct StoredReport {
     pub agent_version: String,
     /// As its agent said.
     pub kubernetes_version: String,
+    /// As its agent said.
+    pub api_versions: Arc<BTreeMap<String, bool>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,13 +53,14 @@ impl Database {
                 for report in batch {
                     sqlx::query(
                         "UPDATE cluster SET last_seen_ms = $2, accepted_generation = $3, agent_version = $4,
-                             kubernetes_version = $5 WHERE name = $1",
+                             kubernetes_version = $5, api_versions = $6 WHERE name = $1",
                     )
                     .bind(report.cluster.as_str())
                     .bind(report.last_seen.0)
                     .bind(report.accepted_generation.cast_signed())
                     .bind(&report.agent_version)
                     .bind(&report.kubernetes_version)
+                    .bind(json(&report.api_versions))
                     .execute(&mut *transaction)
                     .await?;
                     let body = Body {

@@ -288,6 +288,7 @@ async fn what_agents_said_comes_back() {
         accepted_generation: 4,
         agent_version: "1.2.3".into(),
         kubernetes_version: "v1.37.2".into(),
+        api_versions: Arc::new([("example.com/v1".into(), true)].into()),
     };
     store.put_reports(&[report]).await.unwrap();
     assert_eq!(

@@ -13,6 +13,7 @@ mod https;
 mod pauses;
 mod plans;
 mod script;
+mod served;
 mod sessions;
 mod slow_tools;
 mod sources;

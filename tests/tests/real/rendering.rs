@@ -2,6 +2,7 @@
 
 mod charts;
 mod parity;
+mod serving;
 
 use anyhow::{Result, ensure};
 

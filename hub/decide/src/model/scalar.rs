@@ -1,4 +1,4 @@
-//! Small values of our documents: durations and amounts.
+//! Small values of our documents: durations, amounts, names of API versions.
 
 use std::fmt;
 use std::time::Duration;
@@ -70,6 +70,52 @@ pub(super) fn duration_schema(_: &mut schemars::SchemaGenerator) -> schemars::Sc
     })
 }
 
+/// Agents ask their API servers about each.
+const MOST_API_VERSIONS: usize = 64;
+
+/// Reads what a chart may ask of a cluster: `v1`, `example.com/v1`, `example.com/v1/Thing`.
+pub(super) fn api_versions<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
+    let all = Vec::<String>::deserialize(deserializer)?;
+    if let Some(wrong) = all.iter().find(|text| !is_api_version(text)) {
+        return Err(D::Error::custom(format!(
+            "{wrong:?} must be an API version such as example.com/v1, or a kind of one such as example.com/v1/Thing"
+        )));
+    }
+    if all.len() > MOST_API_VERSIONS {
+        let message = format!("must be at most {MOST_API_VERSIONS}");
+        return Err(D::Error::custom(message));
+    }
+    Ok(all)
+}
+
+/// Up to three words as they may stand in the path of a URL.
+fn is_api_version(text: &str) -> bool {
+    let is_word = |word: &str| {
+        let letters = word.bytes();
+        let ends = [word.bytes().next(), word.bytes().next_back()];
+        word.len() <= 253
+            && letters
+                .into_iter()
+                .all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'.')
+            && ends
+                .iter()
+                .all(|it| it.is_some_and(|it| it.is_ascii_alphanumeric()))
+    };
+    text.split('/').count() <= 3 && text.split('/').all(is_word)
+}
+
+/// How API versions are written.
+#[cfg(feature = "schema")]
+pub(super) fn api_versions_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "maxItems": MOST_API_VERSIONS,
+        "items": {"type": "string", "pattern": "^[A-Za-z0-9.-]+(/[A-Za-z0-9.-]+){0,2}$"},
+    })
+}
+
 #[cfg(feature = "schema")]
 impl schemars::JsonSchema for Amount {
     fn schema_name() -> std::borrow::Cow<'static, str> {
@@ -112,6 +158,18 @@ fn parse_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn api_versions_are_words_that_may_stand_in_a_path() {
+        for good in ["v1", "v1/ConfigMap", "apps/v1", "example.com/v1/Thing"] {
+            assert!(is_api_version(good), "{good}");
+        }
+        for bad in [
+            "", "/", "v1/", "/v1", "../v1", "a/../b", "a/b/c/d", "a b/v1", "a?b/v1", "ä/v1",
+        ] {
+            assert!(!is_api_version(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

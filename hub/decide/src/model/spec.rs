@@ -10,7 +10,9 @@ use serde::Deserialize;
 
 use super::chart::ChartSource;
 use super::repository::GitRef;
-use super::scalar::duration;
+#[cfg(feature = "schema")]
+use super::scalar::api_versions_schema;
+use super::scalar::{api_versions, duration};
 use crate::placement::ClusterSelector;
 
 /// `spec` of an `Application`.
@@ -96,7 +98,10 @@ pub struct Helm {
     pub values: serde_json::Map<String, serde_json::Value>,
     /// Later ones win.
     pub value_files: Vec<String>,
-    /// API versions that the chart asks for, where the cluster serves them.
+    /// API versions that the chart asks for, such as `example.com/v1` or `example.com/v1/Thing`: it sees those that the
+    /// cluster serves.
+    #[serde(deserialize_with = "api_versions")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "api_versions_schema"))]
     pub api_versions: Vec<String>,
     /// A chart that makes up secrets renders once, and that stays.
     pub keep_first: bool,

@@ -60,10 +60,11 @@ pub(super) fn job(subject: &Subject<'_>) -> Result<Job, Vec<Wrong>> {
     if !walk.wrong.is_empty() {
         return Err(walk.wrong);
     }
-    let (kubernetes, api_versions) = match subject.seen {
+    let (kubernetes, asked) = match subject.seen {
         Seen::As(capabilities) => (&*capabilities.kubernetes, Some(&capabilities.api_versions)),
         Seen::Any | Seen::Unknown => ("", None),
     };
+    let served = asked.into_iter().flatten().filter(|(_, served)| **served);
     Ok(Job {
         tool: Tool::Helm,
         folder: folder.clone(),
@@ -74,7 +75,7 @@ pub(super) fn job(subject: &Subject<'_>) -> Result<Job, Vec<Wrong>> {
             namespace: subject.namespace.to_owned(),
             values,
             kubernetes: kubernetes.to_owned(),
-            api_versions: api_versions.into_iter().flatten().cloned().collect(),
+            api_versions: served.map(|(it, _)| it.clone()).collect(),
             keep_first: release.keep_first,
         }),
     })

@@ -151,6 +151,7 @@ async fn step(store: &Store, number: usize) -> Option<String> {
                 accepted_generation: 4,
                 agent_version: "1.2.3".into(),
                 kubernetes_version: "v1.37.2".into(),
+                api_versions: Arc::new([("example.com/v1".into(), true)].into()),
             };
             store.put_reports(&[report]).await
         }

@@ -26,20 +26,24 @@ fn snapshot(spec: &str, files: &[(&str, &str)]) -> Snapshot {
     Snapshot::of("r", all)
 }
 
-/// Clusters `one` of 1.36, `two` and `three` of 1.37; `new` never came.
+/// Clusters `one` of 1.36, `two` and `three` of 1.37; `new` never came. All were asked about `a/v1`, and only `one` about
+/// `b/v1`.
 fn placed(sources: &Sources) -> Placed {
     let names = ["one", "two", "three", "new"].map(|name| name.parse().unwrap());
     let members: Members = names.map(|name| (name, BTreeMap::new())).into();
-    let can = |kubernetes: &str, serves: &[&str]| {
+    let can = |kubernetes: &str, serves: &[(&str, bool)]| {
+        let serves = serves
+            .iter()
+            .map(|(text, served)| (text.to_string(), *served));
         Arc::new(Capabilities {
             kubernetes: kubernetes.into(),
-            api_versions: serves.iter().map(|&text| text.to_owned()).collect(),
+            api_versions: serves.collect(),
         })
     };
     let known = [
-        ("one", can("1.36", &["v1", "a/v1"])),
-        ("two", can("1.37", &["v1", "a/v1"])),
-        ("three", can("1.37", &["v1", "b/v1"])),
+        ("one", can("1.36", &[("a/v1", true), ("b/v1", false)])),
+        ("two", can("1.37", &[("a/v1", true)])),
+        ("three", can("1.37", &[("a/v1", false)])),
     ];
     let known = known.map(|(name, can)| (name.parse().unwrap(), can));
     let fleet = model::read(&sources.fleet);
@@ -92,6 +96,9 @@ fn a_chart_is_run_once_for_clusters_that_are_alike_in_what_it_may_ask() {
         asks("  helm: {apiVersions: [a/v1]}"),
         ["1.36 a/v1", "1.37 ", "1.37 a/v1"]
     );
+    // Nothing is run for clusters whose agents have not answered yet.
+    assert_eq!(asks("  helm: {apiVersions: [b/v1]}"), ["1.36 "]);
+    assert_eq!(asks("  helm: {apiVersions: [a/v1, b/v1]}"), ["1.36 a/v1"]);
     // What stays once it is rendered is the same for all.
     assert_eq!(
         asks("  helm: {keepFirst: true, apiVersions: [a/v1]}").len(),
@@ -107,6 +114,10 @@ fn a_cluster_that_never_came_gets_a_chart_when_its_agent_has_said_what_it_can() 
     assert!(decision.complete);
     let placements = |name: &str| decision.clusters[name].placements.len();
     assert_eq!(["one", "two", "three", "new"].map(placements), [1, 1, 1, 0]);
+    let asks = "  helm: {apiVersions: [b/v1]}";
+    let decision = decided(snapshot(asks, &[]), printed);
+    let placements = |name: &str| decision.clusters[name].placements.len();
+    assert_eq!(["one", "two", "three", "new"].map(placements), [1, 0, 0, 0]);
 }
 
 #[test]
