@@ -205,6 +205,8 @@ pub struct ApplicationView {
     pub health: HealthStatus,
     /// Its own error, else what the worst placement says; empty when all is well.
     pub message: String,
+    /// What people should know of it, and need not mend; empty when there is nothing.
+    pub note: String,
 }
 
 /// A placement and what is known of it.

@@ -49,7 +49,8 @@ pub(super) fn row(application: &v1::ApplicationSummary, look: Look) -> Vec<Cell>
         cells.push(words::or_dash(&application.location).into());
     }
     let paused = pauses::counted(application.clusters_paused, application.clusters);
-    cells.push(words::sentences([paused.as_str(), &application.message]).into());
+    let message = [paused.as_str(), &application.message, &application.note];
+    cells.push(words::sentences(message).into());
     cells
 }
 
@@ -74,6 +75,9 @@ pub(crate) fn application(detail: &v1::ApplicationDetail, look: Look) -> Text {
     ];
     if !summary.message.is_empty() {
         fields.push(("Message", summary.message.as_str().into()));
+    }
+    if !summary.note.is_empty() {
+        fields.push(("Note", summary.note.as_str().into()));
     }
     let mut page = Text::fields(fields);
     let mut columns = vec!["CLUSTER", "CONNECTION", "TARGET"];
@@ -133,6 +137,19 @@ mod tests {
         monitoring   Synced    Current   2/2      2/2       0         4be1c2a    apps/monitoring/muster.yaml:1
         shop         Drifted   Current   1/4      2/4       2         4be1c2a    apps/shop/muster.yaml:1         eu-1: 1 of 12 objects differs
         ");
+    }
+
+    #[test]
+    fn a_note_is_beside_the_message_and_alarms_nobody() {
+        let mut detail = example::application();
+        let summary = detail.summary.as_mut().unwrap();
+        summary.note = "Flux's HelmRelease are applied as objects".into();
+        let row = applications(std::slice::from_ref(summary), example::look());
+        let row = row.paint(Paper::default());
+        let both = "eu-1: 1 of 12 objects differs; Flux's HelmRelease are applied as objects";
+        assert!(row.contains(both), "{row}");
+        let page = application(&detail, example::look()).paint(Paper::default());
+        assert!(page.contains("\nNote:       Flux's HelmRelease"), "{page}");
     }
 
     #[test]

@@ -100,6 +100,7 @@ pub(crate) fn well() -> v1::Fleet {
         health: "Current".into(),
         message: String::new(),
         clusters_paused: 0,
+        note: String::new(),
     };
     v1::Fleet {
         source: Some(v1::Source {

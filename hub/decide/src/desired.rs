@@ -49,6 +49,8 @@ pub struct Decision {
     pub last_good: LastGood,
     /// What people should mend; sorted, each once.
     pub problems: Vec<Problem>,
+    /// What people should know of applications, and need not mend.
+    pub notes: BTreeMap<ApplicationName, String>,
     /// What stays until a person approves that it goes; by application.
     pub waiting: Vec<Waiting>,
     /// Every document parsed, every application rendered, none is held and nothing waits: the commit is adopted.
@@ -164,6 +166,7 @@ pub fn decide(
     }
     let (mut cases, case_of) = variants.cases();
     problems.extend(variants.problems(&cases));
+    let notes = variants.notes();
     let waiting = match emptied {
         true => Vec::new(),
         false => losses::guard(last_good, &mut cases, approved),
@@ -227,6 +230,7 @@ pub fn decide(
         applications: locations,
         complete: problems.is_empty() && waiting.is_empty(),
         problems,
+        notes,
         waiting,
     })
 }

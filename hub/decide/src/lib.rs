@@ -11,6 +11,7 @@
 pub mod address;
 mod builtin;
 pub mod desired;
+mod foreign;
 mod identity;
 pub mod labels;
 pub mod last_good;

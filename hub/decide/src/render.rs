@@ -30,6 +30,7 @@ mod tests;
 mod tool;
 mod variation;
 
+pub(crate) use closure::inside;
 pub use closure::{Closure, Plain, closure};
 pub use difference::difference;
 pub(crate) use helm::is_chart;

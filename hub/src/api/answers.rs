@@ -245,6 +245,7 @@ fn application_summary(application: &ApplicationView) -> v1::ApplicationSummary 
         sync: application.sync.to_string(),
         health: application.health.to_string(),
         message: application.message.clone(),
+        note: application.note.clone(),
         // Filled in where the clusters are known.
         clusters_paused: 0,
     }

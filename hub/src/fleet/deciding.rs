@@ -528,6 +528,7 @@ impl Task {
         self.contents.replace(contents);
         self.last_good = decision.last_good;
         self.board.put_applications(applications);
+        self.board.put_notes(decision.notes);
         if decision.complete {
             self.adopted_revision = decided.revision;
         }

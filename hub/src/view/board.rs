@@ -22,6 +22,8 @@ pub(crate) struct Board {
     tallies: Tallies,
     /// Declared applications: where, and the commit of their newest rendering.
     applications: BTreeMap<ApplicationName, (Location, String)>,
+    /// What people should know of applications, and need not mend.
+    notes: BTreeMap<ApplicationName, String>,
     /// Problems that stand, with since when.
     problems: BTreeMap<String, BTreeMap<Problem, Timestamp>>,
     /// What waits for a person's word in the newest commit, with since when.
@@ -59,6 +61,11 @@ impl Board {
         applications: BTreeMap<ApplicationName, (Location, String)>,
     ) {
         self.applications = applications;
+    }
+
+    /// Sets what people should know of applications.
+    pub(crate) fn put_notes(&mut self, notes: BTreeMap<ApplicationName, String>) {
+        self.notes = notes;
     }
 
     /// Sets the source.
@@ -197,6 +204,7 @@ impl Board {
             sync: tally.map_or(SyncStatus::Synced, super::tally::Tally::sync),
             health: tally.map_or(HealthStatus::Current, super::tally::Tally::health),
             message: own.map_or_else(|| message().unwrap_or_default(), str::to_owned),
+            note: self.notes.get(name).cloned().unwrap_or_default(),
         }
     }
 }

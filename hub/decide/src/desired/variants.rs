@@ -9,6 +9,7 @@ use muster_proto::{
 };
 
 use super::cases::Case;
+use crate::foreign::Foreign;
 use crate::last_good::{LastGood, Placement, Placements, Renderings};
 use crate::model::{Application, Kind};
 use crate::placement::{Group, Placed, Seen};
@@ -45,6 +46,8 @@ pub(super) struct Variants<'a> {
     facts: Option<Vec<Facts<'a>>>,
     /// Where each object of an application is written, by identity with the namespace filled in.
     written: BTreeMap<ApplicationName, BTreeMap<ObjectKey, Location>>,
+    /// What applications hold for other tools.
+    foreign: BTreeMap<ApplicationName, Foreign>,
 }
 
 impl<'a> Variants<'a> {
@@ -57,6 +60,7 @@ impl<'a> Variants<'a> {
             filled: vec![Vec::new(); placed.labels.len()],
             facts: None,
             written: BTreeMap::new(),
+            foreign: BTreeMap::new(),
         }
     }
 
@@ -111,8 +115,11 @@ impl<'a> Variants<'a> {
                     let written = written.entry(filled(key, namespace));
                     written.or_insert_with(|| location.clone());
                 };
+                let foreign = self.foreign.entry(name.clone()).or_default();
+                foreign.folder(snapshot, &of.path);
                 for manifest in manifests.iter() {
                     note(&manifest.object.key, &manifest.location);
+                    foreign.object(&manifest.object.key, &manifest.location);
                 }
                 let making = Making {
                     name,
@@ -287,6 +294,13 @@ impl<'a> Variants<'a> {
     pub(super) fn all_written(&self) -> impl Iterator<Item = (&ApplicationName, &ObjectKey)> {
         let written = self.written.iter();
         written.flat_map(|(name, keys)| keys.keys().map(move |key| (name, key)))
+    }
+
+    /// What people should know of applications, and need not mend.
+    pub(super) fn notes(&self) -> BTreeMap<ApplicationName, String> {
+        let notes = self.foreign.iter();
+        let notes = notes.filter_map(|(name, foreign)| Some((name.clone(), foreign.note()?)));
+        notes.collect()
     }
 
     /// Everything that is wrong with any variant; what is wrong alike on many clusters, once.

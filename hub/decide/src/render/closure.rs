@@ -151,7 +151,7 @@ fn plain<'s>(
 }
 
 /// The path of what is inside a folder.
-pub(super) fn inside(folder: &str, name: &str) -> String {
+pub(crate) fn inside(folder: &str, name: &str) -> String {
     match folder {
         "" => name.to_owned(),
         folder => format!("{folder}/{name}"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use muster_proto::{DigestKey, Object, ObjectKey};
 
 use super::{Manifest, Objects, Plain, Rendered, Wrong, hooks};
+use crate::foreign;
 use crate::model::document::API_VERSION;
 use crate::problem::Location;
 use crate::yaml::{self, Fault, Node, Value};
@@ -33,6 +34,13 @@ pub fn plain(
             true => yaml::json_documents(bytes),
             false => yaml::documents(bytes),
         };
+        let mine = |document: &Node| {
+            let is_object = ["apiVersion", "kind"]
+                .iter()
+                .any(|it| document.get(it).is_some());
+            !foreign::is_for_fleet(&path, is_object)
+        };
+        let documents = documents.map(|all| all.into_iter().filter(mine).collect());
         gathered.take(documents, at);
     }
     gathered.finish()
