@@ -4,9 +4,11 @@
 //! a socket opens. Flag wins over environment, environment over file, file over default. Errors name the place to
 //! change and what to write there.
 
+mod credentials;
 mod settings;
 mod values;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +19,7 @@ use muster_decide::render::Tool;
 use muster_git::Repository;
 use muster_render::{By, Rendering, ToolFile, jail};
 
+pub use credentials::Credentials;
 use settings::{Setting, Settings};
 
 /// Everything `muster-hub serve` can be told.
@@ -28,6 +31,8 @@ pub struct Config {
     pub repository: Repository,
     /// A folder for each credential that documents of the fleet may name; read at every fetch.
     pub credentials: Option<PathBuf>,
+    /// The same from the environment; there are none of these beside a folder.
+    pub given_credentials: Credentials,
     /// Where agents connect (mutual TLS).
     pub agents_listen: SocketAddr,
     /// Where new clusters enrol (server TLS).
@@ -81,9 +86,15 @@ pub fn command() -> Command {
         .subcommand(Command::new("version").about("Print the version"))
 }
 
-/// A variable of this process's environment.
-pub fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+/// Variables by name.
+pub type Environment = BTreeMap<String, String>;
+
+/// This process's environment, as far as it is text.
+pub fn environment() -> Environment {
+    let text = |text: OsString| text.into_string().ok();
+    let all = std::env::vars_os();
+    all.filter_map(|(name, value)| Some((text(name)?, text(value)?)))
+        .collect()
 }
 
 impl Config {
@@ -102,32 +113,36 @@ impl Config {
         let serve = matches
             .subcommand_matches("serve")
             .context("`serve` is the command")?;
-        Self::read(serve, |_| None)
+        Self::read(serve, &Environment::new())
     }
 
     /// Reads and checks everything.
     ///
     /// # Errors
     /// The first thing that is wrong: where it was said and what to write instead.
-    pub fn read(
-        flags: &ArgMatches,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> anyhow::Result<Self> {
-        let settings = settings::merge(SETTINGS, flags, &environment)?;
+    pub fn read(flags: &ArgMatches, environment: &Environment) -> anyhow::Result<Self> {
+        let settings = settings::merge(SETTINGS, flags, environment)?;
         let config = Self {
             data: settings.required("data", |text| Ok(PathBuf::from(text)))?,
             repository: repository(&settings)?,
             credentials: settings.optional("credentials", values::existing_folder)?,
+            given_credentials: Credentials::read(environment)?,
             agents_listen: settings.required("agents-listen", values::listen_address)?,
             enrolment_listen: settings.required("enrolment-listen", values::listen_address)?,
             api_listen: settings.required("api-listen", values::listen_address)?,
             advertise_agents: settings.optional("advertise-agents", values::host_and_port)?,
             advertise_enrolment: settings.optional("advertise-enrolment", values::host_and_port)?,
             webhook_secret: webhook_secret(&settings)?,
-            rendering: rendering(&settings, &environment)?,
+            rendering: rendering(&settings, environment)?,
             log_format: settings.required("log-format", log_format)?,
             log: settings.required("log", values::log_filter)?,
         };
+        if config.credentials.is_some() && !config.given_credentials.is_empty() {
+            bail!(
+                "{} names a folder of credentials, and the environment holds some, too (MUSTER_HUB_CREDENTIAL_…): keep all of them in one place",
+                settings.origin("credentials")
+            );
+        }
         for (listener, listen, advertised) in [
             ("agents", config.agents_listen, &config.advertise_agents),
             (
@@ -187,12 +202,9 @@ fn repository(settings: &Settings) -> anyhow::Result<Repository> {
     })
 }
 
-fn rendering(
-    settings: &Settings,
-    environment: impl Fn(&str) -> Option<String>,
-) -> anyhow::Result<Rendering> {
-    let path = environment("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path)
+fn rendering(settings: &Settings, environment: &Environment) -> anyhow::Result<Rendering> {
+    let path = environment.get("PATH").map_or("", String::as_str);
+    let folders: Vec<PathBuf> = std::env::split_paths(path)
         .filter(|it| it.is_absolute())
         .collect();
     let tools = Tool::ALL.map(|tool| {

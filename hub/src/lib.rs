@@ -41,6 +41,7 @@ use muster_proto::tls::acceptor::accept;
 use muster_proto::tls::install_crypto;
 use muster_proto::wire::v1::enrolment_service_server::EnrolmentServiceServer;
 use muster_render::Renderer;
+use tempfile::TempDir;
 use tonic::service::Routes;
 
 use agents::Agents;
@@ -77,6 +78,8 @@ pub struct Running {
     /// The CA's certificate, to trust this hub by.
     pub ca_pem_file: PathBuf,
     tasks: Tasks,
+    /// Of the environment, as files.
+    _credentials: Option<TempDir>,
 }
 
 impl Hub {
@@ -136,14 +139,16 @@ impl Hub {
 
         let mut tasks = Tasks::default();
         let serving = tasks.serving.clone();
-        let proposals = muster_git::proposals(
-            &config.repository,
-            config.credentials.as_deref(),
-            &config.data,
-        );
+        let given = match config.given_credentials.is_empty() {
+            true => None,
+            false => Some(config.given_credentials.folder()?),
+        };
+        let given_folder = given.as_ref().map(TempDir::path);
+        let credentials = config.credentials.as_deref().or(given_folder);
+        let proposals = muster_git::proposals(&config.repository, credentials, &config.data);
         let (git, follow) = muster_git::follow(
             config.repository,
-            config.credentials.as_deref(),
+            credentials,
             &config.data,
             clock.clone(),
             tasks.deciding.clone(),
@@ -220,6 +225,7 @@ impl Hub {
             admin_token_file,
             ca_pem_file: ca.pem_file.clone(),
             tasks,
+            _credentials: given,
         })
     }
 }

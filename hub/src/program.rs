@@ -37,7 +37,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let config = match Config::read(flags, config::environment) {
+    let config = match Config::read(flags, &config::environment()) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("muster-hub: {error:#}");

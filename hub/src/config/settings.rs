@@ -10,6 +10,8 @@ use anyhow::{Context, bail};
 use clap::{Arg, ArgMatches, Command};
 use muster_decide::nearest::did_you_mean;
 
+use super::Environment;
+
 /// One setting: `--name`, `MUSTER_HUB_NAME` and `name:` in the file.
 pub(super) struct Setting {
     pub(super) name: &'static str,
@@ -70,9 +72,9 @@ pub(super) fn flags(command: Command, settings: &'static [Setting]) -> Command {
 pub(super) fn merge(
     settings: &'static [Setting],
     flags: &ArgMatches,
-    environment: impl Fn(&str) -> Option<String>,
+    environment: &Environment,
 ) -> anyhow::Result<Settings> {
-    let environment = |name: &str| environment(name).filter(|text| !text.is_empty());
+    let environment = |name: &str| environment.get(name).filter(|it| !it.is_empty()).cloned();
     let file = flags
         .get_one::<String>("config")
         .cloned()

@@ -8,10 +8,9 @@ use std::time::Duration;
 fn read(flags: &str, environment: &[(&str, &str)]) -> anyhow::Result<Config> {
     let arguments = format!("muster-hub serve {flags}");
     let matches = command().try_get_matches_from(arguments.split_whitespace())?;
-    Config::read(matches.subcommand_matches("serve").unwrap(), |name| {
-        let found = environment.iter().find(|(variable, _)| *variable == name);
-        found.map(|(_, text)| (*text).to_owned())
-    })
+    let variable = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+    let environment = environment.iter().map(variable).collect();
+    Config::read(matches.subcommand_matches("serve").unwrap(), &environment)
 }
 
 fn problem(flags: &str) -> String {
@@ -51,6 +50,9 @@ fn data_and_repository_are_all_it_needs() {
             poll: 60s,
         },
         credentials: None,
+        given_credentials: Credentials(
+            {},
+        ),
         agents_listen: 127.0.0.1:7443,
         enrolment_listen: 127.0.0.1:7444,
         api_listen: 127.0.0.1:7445,
@@ -339,4 +341,17 @@ fn programs_that_render_are_looked_for_on_the_path_unless_told_otherwise() {
     ] {
         assert_eq!(problem(&format!("{LEAST} {flags}")), says);
     }
+}
+
+#[test]
+fn credentials_are_in_one_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = format!("{LEAST} --credentials {}", folder.path().display());
+    let given = [("MUSTER_HUB_CREDENTIAL_TEAM_URL", "https://git.example/")];
+    let both = read(&flags, &given).unwrap_err().to_string();
+    assert!(
+        both.starts_with("--credentials names a folder of credentials"),
+        "{both}"
+    );
+    assert!(!read(LEAST, &given).unwrap().given_credentials.is_empty());
 }
