@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use muster_decide::render::Tool;
 use muster_decide::{File, FileContent, Snapshot, model, snapshot};
 
 fn deploy() -> PathBuf {
@@ -38,6 +39,68 @@ fn the_hub_understands_the_configuration_of_its_manifests() {
         );
         assert!(manifests.contains(&port), "{port}");
     }
+}
+
+/// How each program that the hub runs is tried, and the package of Debian that has it; tools are built.
+const RUN_BY_THE_HUB: [(&str, &str); 3] = [
+    ("ssh -V", "openssh-client"),
+    ("command -v ssh-keygen", "openssh-client"),
+    ("gpg --version", "gpg"),
+];
+
+#[test]
+fn the_image_of_the_hub_holds_what_the_hub_runs_at_the_versions_that_are_tested() {
+    let root = deploy().join("..");
+    let text = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let image = read("Containerfile");
+    let (_, hub) = image.split_once(" AS hub\n").unwrap();
+    let installed = hub.split_once("--no-install-recommends ").unwrap().1;
+    let installed: Vec<&str> = installed.split_once(" \\").unwrap().0.split(' ').collect();
+    for (tried, package) in RUN_BY_THE_HUB {
+        assert!(installed.contains(&package), "`{tried}` takes {package}");
+        // A build without it fails.
+        assert!(hub.contains(tried), "{tried}");
+    }
+    for tool in Tool::ALL.map(Tool::name) {
+        assert!(
+            hub.contains(&format!("{tool} version")),
+            "{tool} is not tried"
+        );
+        let line = image
+            .lines()
+            .find(|line| line.contains("/src/build "))
+            .unwrap();
+        assert!(
+            line.split(' ').any(|word| word == tool),
+            "{tool} is not built"
+        );
+    }
+    // The same folder pins what tests run.
+    assert!(image.contains("COPY tests/kubernetes /src\n"));
+    let go = text("tests/kubernetes/render/go.mod");
+    let go = go
+        .lines()
+        .find_map(|line| line.strip_prefix("go "))
+        .unwrap();
+    let (go, _) = go.rsplit_once('.').unwrap();
+    assert!(image.contains(&format!("/golang:{go}-")), "Go {go}");
+    let rust = env!("CARGO_PKG_RUST_VERSION");
+    assert!(image.contains(&format!("/rust:{rust}-")), "Rust {rust}");
+
+    let version = env!("CARGO_PKG_VERSION");
+    let manifests = read("hub/hub.yaml");
+    for name in ["muster-hub", "muster-agent"] {
+        assert!(
+            image.contains(&format!("-t {name}:{version} .\n")),
+            "{name}"
+        );
+    }
+    assert!(manifests.contains(&format!("image: muster-hub:{version}\n")));
+    // Who the Pod runs as is somebody in the image, as ssh demands.
+    let user = manifests.split_once("runAsUser: ").unwrap().1;
+    let user = user.split_once('\n').unwrap().0;
+    assert!(hub.contains(&format!("muster:x:{user}:{user}:")), "{user}");
+    assert!(hub.contains(&format!("USER {user}:{user}\n")), "{user}");
 }
 
 #[test]
