@@ -336,6 +336,26 @@ async fn a_name_that_leads_out_of_the_folder_is_written_nowhere() {
 }
 
 #[tokio::test]
+async fn without_landlock_nothing_starts_unless_a_person_allowed_it_or_no_tool_is_there() {
+    let bed = Bed::with("(: < /etc/passwd) && echo \"kind: A\"");
+    let start =
+        async |rendering: &Rendering| Renderer::start_where(false, rendering, &bed.data()).await;
+    let mut rendering = bed.rendering();
+    let refused = start(&rendering).await.unwrap_err().to_string();
+    for part in ["Linux 6.7", "--kustomize none", "--allow-unconfined-render"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    rendering.allow_unconfined = true;
+    let files = [("app/kustomization.yaml", "x: y")];
+    let unconfined = start(&rendering).await.unwrap();
+    assert_eq!(text(run(&unconfined, &files).await), "kind: A\n");
+    rendering.allow_unconfined = false;
+    rendering.tools = Tool::ALL.map(|tool| (tool, ToolFile::None)).into();
+    let without = start(&rendering).await.unwrap();
+    assert!(run(&without, &files).await.is_err());
+}
+
+#[tokio::test]
 async fn a_program_that_is_missing_fails_who_needs_it_and_one_that_is_none_the_start() {
     let bed = Bed::with("true");
     let mut rendering = bed.rendering();

@@ -41,15 +41,12 @@ pub(super) struct Jail {
 }
 
 impl Jail {
-    pub(super) fn new(rendering: &Rendering) -> anyhow::Result<Self> {
+    pub(super) fn new(rendering: &Rendering, confining: bool) -> anyhow::Result<Self> {
         let program = match &rendering.jail {
             Some(program) => program.clone(),
             None => std::env::current_exe().context("this program does not find its own file")?,
         };
-        Ok(Self {
-            program,
-            confining: confinement().is_ok(),
-        })
+        Ok(Self { program, confining })
     }
 
     /// Whether the kernel can do it.
@@ -169,6 +166,11 @@ fn enter(flags: &ArgMatches) -> anyhow::Result<std::convert::Infallible> {
         .env("TMPDIR", home)
         .exec();
     Err(error).with_context(|| tool.display().to_string())
+}
+
+/// Whether this kernel can.
+pub(super) fn kernel_confines() -> bool {
+    confinement().is_ok()
 }
 
 /// What is forbidden unless it is allowed; an error when this kernel can't.

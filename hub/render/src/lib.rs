@@ -117,9 +117,22 @@ impl Renderer {
     /// When a program that was configured can't be used, when the kernel can't confine one and nobody allowed to go
     /// without, or when `data` can't be written.
     pub async fn start(rendering: &Rendering, data: &Path) -> anyhow::Result<Self> {
+        Self::start_where(jail::kernel_confines(), rendering, data).await
+    }
+
+    /// [`Renderer::start`] on a kernel that can confine programs, or can't.
+    ///
+    /// # Errors
+    /// As [`Renderer::start`].
+    pub async fn start_where(
+        kernel_confines: bool,
+        rendering: &Rendering,
+        data: &Path,
+    ) -> anyhow::Result<Self> {
         let place = data.join("render");
         let work = folder::clean(&place.join("work")).with_context(|| unwritable(&place))?;
-        Self::with(rendering, &place, work, None).await
+        let jail = jail::Jail::new(rendering, kernel_confines)?;
+        Self::with(rendering, jail, &place, work, None).await
     }
 
     /// As [`Renderer::start`], in a folder that other processes use at the same time.
@@ -130,16 +143,17 @@ impl Renderer {
         let place = cache.join("render");
         let own = folder::own(&place).with_context(|| unwritable(&place))?;
         let work = own.path().canonicalize()?;
-        Self::with(rendering, &place, work, Some(own)).await
+        let jail = jail::Jail::new(rendering, jail::kernel_confines())?;
+        Self::with(rendering, jail, &place, work, Some(own)).await
     }
 
     async fn with(
         rendering: &Rendering,
+        jail: jail::Jail,
         place: &Path,
         work: PathBuf,
         own: Option<TempDir>,
     ) -> anyhow::Result<Self> {
-        let jail = jail::Jail::new(rendering)?;
         let programs = programs::find(rendering).await?;
         if let (false, Some((tool, program))) = (jail.is_confining(), programs.iter().next())
             && !rendering.allow_unconfined
@@ -296,6 +310,13 @@ impl Renderer {
         let tool = job.tool.name();
         let output = match process::run(command, &shared.limits).await {
             Ok(Ended::Well(output)) => Ok(output),
+            Ok(Ended::Badly(said)) if words::is_out_of_memory(&said) => Err(Failure {
+                message: format!(
+                    "{tool} took more than {} MiB of memory and was ended",
+                    shared.limits.memory >> 20
+                ),
+                again: false,
+            }),
             Ok(Ended::Badly(said)) => {
                 let hidden = hidden(job, |path| {
                     let read = std::fs::read(folder.files().join(path));

@@ -26,6 +26,14 @@ pub(super) fn failure(job: &Job, said: &str, folder: &Folder, hidden: &[String])
     sentence(job.tool.name(), &said, &files.to_string_lossy(), hidden)
 }
 
+/// Whether these are the last words of a program of Go that got no more memory, before the state of all its threads.
+pub(super) fn is_out_of_memory(said: &str) -> bool {
+    let last = said
+        .lines()
+        .find_map(|line| line.strip_prefix("fatal error: "));
+    last.is_some_and(|why| why.contains("out of memory") || why.contains("cannot allocate memory"))
+}
+
 fn sentence(tool: &str, said: &str, files: &str, hidden: &[String]) -> String {
     let said = said.replace(&format!("{files}/"), "");
     let said = said.replace(files, "the repository");
@@ -75,6 +83,27 @@ fn without_quotes_of_yaml(said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_words_of_go_without_memory_are_known() {
+        for (said, is) in [
+            (
+                "fatal error: runtime: out of memory\n\nruntime stack:\n",
+                true,
+            ),
+            (
+                "runtime: x\nfatal error: runtime: cannot allocate memory\n",
+                true,
+            ),
+            ("Error: out of memory\n", false),
+            (
+                "fatal error: all goroutines are asleep - deadlock!\n",
+                false,
+            ),
+        ] {
+            assert_eq!(is_out_of_memory(said), is, "{said}");
+        }
+    }
 
     #[test]
     fn the_last_error_is_one_sentence_with_paths_of_the_repository() {

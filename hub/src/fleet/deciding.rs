@@ -35,6 +35,16 @@ pub(super) struct Basis {
 }
 
 impl Basis {
+    /// One commit, whose files are all in it.
+    #[cfg(test)]
+    pub(super) fn of(sources: Sources) -> Self {
+        Self {
+            sources,
+            blobs: Blobs::default(),
+            others: Arc::default(),
+        }
+    }
+
     /// Where the files of an application's repository are.
     pub(super) fn blobs(&self, origin: Option<&Origin>) -> Blobs {
         match origin {

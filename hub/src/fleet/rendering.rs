@@ -249,3 +249,102 @@ async fn run(
     let output = renderer.run(&wanted.job, &snapshot, &blobs).await;
     (key, output)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use muster_decide::render::{Cache, Tool};
+    use muster_decide::{File, FileContent, LastGood, Members, model};
+    use muster_render::{By, Rendering, ToolFile};
+
+    use super::*;
+
+    /// A commit that takes one run of kustomize, and that run.
+    fn commit(tools: Tools) -> (Sources, Vec<Wanted>) {
+        let texts = [
+            (
+                "web/muster.yaml",
+                "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {name: web}\nspec: {namespace: web}\n",
+            ),
+            ("web/kustomization.yaml", "namePrefix: a-\n"),
+        ];
+        let file = |(path, text): (&str, &'static str)| {
+            let content = FileContent::Bytes(text.into());
+            let oid = path.to_owned();
+            (path.to_owned(), File { oid, content })
+        };
+        let sources = Sources::from(Snapshot {
+            repository: None,
+            revision: "1".into(),
+            files: texts.map(file).into(),
+        });
+        let members: Members = [("eu-1".parse().unwrap(), BTreeMap::new())].into();
+        let fleet = model::read(&sources.fleet);
+        let placed = Placed::new(fleet, &members, &LastGood::default());
+        let jobs = Cache::knowing([], tools).jobs(&sources, &placed);
+        assert_eq!(jobs.len(), 1);
+        (sources, jobs)
+    }
+
+    /// One whose kustomize says its version, and can't be run: there is no jail.
+    async fn renderer(folder: &std::path::Path) -> Renderer {
+        let tool = folder.join("kustomize");
+        std::fs::write(&tool, "#!/bin/sh\necho v0.0.0\n").unwrap();
+        std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let tools = [
+            (Tool::Kustomize, ToolFile::At(tool)),
+            (Tool::Helm, ToolFile::None),
+        ];
+        let rendering = Rendering {
+            tools: tools.into(),
+            concurrency: None,
+            timeout: Duration::from_secs(60),
+            cache_size: 1 << 20,
+            allow_unconfined: true,
+            by: By::Hub,
+            jail: Some(folder.join("nowhere")),
+        };
+        Renderer::start(&rendering, folder).await.unwrap()
+    }
+
+    /// The next output, as the fleet task comes to it.
+    async fn output(renders: &mut Renders, sources: &Sources) -> Output {
+        loop {
+            let mut arrived = renders.take(sources);
+            match arrived.outputs.pop() {
+                Some((_, output)) => return output,
+                None => renders.turn().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_to_blame_is_tried_again_less_and_less_often() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut renders = Renders::new(renderer(folder.path()).await);
+        let (sources, jobs) = commit(renders.tools());
+        let basis = Basis::of(sources.clone());
+        tokio::time::pause();
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            renders.want(jobs.clone(), None, &basis, false);
+            let failure = output(&mut renders, &sources).await.unwrap_err();
+            assert!(failure.again, "{failure:?}");
+            let failed = Instant::now();
+            // It is decided with that; a commit in between changes nothing about when it is tried again.
+            renders.want(jobs.clone(), None, &basis, true);
+            assert_eq!(output(&mut renders, &sources).await, Err(failure));
+            renders.want(Vec::new(), None, &basis, true);
+            renders.turn().await;
+            waits.push(failed.elapsed().as_secs_f32().round() as u32);
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        // What went well begins anew.
+        let key = jobs[0].key(&renders.tools());
+        renders.want(jobs.clone(), None, &basis, false);
+        renders.arrive(key, Ok(bytes::Bytes::new()));
+        assert!(renders.unlucky.is_empty() && renders.retry_at.is_none());
+    }
+}

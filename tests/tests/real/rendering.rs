@@ -1,6 +1,8 @@
 //! What programs render: hub output beside the programs' own, and what becomes of it in a cluster.
 
 mod charts;
+mod hooks;
+mod hostile;
 mod parity;
 mod serving;
 
