@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
+use muster_hub::{Config, Hub};
 use muster_proto::wire::v1;
 use tempfile::TempDir;
 
 use crate::api::{browser, url as url_of};
-use crate::bed::{Bed, commit, git, repository, until};
+use crate::bed::{Bed, commit, config, git, repository, until};
 use crate::git_server::GitServer;
 use crate::ssh_server::SshServer;
 
@@ -153,6 +154,44 @@ async fn a_repository_with_a_ca_of_its_own_and_a_token_is_followed_and_shown() {
         shown.error
     );
     bed.hub.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_credential_of_the_environment_lets_the_hub_in() {
+    let shop = shop();
+    let server = GitServer::start(shop.path(), TOKEN).await;
+    let beginning = server.url().replace(".git", "");
+    let environment = [
+        ("URL", beginning.as_str()),
+        ("PASSWORD", TOKEN),
+        ("CA_CRT", &server.ca_pem),
+    ];
+    let variable = |(file, text): (&str, &str)| {
+        let name = format!("MUSTER_HUB_CREDENTIAL_MY_TEAM_{file}");
+        (name, text.to_owned())
+    };
+    let serve = ["muster-hub", "serve", "--data", "/d", "--repo", "file:///f"];
+    let flags = muster_hub::config::command().get_matches_from(serve);
+    let flags = flags.subcommand_matches("serve").unwrap();
+    let given = Config::read(flags, &environment.map(variable).into()).unwrap();
+
+    let (data, repository) = (tempfile::tempdir().unwrap(), repository());
+    let mut config = config(data.path(), repository.path(), &[]).unwrap();
+    config.given_credentials = given.given_credentials;
+    let bed = Bed {
+        hub: Hub::start(config).await.unwrap(),
+        data,
+        repository,
+        ahead: Default::default(),
+    };
+    let spec = format!(
+        "url: \"{}\", credential: my-team, ref: {{branch: main}}",
+        server.url()
+    );
+    documents(&bed, &[("shop", &spec)]);
+    let revision = git(shop.path(), &["rev-parse", "HEAD"]);
+    seen(&bed, "shop", |it| it.revision == revision).await;
+    rendered(&bed, "shop", &revision).await;
 }
 
 #[tokio::test]
