@@ -7,7 +7,6 @@ mod fleet;
 mod listed;
 mod planning;
 
-pub(crate) use fleet::minor;
 pub(crate) use planning::plan;
 
 use std::io::Write;

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
+use muster_decide::placement::minor;
 use muster_render::ToolFile;
 
 use super::{Output, duration};
 use crate::failure::Failure;
-use crate::local::minor;
 
 #[derive(ClapArgs)]
 pub(crate) struct CheckArgs {

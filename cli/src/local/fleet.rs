@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_decide::model::{self, Origin, Repository};
-use muster_decide::placement::Capabilities;
+use muster_decide::placement::{Capabilities, minor};
 use muster_decide::render::{Cache, Tool, Wanted, charts};
 use muster_decide::snapshot::Others;
 use muster_decide::{Decision, LastGood, Members, Placed, Sources, decide};
@@ -310,12 +310,4 @@ fn turn(place: &Path) -> std::io::Result<File> {
     let file = File::create(place.join("sources.lock"))?;
     file.lock()?;
     Ok(file)
-}
-
-/// `1.37` of `v1.37.2-eks-1`.
-pub(crate) fn minor(version: &str) -> Option<String> {
-    let mut numbers = version.strip_prefix('v').unwrap_or(version).split('.');
-    let (major, minor) = (numbers.next()?, numbers.next()?);
-    let digits = minor.bytes().take_while(u8::is_ascii_digit).count();
-    (major.parse::<u32>().is_ok() && digits > 0).then(|| format!("{major}.{}", &minor[..digits]))
 }

@@ -53,6 +53,14 @@ pub struct Capabilities {
     pub api_versions: BTreeMap<String, bool>,
 }
 
+/// The minor version of a Kubernetes, which is all that a chart may look at: `1.37` of `v1.37.2-eks-1`, and of `1.37`.
+pub fn minor(version: &str) -> Option<String> {
+    let mut numbers = version.strip_prefix('v').unwrap_or(version).split('.');
+    let (major, minor) = (numbers.next()?, numbers.next()?);
+    let digits = minor.bytes().take_while(u8::is_ascii_digit).count();
+    (major.parse::<u32>().is_ok() && digits > 0).then(|| format!("{major}.{}", &minor[..digits]))
+}
+
 impl Capabilities {
     /// Of what is known, what is asked.
     fn of(&self, asked: &BTreeSet<String>) -> Arc<Self> {

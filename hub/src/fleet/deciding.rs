@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use muster_decide::last_good::Changes;
 use muster_decide::model::{Fleet, Origin, Repository};
-use muster_decide::placement::Capabilities;
+use muster_decide::placement::{Capabilities, minor};
 use muster_decide::render::{Cache, Wanted, charts};
 use muster_decide::{
     Decision, LastGood, Location, Members, Placed, Placements, Refused, Snapshot, Sources, decide,
@@ -289,15 +289,6 @@ pub(super) fn applications<'a>(
         }
     }
     applications
-}
-
-/// `1.37` of `v1.37.2-eks-1`: what a chart may look at.
-fn minor(version: &str) -> Option<String> {
-    let mut numbers = version.strip_prefix('v')?.split('.');
-    let (major, minor) = (numbers.next()?, numbers.next()?);
-    let digits = minor.bytes().take_while(u8::is_ascii_digit).count();
-    let is_number = |text: &str| text.parse::<u32>().is_ok();
-    (is_number(major) && digits > 0).then(|| format!("{major}.{}", &minor[..digits]))
 }
 
 /// The words that concern a cluster: those for an application as it should be there.
