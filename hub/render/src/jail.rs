@@ -12,14 +12,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, Scope, path_beneath_rules,
-};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::confinement::confine;
 use super::folder::Folder;
-use super::loader::loader;
 use super::process::Limits;
 use crate::Rendering;
 
@@ -27,8 +23,6 @@ use crate::Rendering;
 pub const COMMAND: &str = "render-jail";
 /// The exit code that says that the tool was never started. Tools don't end with it.
 pub(super) const FAILED: i32 = 125;
-/// What Landlock must know: rules for TCP came with this version.
-const ENOUGH: ABI = ABI::V4;
 /// Bytes that one file may have which the tool writes.
 const LARGEST_FILE: u64 = 64 << 20;
 
@@ -166,44 +160,4 @@ fn enter(flags: &ArgMatches) -> anyhow::Result<std::convert::Infallible> {
         .env("TMPDIR", home)
         .exec();
     Err(error).with_context(|| tool.display().to_string())
-}
-
-/// Whether this kernel can.
-pub(super) fn kernel_confines() -> bool {
-    confinement().is_ok()
-}
-
-/// What is forbidden unless it is allowed; an error when this kernel can't.
-fn confinement() -> Result<landlock::RulesetCreated, landlock::RulesetError> {
-    Ruleset::default()
-        .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(ENOUGH))?
-        .handle_access(AccessNet::from_all(ENOUGH))?
-        // What newer kernels know besides.
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(ABI::V6))?
-        .scope(Scope::from_all(ABI::V6))?
-        .create()
-}
-
-fn confine(tool: &Path, read: &Path, write: &Path) -> anyhow::Result<()> {
-    let loaded = loader(tool).with_context(|| tool.display().to_string())?;
-    let run = AccessFs::Execute | AccessFs::ReadFile | AccessFs::ReadDir;
-    confinement()?
-        .add_rule(PathBeneath::new(
-            PathFd::new(read)?,
-            AccessFs::ReadFile | AccessFs::ReadDir,
-        ))?
-        .add_rule(PathBeneath::new(
-            PathFd::new(write)?,
-            AccessFs::from_all(ENOUGH) & !AccessFs::Execute,
-        ))?
-        .add_rule(PathBeneath::new(
-            PathFd::new("/dev/null")?,
-            AccessFs::ReadFile | AccessFs::WriteFile,
-        ))?
-        // Those that are not there are left out.
-        .add_rules(path_beneath_rules(loaded, run))?
-        .restrict_self()?;
-    Ok(())
 }

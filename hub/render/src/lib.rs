@@ -5,8 +5,10 @@
 //! need it and nothing else.
 
 mod cache;
+mod confinement;
 mod folder;
 pub mod jail;
+#[cfg(target_os = "linux")]
 mod loader;
 mod process;
 mod programs;
@@ -117,7 +119,7 @@ impl Renderer {
     /// When a program that was configured can't be used, when the kernel can't confine one and nobody allowed to go
     /// without, or when `data` can't be written.
     pub async fn start(rendering: &Rendering, data: &Path) -> anyhow::Result<Self> {
-        Self::start_where(jail::kernel_confines(), rendering, data).await
+        Self::start_where(confinement::kernel_confines(), rendering, data).await
     }
 
     /// [`Renderer::start`] on a kernel that can confine programs, or can't.
@@ -143,7 +145,7 @@ impl Renderer {
         let place = cache.join("render");
         let own = folder::own(&place).with_context(|| unwritable(&place))?;
         let work = own.path().canonicalize()?;
-        let jail = jail::Jail::new(rendering, jail::kernel_confines())?;
+        let jail = jail::Jail::new(rendering, confinement::kernel_confines())?;
         Self::with(rendering, jail, &place, work, Some(own)).await
     }
 
