@@ -160,7 +160,7 @@ impl Fleet {
     fn change_an_object(&mut self, round: usize) {
         let text = self.files.get_mut("apps/a0/prod/o3.yaml");
         let text = text.expect("it was made");
-        text.push_str(&format!("  round: \"{round}\"\n"));
+        text.push_str(&format!("  round-{round}: \"done\"\n"));
     }
 
     /// From one variant of every application to another.
