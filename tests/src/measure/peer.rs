@@ -28,6 +28,8 @@ use crate::wait;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Calls and processor time that come late still count for the commit before them.
 const LATE: Duration = Duration::from_secs(5);
+/// After a first sync: Deployments become ready, which is told, and is none of the next commit's work.
+const SETTLES: Duration = Duration::from_secs(15);
 
 /// Applications of so many objects.
 #[derive(Debug, Clone, Copy)]
@@ -225,6 +227,7 @@ async fn ours(programs: &Programs, cluster: &Cluster, audit: Audit, work: Work) 
     bed.all_synced(&revision, work.applications + 1).await?;
     let first_sync = began.elapsed().as_secs_f64();
 
+    pass(SETTLES).await;
     let pids = [bed.hub.pid, bed.agent.pid];
     let (mark, before) = (bed.audit.mark()?, processor(&pids)?);
     let file = work.load().file(&work.folders()[0], 0, "2");
@@ -276,6 +279,7 @@ async fn theirs(cluster: &Cluster, audit: &Audit, work: Work, tuned: bool) -> Re
     tokio::try_join!(made, applied)?;
     let first_sync = began.elapsed().as_secs_f64();
 
+    pass(SETTLES).await;
     let pids = [flux.processes[0].pid, flux.processes[1].pid];
     let (mark, before) = (audit.mark()?, processor(&pids)?);
     let (path, text) = work.load().file(&work.folders()[0], 0, "2");
