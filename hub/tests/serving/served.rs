@@ -117,7 +117,8 @@ async fn a_chart_is_rendered_by_what_agents_say_and_not_before_they_have_said_it
     assert_eq!(gets(&mut two).await, "v1");
     // eu-1 waits for its agent's whole answer.
     until("it is placed on eu-2", async || {
-        bed.fleet().await.applications[0].clusters == 1
+        let applications = bed.fleet().await.applications;
+        applications.iter().map(|it| it.clusters).eq([1])
     })
     .await;
     assert_eq!(bed.cluster("eu-2").await.placements.len(), 1);
