@@ -63,6 +63,11 @@ impl Ignore {
         parts.fold(json!({}), |all, part| fields::union(&all, &part))
     }
 
+    /// Does it name fields or list items, and not managers alone?
+    pub(crate) fn names_fields(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
     /// Is whatever this manager owns left to it?
     pub(crate) fn is_let(&self, manager: &str) -> bool {
         self.managers.iter().any(|named| named == manager)

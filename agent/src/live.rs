@@ -132,8 +132,9 @@ impl LiveObject {
     pub(crate) fn additions(&self, wanted: &Wanted, managed: &[ManagedFieldsEntry]) -> Changed {
         let version = &wanted.kind.resource.api_version;
         let whose = takeover::Whose::of(wanted, true);
+        let reads = |entry: &ManagedFieldsEntry| whose.reads(entry, version);
         let people = |manager: &str| whose.is_of_people(manager);
-        drift::added(managed, version, people, |set| {
+        drift::added(managed, reads, people, |set| {
             // What a repair would not take away is no addition.
             let part = whose.part(set);
             match &self.left {

@@ -4,6 +4,8 @@
 //! own entry. Otherwise two managers hold a field, and dropping it from Git removes nothing, for ever
 //! (kubernetes/kubernetes#99003).
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use muster_proto::Additions;
 use serde_json::{Value, json};
@@ -37,18 +39,35 @@ pub(crate) struct Whose<'a> {
 }
 
 /// managedFields with the fields of others in our entry; `None` when there is nothing to take.
+///
+/// Paths of one version mean nothing in another, so what is held in other versions than ours is taken one version at a
+/// time: our entry becomes one of that version, and holds what others held in it and nothing else. The apply that must
+/// follow brings our own back: the API server converts, and removes what the entry before held and the new one does not.
 pub(crate) fn taken_over(
     managed: &[ManagedFieldsEntry],
     api_version: &str,
     whose: Whose<'_>,
 ) -> Option<Vec<ManagedFieldsEntry>> {
+    let own = drift::our_entry(managed).map_or(api_version, version);
+    let others: BTreeSet<&str> = managed.iter().map(version).collect();
+    let others = others.into_iter().filter(|other| *other != own);
+    let mut versions =
+        std::iter::once(own).chain(others.filter(|_| whose.reaches_other_versions()));
+    versions.find_map(|version| taken_in(managed, version, whose))
+}
+
+/// Of what is held in one version.
+fn taken_in(
+    managed: &[ManagedFieldsEntry],
+    version: &str,
+    whose: Whose<'_>,
+) -> Option<Vec<ManagedFieldsEntry>> {
     let ours = drift::our_entry(managed);
-    let version = ours.map_or(api_version, |ours| version(ours));
-    let mut fields = ours.map_or_else(|| json!({}), set);
+    let same = ours.filter(|ours| self::version(ours) == version);
+    let mut fields = same.map_or_else(|| json!({}), set);
     let mut rest = Vec::new();
     let mut took = false;
     for entry in managed.iter().filter(|entry| Some(*entry) != ours) {
-        // Paths of another version mean nothing in ours.
         if !whose.takes(entry) || self::version(entry) != version {
             rest.push(entry.clone());
             continue;
@@ -65,7 +84,7 @@ pub(crate) fn taken_over(
     if !took {
         return None;
     }
-    let template = ours.cloned().unwrap_or_else(|| ManagedFieldsEntry {
+    let template = same.cloned().unwrap_or_else(|| ManagedFieldsEntry {
         manager: Some(MANAGER.into()),
         operation: Some("Apply".into()),
         api_version: Some(version.to_owned()),
@@ -94,6 +113,17 @@ impl<'a> Whose<'a> {
             replicas: wanted.replicas,
             ignore: wanted.ignore.as_deref(),
         }
+    }
+
+    /// Is what others hold in another version than ours taken, too? Rules name fields in the version that Git states, and
+    /// what they leave to others can't be told from the rest in another one.
+    fn reaches_other_versions(&self) -> bool {
+        self.ignore.is_none_or(|ignore| !ignore.names_fields())
+    }
+
+    /// Is what this entry holds looked at, by its version?
+    pub(crate) fn reads(&self, entry: &ManagedFieldsEntry, api_version: &str) -> bool {
+        version(entry) == api_version || self.reaches_other_versions()
     }
 
     /// Does this field manager write for people? kubectl does, but for what `kubectl rollout restart` marks: undone, the
@@ -282,6 +312,58 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_in_another_version_is_taken_by_an_entry_of_that_version() {
+        let in_version = |version: &str, mut entry: ManagedFieldsEntry| {
+            entry.api_version = Some(version.into());
+            entry
+        };
+        let kubectl = |version, field: &str| {
+            let fields = json!({"f:data": {field: {}}});
+            in_version(
+                version,
+                entry("kubectl-client-side-apply", "Update", "", fields),
+            )
+        };
+        let ours = in_version(
+            "v1",
+            entry("muster", "Apply", "", json!({"f:data": {"f:b": {}}})),
+        );
+        // Our own version first.
+        let both = [
+            ours.clone(),
+            kubectl("v1beta1", "f:old"),
+            kubectl("v1", "f:new"),
+        ];
+        let first = taken_over(&both, "v1", ALL).unwrap();
+        assert_eq!(version(&first[0]), "v1");
+        assert_eq!(set(&first[0]), json!({"f:data": {"f:b": {}, "f:new": {}}}));
+        assert_eq!(first[1..], [kubectl("v1beta1", "f:old")]);
+        // Then the other one, in place of what we applied: the next apply brings that back.
+        let managed = [ours, kubectl("v1beta1", "f:old")];
+        let second = taken_over(&managed, "v1", ALL).unwrap();
+        assert_eq!(second.len(), 1);
+        assert_eq!(version(&second[0]), "v1beta1");
+        assert_eq!(set(&second[0]), json!({"f:data": {"f:old": {}}}));
+        assert_eq!(taken_over(&second, "v1", ALL), None);
+
+        // A rule that names fields names them in our version.
+        let key = crate::graph::namespace_key("n");
+        let rule = |rule: Value| {
+            let rule: IgnoreRule = serde_json::from_value(rule).unwrap();
+            ignore::ignore(&[rule], &key, &json!({})).unwrap()
+        };
+        let ignoring = |ignore: &Ignore| {
+            let whose = Whose {
+                ignore: Some(ignore),
+                ..ALL
+            };
+            taken_over(&managed, "v1", whose).is_some()
+        };
+        assert!(!ignoring(&rule(json!({"jsonPointers": ["/spec/x"]}))));
+        assert!(ignoring(&rule(json!({"managers": ["somebody"]}))));
+    }
+
+    #[test]
     fn replicas_that_git_does_not_state_stay_with_whoever_set_them() {
         let fields = json!({"f:spec": {"f:replicas": {}, "f:paused": {}}});
         let managed = [entry("kubectl-client-side-apply", "Update", "", fields)];
@@ -337,17 +419,5 @@ mod tests {
             ..ALL
         };
         assert_eq!(after(&managed, whose), None);
-    }
-
-    #[test]
-    fn fields_of_another_version_are_left_alone() {
-        let mut old = entry(
-            "kubectl-client-side-apply",
-            "Update",
-            "",
-            json!({"f:data": {"f:a": {}}}),
-        );
-        old.api_version = Some("v1beta1".into());
-        assert_eq!(taken_over(&[old], "v1", ALL), None);
     }
 }

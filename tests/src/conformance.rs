@@ -39,6 +39,7 @@ macro_rules! conformance {
             a_watch_tells_each_change_in_order,
             metadata_comes_alone_when_asked,
             a_custom_kind_is_served_once_established,
+            an_apply_drops_what_its_entry_held_in_another_version,
             a_generation_counts_changes_of_the_spec,
             a_patch_of_an_old_state_conflicts,
             a_dry_run_of_any_write_changes_nothing,
@@ -347,6 +348,50 @@ pub async fn a_custom_kind_is_served_once_established(
     .await
 }
 
+/// An applier is one whatever version it applies in: what its entry of another version holds and the new configuration
+/// does not state is removed, also when somebody else wrote that entry.
+pub async fn an_apply_drops_what_its_entry_held_in_another_version(
+    client: &Client,
+    namespace: &str,
+) -> Result<()> {
+    let group = format!("{namespace}.versions.example.com");
+    let definition = define_in(client, &group, &["v1", "v1beta1"]).await?;
+    let old = dynamic(client, namespace, &group, "v1beta1", "Thing");
+    let new = dynamic(client, namespace, &group, "v1", "Thing");
+    let thing = |version: &str, spec: Value| {
+        json!({"apiVersion": format!("{group}/{version}"), "kind": "Thing",
+            "metadata": {"name": "a"}, "spec": spec})
+    };
+    let before = thing("v1beta1", json!({"size": 3, "whole": ["x"], "tags": ["t"]}));
+    let kubectl = PostParams {
+        field_manager: Some("kubectl-client-side-apply".into()),
+        ..PostParams::default()
+    };
+    let made = old
+        .create(&kubectl, &serde_json::from_value(before)?)
+        .await?;
+    let mut entry = made.metadata.managed_fields.unwrap_or_default();
+    entry[0].manager = Some("git".into());
+    entry[0].operation = Some("Apply".into());
+    let taken = json!({"metadata": {"managedFields": entry}});
+    new.patch("a", &PatchParams::default(), &Patch::Merge(&taken))
+        .await?;
+    let wanted = thing("v1", json!({"size": 3, "tags": ["u"]}));
+    let applied = new
+        .patch("a", &PatchParams::apply("git"), &Patch::Apply(&wanted))
+        .await?;
+    let expected = json!({"size": 3, "colour": "red", "tags": ["u"]});
+    same(&applied.data["spec"], &expected)?;
+    let managed = applied.metadata.managed_fields.unwrap_or_default();
+    let versions: Vec<_> = managed.iter().map(|entry| &entry.api_version).collect();
+    same(&versions, &vec![&Some(format!("{group}/v1"))])?;
+    let definitions = dynamic_all(client, "apiextensions.k8s.io", "v1", DEFINITION);
+    definitions
+        .delete(&definition, &DeleteParams::default())
+        .await?;
+    Ok(())
+}
+
 /// `metadata.generation` counts changes of the spec, not of metadata.
 pub async fn a_generation_counts_changes_of_the_spec(
     client: &Client,
@@ -384,6 +429,11 @@ const DEFINITION: &str = "CustomResourceDefinition";
 /// # Errors
 /// When it is not Established in 30 seconds.
 pub async fn define(client: &Client, group: &str) -> Result<String> {
+    define_in(client, group, &["v1"]).await
+}
+
+/// The same in some versions, the first of which is stored.
+async fn define_in(client: &Client, group: &str, versions: &[&str]) -> Result<String> {
     let text = json!({"type": "string"});
     let item = json!({"type": "object", "required": ["name"],
         "properties": {"name": text, "value": text}});
@@ -396,13 +446,20 @@ pub async fn define(client: &Client, group: &str) -> Result<String> {
         "whole": {"type": "array", "items": text},
     }});
     let name = format!("things.{group}");
+    let versions: Vec<Value> = versions
+        .iter()
+        .enumerate()
+        .map(|(place, version)| {
+            json!({"name": version, "served": true, "storage": place == 0, "schema": {
+                "openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}})
+        })
+        .collect();
     let object = json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": DEFINITION, "metadata": {"name": name},
         "spec": {
             "group": group, "scope": "Namespaced",
             "names": {"kind": "Thing", "plural": "things"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {
-                "openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}}],
+            "versions": versions,
         },
     });
     let definitions = dynamic_all(client, "apiextensions.k8s.io", "v1", DEFINITION);

@@ -25,7 +25,7 @@ use muster_proto::{
 };
 use muster_tests::memory::{Call, Fault, Options, Server};
 use muster_tests::wait;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -73,12 +73,24 @@ fn with_workload(generation: u64) -> Result<Desired> {
         "metadata": {"name": "web"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}},
         "template": {"metadata": {"labels": {"app": "web"}},
             "spec": {"containers": [{"name": "main", "image": "registry.invalid/app:1"}]}}}});
-    let object = Arc::new(Object::new(&body, &DigestKey::new([5; 32]))?);
+    holding(generation, &[body])
+}
+
+/// One application of these objects.
+fn holding(generation: u64, objects: &[Value]) -> Result<Desired> {
+    with_settings(generation, objects, Settings::default())
+}
+
+/// One application of these objects in the namespace shop.
+fn with_settings(generation: u64, objects: &[Value], settings: Settings) -> Result<Desired> {
+    let key = DigestKey::new([5; 32]);
+    let object = |body: &Value| Ok(Arc::new(Object::new(body, &key)?));
+    let objects = objects.iter().map(object).collect::<Result<_>>()?;
     let settings = Settings {
         namespace: "shop".into(),
-        ..Settings::default()
+        ..settings
     };
-    let shop = DesiredApplication::new("shop".parse()?, "abc".into(), settings, vec![object]);
+    let shop = DesiredApplication::new("shop".parse()?, "abc".into(), settings, objects);
     Ok(Desired::new(
         generation,
         vec![Arc::new(shop)],

@@ -17,7 +17,7 @@ use super::{Error, Failure, Writer, compare, failure, replace};
 use crate::desired::wanted::Wanted;
 use crate::live::Sight;
 use crate::takeover::{self, Whose};
-use crate::{body, ignore};
+use crate::{body, drift, ignore};
 
 /// What is to be applied, and how.
 pub(crate) struct Order {
@@ -39,6 +39,9 @@ pub(crate) struct Order {
 
 /// How often an apply gives way to another write before it is a failure.
 const RACES: usize = 5;
+
+/// How often fields are taken over in one go: a kind is served in a few versions. What is left is taken the next time.
+const ROUNDS: usize = 8;
 
 /// A body, and the resourceVersion that an object must have for it.
 struct Fitted {
@@ -89,12 +92,16 @@ pub(crate) async fn apply(order: &Order) -> Result<DynamicObject, Failure> {
             version,
         }
     };
-    let applied = send(order, &stated, &mut fitted).await?;
-    // What was there before without any managedFields is held by nobody we know, from our first apply on.
-    let whose = Whose::of(wanted, true);
-    if let Some(version) = take_over(order, &applied.metadata, whose).await? {
+    let mut applied = send(order, &stated, &mut fitted).await?;
+    // What was there before without any managedFields is held by nobody we know, from our first apply on. What is held
+    // in other versions takes one more round each.
+    let whose = Whose::of(wanted, !order.strange);
+    for _ in 0..ROUNDS {
+        let Some(version) = take_over(order, &applied.metadata, whose).await? else {
+            break;
+        };
         fitted.version = Some(version).filter(|_| wanted.replicas);
-        return send(order, &stated, &mut fitted).await;
+        applied = send(order, &stated, &mut fitted).await?;
     }
     Ok(applied)
 }
@@ -173,7 +180,9 @@ async fn fit(order: &Order, stated: &[u8]) -> Result<Fitted, Failure> {
     // after it, our entry would look as it should while the value is not ours.
     let metadata = live.get("metadata").cloned().unwrap_or_default();
     let metadata: ObjectMeta = serde_json::from_value(metadata).unwrap_or_default();
-    let taken = match order.strange {
+    // In a second try our entry may hold what was taken in the first: it is not given up for that of another version.
+    let managed = metadata.managed_fields.as_deref().unwrap_or_default();
+    let taken = match order.strange && drift::our_entry(managed).is_none() {
         true => take_over(order, &metadata, Whose::of(wanted, false)).await?,
         false => None,
     };

@@ -14,11 +14,11 @@ use super::paths::{Path, leaves};
 use super::{Changed, our_entry};
 use crate::marks;
 
-/// What people added, beside what is left to others. `people`: do they write as this field manager? `apart` takes what
-/// is left to others out of a field set.
+/// What people added, beside what is left to others. `people`: do they write as this field manager? `reads`: is this
+/// entry looked at? `apart` takes what is left to others out of a field set.
 pub(crate) fn added(
     managed: &[ManagedFieldsEntry],
-    api_version: &str,
+    reads: impl Fn(&ManagedFieldsEntry) -> bool,
     people: impl Fn(&str) -> bool,
     apart: impl Fn(&Value) -> Value,
 ) -> Changed {
@@ -33,7 +33,7 @@ pub(crate) fn added(
     for entry in managed {
         let by_people = people(entry.manager.as_deref().unwrap_or_default());
         let in_whole = entry.subresource.as_deref().unwrap_or_default().is_empty();
-        if !by_people || !in_whole || entry.api_version.as_deref() != Some(api_version) {
+        if !by_people || !in_whole || !reads(entry) {
             continue;
         }
         let mut theirs = leaves(&apart(&set(entry)));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn added_by(entries: &[ManagedFieldsEntry]) -> Changed {
-        added(entries, "apps/v1", by_people, Value::clone)
+        added(entries, |_| true, by_people, Value::clone)
     }
 
     #[test]
@@ -136,11 +136,10 @@ mod tests {
         let label = json!({"f:metadata": {"f:labels": {"f:team": {}}}});
         let labelled = [entry("kubectl-label", 1, "", label)];
         assert_eq!(added_by(&labelled).fields(), [".metadata.labels.team"]);
-        let nothing = added(&labelled, "apps/v1", by_people, |_| json!({}));
+        let nothing = added(&labelled, |_| true, by_people, |_| json!({}));
         assert_eq!(nothing, Changed::default());
-        // Paths of another version mean nothing in ours.
         assert_eq!(
-            added(&labelled, "apps/v2", by_people, Value::clone),
+            added(&labelled, |_| false, by_people, Value::clone),
             Changed::default()
         );
     }
@@ -155,7 +154,7 @@ mod tests {
             ..takeover::Whose::default()
         };
         let people = |manager: &str| whose.is_of_people(manager);
-        let added = added(&managed, "apps/v1", people, Value::clone);
+        let added = added(&managed, |_| true, people, Value::clone);
         assert_eq!(added.fields(), [".spec.paused"]);
         assert_eq!(added.manager, "k9s");
     }

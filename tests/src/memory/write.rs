@@ -132,7 +132,7 @@ fn create(
     let managers = decode_or_empty(&new);
     let reset = reset(kind, "");
     let now = state.now();
-    let managers = with_write(&target, options, &reset, &now, &empty, |w| {
+    let managers = with_write(state, &target, options, &reset, &now, &empty, |w| {
         apply::update(w, &empty, &without_managers(&new), managers)
     });
     store_new(state, &target, new, managers, options)
@@ -149,7 +149,7 @@ fn apply_new(
     let empty = kind.empty();
     let reset = reset(kind, "");
     let now = state.now();
-    let (new, managers) = with_write(target, options, &reset, &now, &empty, |w| {
+    let (new, managers) = with_write(state, target, options, &reset, &now, &empty, |w| {
         apply::apply(w, &empty, &config, Managers::new(), options.force)
     })
     .map_err(|refused| refusal(target, refused))?;
@@ -261,7 +261,7 @@ fn modify(
             let managers = managed::decode(&live)
                 .map_err(|e| Refusal::internal(format!("failed to decode managed fields: {e}")))?;
             let bare = without_managers(&live);
-            let (new, managers) = with_write(target, options, &reset, &now, &empty, |w| {
+            let (new, managers) = with_write(state, target, options, &reset, &now, &empty, |w| {
                 apply::apply(w, &bare, &config, managers, options.force)
             })
             .map_err(|refused| refusal(target, refused))?;
@@ -279,7 +279,7 @@ fn modify(
                 managers
             } else {
                 let (old, new) = (without_managers(&live), without_managers(&new));
-                with_write(target, options, &reset, &now, &empty, |w| {
+                with_write(state, target, options, &reset, &now, &empty, |w| {
                     apply::update(w, &old, &new, managers)
                 })
             };
@@ -406,6 +406,7 @@ fn without_managers(object: &Value) -> Value {
 }
 
 fn with_write<T>(
+    state: &State,
     target: &Target,
     options: &Options,
     reset: &Set,
@@ -415,7 +416,15 @@ fn with_write<T>(
 ) -> T {
     let kind = &target.kind;
     let version = kind.api_version();
-    let types = |asked: &str| (asked == version).then(|| kind.typed());
+    let served: Vec<Arc<Kind>> = state
+        .kinds
+        .versions(&kind.group, &kind.plural)
+        .cloned()
+        .collect();
+    let types = |asked: &str| {
+        let one = served.iter().find(|one| one.api_version() == asked);
+        one.map(|one| one.typed())
+    };
     act(&Write {
         version: &version,
         subresource: &target.subresource,

@@ -18,6 +18,7 @@ mod dying;
 mod impersonating;
 mod narrowed;
 mod ordering;
+mod versions;
 
 #[tokio::test]
 async fn applies_changes_repairs_and_prunes() -> Result<()> {
