@@ -49,6 +49,8 @@ pub(crate) struct LiveObject {
     pub(crate) changed: Option<Timestamp>,
     /// Does it work?
     pub(crate) health: Health,
+    /// Of the rules that applications had for its kind when that was judged.
+    pub(crate) ruled: Option<Digest>,
     /// Selects its Pods, when it has some and does not work yet.
     pub(crate) pods: Option<String>,
 }
@@ -114,6 +116,7 @@ pub(crate) fn look(object: &DynamicObject, kind: &Kind, rule: Option<&Rule>) -> 
             _ => None,
         },
         health,
+        ruled: kind.ruled,
     }
 }
 

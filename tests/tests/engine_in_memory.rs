@@ -6,6 +6,7 @@ mod in_memory {
     mod ordering;
     mod pauses;
     mod quiet;
+    mod ruled;
     mod taking_over;
     mod times;
     mod unwatchable;

@@ -130,11 +130,10 @@ impl State {
                     "what people change in objects of this kind is not seen: watching it fails, and is tried again"
                 );
                 self.rows_changed = true;
-                let dies =
-                    |object: &Tracked| object.sight.object().is_some_and(|it| it.terminating);
-                let dying = self.objects.iter().filter(|(_, object)| dies(object));
-                // Nobody will say that they are gone.
-                self.queue.dirty.extend(dying.map(|(key, _)| key.clone()));
+                // Nobody will say that they are gone, or judge them by other rules than before.
+                let shown = |key: &&Key| key.kind == *kind && scope.covers(&key.namespace);
+                let keys = self.objects.keys().filter(shown);
+                self.queue.dirty.extend(keys.cloned());
             }
             _ => tracing::debug!(
                 api_version,

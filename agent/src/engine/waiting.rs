@@ -73,9 +73,20 @@ impl State {
         ) {
             return false;
         }
+        if need.until == Until::Applied {
+            return true;
+        }
         let (health, _) = live.health.at(self.clock.now());
-        need.until == Until::Applied
-            || matches!(health, HealthStatus::Current | HealthStatus::Suspended)
+        matches!(health, HealthStatus::Current | HealthStatus::Suspended)
+            && !self.is_judged_anew(need.key, tracked)
+    }
+
+    /// Other rules stand for its kind than when its health was judged, and its watch will show it again for that.
+    fn is_judged_anew(&self, key: &ObjectKey, tracked: &Tracked) -> bool {
+        let (Some(wanted), Some(live)) = (&tracked.wanted, tracked.sight.object()) else {
+            return false;
+        };
+        live.ruled != wanted.kind.ruled && !self.is_unwatched(&wanted.kind, &key.namespace)
     }
 
     fn why_unmet(&self, need: &Need<'_>) -> String {

@@ -79,6 +79,7 @@ fn live() -> LiveObject {
         changed: None,
         health: Health::new(HealthStatus::Current, ""),
         pods: None,
+        ruled: None,
     }
 }
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use muster_proto::{ObjectStatus, SyncStatus};
+use muster_proto::{HealthRule, ObjectStatus, Settings, SyncStatus};
 use muster_tests::wait;
 use serde_json::{Value, json};
 
@@ -270,4 +270,64 @@ async fn a_config_map_that_left_git_stays_while_a_deployment_that_could_not_be_c
         Ok(())
     })
     .await
+}
+
+/// What makes a custom resource ready is said by its application, and what depends on it waits for that: also for a rule
+/// that comes with the change of what depends on it.
+#[tokio::test]
+async fn what_depends_on_a_custom_resource_waits_for_its_health_rule() -> Result<()> {
+    let bed = bed("order-rule").await?;
+    let group = format!("{}.example.com", bed.namespace);
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("carts.{group}")},
+        "spec": {"group": group, "scope": "Namespaced", "names": {"kind": "Cart", "plural": "carts"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
+    let cart =
+        json!({"apiVersion": format!("{group}/v1"), "kind": "Cart", "metadata": {"name": "c"}});
+    let state = |value: &str, phase: &str| {
+        let rule = HealthRule {
+            group: group.clone(),
+            kind: "Cart".into(),
+            current: Some(format!("self.status.phase == '{phase}'")),
+            in_progress: None,
+            failed: None,
+        };
+        let settings = Settings {
+            health: vec![rule],
+            ..bed.settings()
+        };
+        let behind = after(config("behind", value), &format!("Cart.{group}/c"));
+        application(
+            "shop",
+            settings,
+            &[definition.clone(), cart.clone(), behind],
+        )
+    };
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(&group, "v1", "Cart"));
+    let carts: Api<DynamicObject> = Api::namespaced_with(bed.client.clone(), &bed.namespace, &kind);
+    let turns = async |phase: &str| {
+        let status = json!({"status": {"phase": phase}});
+        let controller = PatchParams::default();
+        carts
+            .patch_status("c", &controller, &Patch::Merge(&status))
+            .await
+    };
+    let waits = |row: &ObjectStatus| row.message.contains("by its health rule");
+
+    bed.accept(1, vec![state("1", "Rolling")?]).await?;
+    bed.object("behind", waits).await?;
+    ensure!(
+        bed.maps().get_opt("behind").await?.is_none(),
+        "it went ahead"
+    );
+    turns("Rolling").await?;
+    bed.holds("behind", "1").await?;
+    bed.synced("shop").await?;
+
+    bed.accept(2, vec![state("2", "Parked")?]).await?;
+    bed.object("behind", waits).await?;
+    ensure!(bed.value("behind").await? == "1", "it went ahead");
+    turns("Parked").await?;
+    bed.holds("behind", "2").await
 }
