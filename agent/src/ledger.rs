@@ -18,6 +18,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, P
 use muster_proto::{Digest, Generation};
 use serde_json::json;
 
+use crate::apply::said;
 use format::{Part, Root, Shard};
 use owner::taken_by;
 use secrets::{root_secret, shard_secret};
@@ -75,7 +76,7 @@ pub(crate) enum LedgerError {
     #[error("{0}")]
     Lost(String),
     /// The API server did not answer, or refused; worth another try.
-    #[error("{0}")]
+    #[error("{}", said(.0))]
     Api(#[from] kube::Error),
     /// Somebody keeps changing the root's metadata under our hands.
     #[error("the Secret {ROOT} changes faster than it can be written")]

@@ -9,6 +9,7 @@ mod stream;
 mod transfer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -19,9 +20,9 @@ use tonic::transport::Channel;
 
 use crate::backoff::{Backoff, Waits};
 use crate::credentials::{Credentials, Place};
-use crate::engine::{Engine, Stop};
+use crate::engine::{Cluster, Engine, Standing, Stop};
 use ended::Ended;
-use stream::Idle;
+use stream::{Hindered, Idle};
 use transfer::Transfer;
 
 /// What a session needs.
@@ -65,7 +66,8 @@ pub async fn run(mut session: Session) -> Credentials {
     let cluster = session.credentials.cluster.clone();
     let mut backoff = Backoff::new(session.waits);
     let mut transfer = Transfer::default();
-    let cluster_uid = match session.engine.loaded().await {
+    let mut hindered = Hindered::new(session.waits);
+    let cluster_uid = match begun(&session, &mut backoff).await {
         Ok(cluster) => cluster.uid,
         Err(why) => {
             tracing::error!(%cluster, reason = why, "the agent may not work here");
@@ -85,7 +87,7 @@ pub async fn run(mut session: Session) -> Credentials {
     };
     loop {
         let dialled = Instant::now();
-        let ended = stream::serve(&mut session, &mut transfer).await;
+        let ended = stream::serve(&mut session, &mut transfer, &mut hindered).await;
         transfer.interrupted(&session.engine.held().borrow());
         backoff.worked(dialled.elapsed());
         let pause = match ended {
@@ -94,6 +96,7 @@ pub async fn run(mut session: Session) -> Credentials {
                 tracing::warn!(%cluster, reason = why, retry_in = ?pause, "no session with the hub; the cluster is kept as it was last told");
                 pause
             }
+            Ended::Hindered => Duration::ZERO,
             Ended::Free => backoff.next((session.random)()),
             Ended::TurnedAway(why) => {
                 let pause = backoff.rarely((session.random)());
@@ -122,6 +125,32 @@ pub async fn run(mut session: Session) -> Credentials {
             }
         };
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Waits until the engine has begun. While something is in its way, the hub is told what: nothing is taken from it yet.
+async fn begun(session: &Session, backoff: &mut Backoff) -> Result<Cluster, String> {
+    let mut standing = session.engine.standing();
+    loop {
+        let why = match standing.borrow_and_update().clone() {
+            Standing::Working(cluster) => return Ok(cluster),
+            Standing::Stopped(why) => return Err(why),
+            Standing::Starting(why) => why,
+        };
+        let idle = Idle {
+            why,
+            for_good: true,
+            cluster_uid: String::new(),
+        };
+        let told = async {
+            wait(session, &idle, backoff).await;
+            tokio::time::sleep(backoff.next((session.random)())).await;
+        };
+        tokio::select! {
+            biased;
+            changed = standing.changed() => changed.map_err(|_| "the engine has ended")?,
+            () = told, if !idle.why.is_empty() => {}
+        }
     }
 }
 

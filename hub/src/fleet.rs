@@ -78,6 +78,8 @@ pub struct Hello {
     pub applications: Vec<(ApplicationName, Digest)>,
     /// It answers what people ask of its cluster.
     pub answers: bool,
+    /// Why it could not keep what it was sent last; empty when nothing is in its way.
+    pub hindrance: String,
 }
 
 /// Why an agent does not run its cluster.

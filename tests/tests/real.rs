@@ -34,4 +34,5 @@ mod real {
     mod syncing;
     mod the_cluster;
     mod two_agents;
+    mod unwritable;
 }

@@ -67,6 +67,7 @@ async fn begin(
     loop {
         match opening::open(client, options).await {
             Ok(opening) => {
+                starts(publish, String::new());
                 let (state, events) = State::new(client.clone(), opening, clock.clone()).await;
                 publish.held.send_replace(state.desired.clone());
                 return Ok(Some((state, events)));
@@ -74,9 +75,11 @@ async fn begin(
             Err(LedgerError::Lost(why)) => return Err(why),
             Err(error) => {
                 tracing::warn!(%error, "the ledger can't be opened; tried again");
-                publish
-                    .standing
-                    .send_replace(Standing::Starting(error.to_string()));
+                let namespace = &options.namespace;
+                starts(
+                    publish,
+                    format!("its ledger in namespace {namespace} can't be opened: {error}"),
+                );
             }
         }
         let again = tokio::time::sleep(wait);
@@ -102,6 +105,16 @@ async fn begin(
         }
         wait = (wait * 2).min(Duration::from_secs(30));
     }
+}
+
+/// What is in the way of the start now; nobody is woken when it is the same as before.
+fn starts(publish: &Publish, why: String) {
+    let now = Standing::Starting(why);
+    publish.standing.send_if_modified(|standing| {
+        let news = *standing != now;
+        *standing = now;
+        news
+    });
 }
 
 /// Works until stopped; the reason, or `None` when every handle is gone.

@@ -11,6 +11,8 @@ use tonic::{Code, Status};
 pub(super) enum Ended {
     /// The network, the hub's restart, a broken message: dial again.
     Lost(String),
+    /// What came could not be kept: the next Hello says so.
+    Hindered,
     /// Another agent of this cluster took over.
     Superseded(String),
     /// These are the credentials of another cluster.

@@ -25,6 +25,7 @@ use super::Session;
 use super::ended::{Ended, ended};
 use super::transfer::Transfer;
 use crate::asking;
+use crate::backoff::{Backoff, Waits};
 use crate::credentials::{CertificateRequest, Credentials, StoreError};
 use crate::engine::{Cluster, Held, Refused, Standing};
 use crate::serving;
@@ -39,12 +40,16 @@ const QUESTIONS: usize = 4;
 const LARGEST_MESSAGE: usize = 32 * 1024 * 1024;
 
 /// One session. Cancel-safe: dropped at any time, nothing is half done but a state that was not accepted.
-pub(super) async fn serve(session: &mut Session, transfer: &mut Transfer) -> Ended {
+pub(super) async fn serve(
+    session: &mut Session,
+    transfer: &mut Transfer,
+    hindered: &mut Hindered,
+) -> Ended {
     let cluster = match session.engine.loaded().await {
         Ok(cluster) => cluster,
         Err(why) => return Ended::Stopped(why),
     };
-    let hello = hello(session, &cluster, transfer.whole());
+    let hello = hello(session, &cluster, transfer.whole(), &hindered.why);
     let (outgoing, incoming) = match open(session, hello).await {
         Ok(streams) => streams,
         Err(ended) => return ended,
@@ -55,6 +60,8 @@ pub(super) async fn serve(session: &mut Session, transfer: &mut Transfer) -> End
         standing: session.engine.standing(),
         session,
         transfer,
+        hindered,
+        again_at: None,
         incoming,
         to_say: ToSay {
             report: true,
@@ -85,6 +92,32 @@ pub(super) async fn probe(session: &Session) -> Result<(), Ended> {
         Ok(Err(status)) => Err(ended(&status)),
         Ok(Ok(None)) => Err(Ended::Lost("the hub closed the session".into())),
         Ok(Ok(Some(_))) | Err(_) => Ok(()),
+    }
+}
+
+/// What keeps a desired state from being kept in the cluster.
+#[derive(Debug)]
+pub(super) struct Hindered {
+    /// For people; empty when nothing does.
+    why: String,
+    backoff: Backoff,
+}
+
+impl Hindered {
+    /// By nothing.
+    pub(super) fn new(waits: Waits) -> Self {
+        Self {
+            why: String::new(),
+            backoff: Backoff::new(waits),
+        }
+    }
+
+    /// It could not be kept; how long to wait before it is tried again.
+    fn by(&mut self, why: &Refused, random: fn() -> f64) -> Duration {
+        self.why = why.to_string();
+        let pause = self.backoff.next(random());
+        tracing::error!(reason = self.why, retry_in = ?pause, "nothing new is taken: the cluster is kept as it was last told");
+        pause
     }
 }
 
@@ -151,6 +184,7 @@ fn hello<'a>(
     session: &'a Session,
     cluster: &Cluster,
     whole: impl Iterator<Item = &'a Arc<DesiredApplication>>,
+    hindrance: &str,
 ) -> v1::Hello {
     let held = session.engine.held().borrow().clone();
     let name = |application: &Arc<DesiredApplication>| v1::HeldApplication {
@@ -176,6 +210,7 @@ fn hello<'a>(
         idle: String::new(),
         idle_for_good: false,
         answers: true,
+        hindrance: hindrance.to_owned(),
     }
 }
 
@@ -183,6 +218,9 @@ fn hello<'a>(
 struct Open<'a> {
     session: &'a mut Session,
     transfer: &'a mut Transfer,
+    hindered: &'a mut Hindered,
+    /// What could not be kept is asked for again then.
+    again_at: Option<Instant>,
     incoming: Streaming<v1::HubMessage>,
     rows: watch::Receiver<Arc<Rows>>,
     standing: watch::Receiver<Standing>,
@@ -236,6 +274,7 @@ impl Open<'_> {
         loop {
             let speak = self.to_say.anything();
             let busy = self.in_hand.is_some();
+            let again_at = self.again_at.unwrap_or(next_report);
             let stored = async {
                 match &mut self.in_hand {
                     Some(work) => work.await,
@@ -284,6 +323,9 @@ impl Open<'_> {
                 () = tokio::time::sleep_until(next_report), if rows_changed => {
                     rows_changed = false;
                     self.to_say.report = true;
+                }
+                () = tokio::time::sleep_until(again_at), if self.again_at.is_some() => {
+                    return Err(Ended::Hindered);
                 }
             }
         }
@@ -374,6 +416,7 @@ impl Open<'_> {
         match stored {
             Stored::State(Ok(held)) => {
                 self.transfer.accepted();
+                *self.hindered = Hindered::new(self.session.waits);
                 tracing::info!(generation = held.generation, "a desired state was accepted");
                 self.accepted(held, String::new());
             }
@@ -387,7 +430,11 @@ impl Open<'_> {
                     };
                     self.accepted(held, refused.to_string());
                 }
-                Refused::NotStored(_) => return Err(Ended::Lost(refused.to_string())),
+                // The next Hello says so, and asks for what is the newest then. Until then this session reports.
+                Refused::NotStored(_) => {
+                    let pause = self.hindered.by(&refused, self.session.random);
+                    self.again_at = Some(Instant::now() + pause);
+                }
                 Refused::Stopped(why) => return Err(Ended::Stopped(why)),
             },
             Stored::Credentials(credentials, Ok(())) => {

@@ -38,11 +38,7 @@ impl Agent {
     }
 
     fn dialling(hub: &ScriptedHub, address: String, proxies: Proxies) -> Self {
-        let works = Standing::Working(Cluster {
-            uid: "uid-1".into(),
-            kubernetes_version: "v1.37.2".into(),
-        });
-        Self::with(hub, address, proxies, works)
+        Self::with(hub, address, proxies, works())
     }
 
     /// Dials; its engine stands so.
@@ -100,6 +96,13 @@ impl Agent {
         answer.send(Ok(held)).unwrap();
         desired
     }
+}
+
+fn works() -> Standing {
+    Standing::Working(Cluster {
+        uid: "uid-1".into(),
+        kubernetes_version: "v1.37.2".into(),
+    })
 }
 
 async fn asked(requests: &mut mpsc::Receiver<Request>) -> Request {
@@ -380,9 +383,37 @@ async fn a_state_that_the_cluster_can_not_store_is_asked_for_again() {
         .send(Err(Refused::NotStored("no API server".into())))
         .unwrap();
     visit.gone().await;
-    let visit = hub.visit().await;
+    let mut visit = hub.visit().await;
+    assert_eq!(
+        visit.hello.hindrance,
+        "the desired state could not be stored in the cluster: no API server"
+    );
+    assert_eq!(visit.hello.generation, 0);
     send(&visit, &state, &[]).await;
     assert_eq!(agent.accepts().await, state);
+    assert_eq!(accepted(&mut visit).await.generation, 1);
+    drop(visit);
+    assert_eq!(hub.visit().await.hello.hindrance, "");
+}
+
+#[tokio::test]
+async fn what_keeps_an_agent_from_beginning_is_told_until_it_begins() {
+    let mut hub = ScriptedHub::start().await;
+    let agent = Agent::standing(&hub, Standing::Starting("no room".into()));
+    let visit = hub.visit().await;
+    assert_eq!(
+        (visit.hello.idle.as_str(), visit.hello.idle_for_good),
+        ("no room", true)
+    );
+    assert_eq!(visit.hello.generation, 0);
+    let other = Standing::Starting("no right".into());
+    agent.publish.standing.send_replace(other);
+    visit.gone().await;
+    let visit = hub.visit().await;
+    assert_eq!(visit.hello.idle, "no right");
+    agent.publish.standing.send_replace(works());
+    visit.gone().await;
+    assert_eq!(hub.visit().await.hello.idle, "");
 }
 
 #[tokio::test]

@@ -386,6 +386,7 @@ fn read_hello(caller: &Caller, hello: v1::Hello) -> Result<fleet::Hello, Invalid
         instance: text("hello.instance", hello.instance)?,
         generation: hello.generation,
         answers: hello.answers,
+        hindrance: shortened(printable(&hello.hindrance)),
         desired_digest: optional_digest("hello.desired_digest", &hello.desired_digest)?,
     })
 }

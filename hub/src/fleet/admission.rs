@@ -134,6 +134,7 @@ mod tests {
             desired_digest: (generation > 0).then(|| Digest::of([[generation as u8]])),
             applications: Vec::new(),
             answers: true,
+            hindrance: String::new(),
         }
     }
 

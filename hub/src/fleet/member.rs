@@ -43,6 +43,8 @@ pub(super) struct Member {
     pub(super) reported_at: Timestamp,
     /// Why the agent refused what it was sent last.
     pub(super) refused: Option<String>,
+    /// Why it could not keep what it was sent last; empty when nothing is in its way.
+    pub(super) hindrance: String,
     /// Since when it is connected, in this life of the hub.
     pub(super) connected_since: Option<Timestamp>,
     /// How its connection was shown last.
@@ -74,6 +76,7 @@ impl Member {
             rows: Arc::default(),
             reported_at: Timestamp(0),
             refused: None,
+            hindrance: String::new(),
             connected_since: None,
             shown_as: None,
             certificate_expires: Timestamp(0),
@@ -208,6 +211,13 @@ impl Member {
         }
         if self.row.store_was_older {
             let message = format!("{STORE_WAS_OLDER}, `muster approve --cluster {name}`");
+            problems.push(problem(message, Timestamp(0)));
+        }
+        if !self.hindrance.is_empty() {
+            let message = format!(
+                "the agent of {name} takes nothing new, and keeps the cluster as it was last told: {}",
+                self.hindrance
+            );
             problems.push(problem(message, Timestamp(0)));
         }
         if let Some(why) = &self.refused {

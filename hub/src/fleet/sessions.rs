@@ -76,6 +76,7 @@ impl Task {
             line: hello.answers.then_some(line),
         });
         member.refused = None;
+        member.hindrance = hello.hindrance;
         // The row's last sign of life is already this one: what was before decides.
         if was != Some(Connection::Connected) {
             member.connected_since = Some(now);
@@ -212,6 +213,8 @@ impl Task {
         let member = self.members.get_mut(name).expect("the caller found it");
         member.row.accepted_generation = accepted.generation;
         member.refused = accepted.refused;
+        // It was kept, or has nothing to do with keeping.
+        member.hindrance.clear();
         self.unstored.insert(name.clone());
         if let Some(why) = &member.refused {
             tracing::warn!(cluster = %name, generation = accepted.generation, error = why, "an agent refused a desired state");

@@ -178,6 +178,7 @@ fn hello(instance: &str, holds: Option<&Desired>) -> Hello {
         desired_digest: holds.map(Desired::digest),
         applications: Vec::new(),
         answers: true,
+        hindrance: String::new(),
     }
 }
 

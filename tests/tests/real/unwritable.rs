@@ -1,0 +1,126 @@
+//! A cluster that lets the agent keep nothing: what people see of it, and that nothing is applied without the ledger.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
+use muster_tests::wait;
+use muster_tests::world::SOON;
+use serde_json::json;
+
+use super::scenario::{Scenario, config_map, objects, push};
+
+const REFUSAL: &str = "the vault is shut";
+
+/// Refuses every write of a Secret in the agent's namespace.
+struct Shut {
+    name: String,
+    policies: Api<ValidatingAdmissionPolicy>,
+    bindings: Api<ValidatingAdmissionPolicyBinding>,
+}
+
+impl Shut {
+    async fn on(scenario: &mut Scenario) -> Result<Self> {
+        let client = scenario.cluster.client()?;
+        let namespace = scenario.world.member("one").namespace().to_owned();
+        let shut = Self {
+            name: format!("shut-{}", scenario.namespace),
+            policies: Api::all(client.clone()),
+            bindings: Api::all(client),
+        };
+        let policy = json!({"metadata": {"name": shut.name}, "spec": {
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+                    "resources": ["secrets"]}]},
+            "validations": [{"expression": "false", "message": REFUSAL, "reason": "Forbidden"}]}});
+        let binding = json!({"metadata": {"name": shut.name},
+            "spec": {"policyName": shut.name, "validationActions": ["Deny"]}});
+        let parameters = PostParams::default();
+        shut.policies
+            .create(&parameters, &serde_json::from_value(policy)?)
+            .await?;
+        shut.bindings
+            .create(&parameters, &serde_json::from_value(binding)?)
+            .await?;
+        let secrets = Api::<k8s_openapi::api::core::v1::Secret>::namespaced(
+            scenario.cluster.client()?,
+            &namespace,
+        );
+        let trial = k8s_openapi::api::core::v1::Secret {
+            metadata: ObjectMeta {
+                name: Some("trial".into()),
+                ..ObjectMeta::default()
+            },
+            ..Default::default()
+        };
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        wait::until("Secrets are refused", SOON, async || {
+            ensure!(secrets.create(&dry, &trial).await.is_err());
+            Ok(())
+        })
+        .await?;
+        Ok(shut)
+    }
+
+    async fn open(self) -> Result<()> {
+        let parameters = DeleteParams::default();
+        self.bindings.delete(&self.name, &parameters).await?;
+        self.policies.delete(&self.name, &parameters).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_can_keep_nothing_says_so_applies_nothing_new_and_goes_on_by_itself()
+-> Result<()> {
+    let mut scenario = Scenario::shop().await?;
+    let shut = Shut::on(&mut scenario).await?;
+    let commit = [
+        config_map("shop", "settings", "colour", "red"),
+        config_map("shop", "added", "k", "v"),
+    ];
+    push(&scenario.world, "Paint it red and add one", &commit).await?;
+    scenario
+        .shows("the agent of one takes nothing new, and keeps the cluster as it was last told")
+        .await?;
+    scenario.shows(REFUSAL).await?;
+    // What was accepted before goes on.
+    scenario.edit("settings", "colour", "pink").await?;
+    scenario.becomes("settings", "colour", "blue").await?;
+    let added = objects(&scenario.cluster, "v1", "ConfigMap", &scenario.namespace)?;
+    ensure!(added.get_opt("added").await?.is_none(), "it was applied");
+
+    shut.open().await?;
+    scenario.becomes("settings", "colour", "red").await?;
+    scenario.world.synced("shop", 1).await?;
+    ensure!(
+        added.get_opt("added").await?.is_some(),
+        "it was not applied"
+    );
+    scenario.shows_no_more(REFUSAL).await
+}
+
+#[tokio::test]
+async fn an_agent_that_can_not_begin_says_why_and_begins_when_it_can() -> Result<()> {
+    let mut scenario = Scenario::shop().await?;
+    scenario.world.member("one").stop_agent().await?;
+    let shut = Shut::on(&mut scenario).await?;
+    scenario.world.member("one").start_agent()?;
+    scenario
+        .shows("an agent of one is there and writes nothing: its ledger in namespace ")
+        .await?;
+    scenario.shows(REFUSAL).await?;
+    let colour = [config_map("shop", "settings", "colour", "red")];
+    push(&scenario.world, "Paint it red", &colour).await?;
+    ensure!(scenario.value("settings", "colour").await? == "blue");
+
+    shut.open().await?;
+    scenario.becomes("settings", "colour", "red").await?;
+    scenario.world.synced("shop", 1).await?;
+    scenario.shows_no_more(REFUSAL).await
+}
