@@ -406,14 +406,17 @@ async fn answer<T: serde::de::DeserializeOwned>(
 pub(crate) fn said(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => {
-            let words = status.message.split_whitespace().collect::<Vec<_>>();
             let code = http::StatusCode::from_u16(status.code);
             let name = code.ok().and_then(|code| code.canonical_reason());
             let name = name.unwrap_or(&status.reason);
-            format!("{} ({} {name})", words.join(" "), status.code)
+            format!("{} ({} {name})", one_line(&status.message), status.code)
         }
         error => error.to_string(),
     }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// What people are told. The API server's messages quote values, which a Secret's must not be.
@@ -460,7 +463,7 @@ fn words(key: &ObjectKey, status: &Status) -> String {
     if key.group.is_empty() && key.kind == "Secret" {
         nameless(status)
     } else {
-        status.message.clone()
+        one_line(&status.message)
     }
 }
 
@@ -503,7 +506,7 @@ mod tests {
             name: "x".into(),
         };
         let status =
-            Status::failure("data[p]: Invalid value: \"hunter2\"", "Invalid").with_code(422);
+            Status::failure("data[p]: Invalid\n  value: \"hunter2\"", "Invalid").with_code(422);
         failure(&key, &Error::Api(Box::new(status)))
     }
 

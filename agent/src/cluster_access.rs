@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use crate::apply::said;
+
 /// How to reach the API server.
 #[derive(Debug)]
 pub enum ClusterAccess {
@@ -145,6 +147,7 @@ pub async fn cluster_uid(client: &kube::Client) -> anyhow::Result<String> {
     let namespace = Api::<Namespace>::all(client.clone())
         .get("kube-system")
         .await
+        .map_err(|error| anyhow::Error::msg(said(&error)))
         .context("the API server can't be asked which cluster this is (namespace kube-system)")?;
     namespace
         .metadata

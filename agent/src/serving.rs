@@ -20,6 +20,7 @@ use muster_proto::wire::v1::ApiVersions;
 use tokio::time::{Instant, sleep_until};
 
 use crate::apply::said;
+use crate::live::watches::trouble;
 
 /// Discovery follows a change by a moment; changes come in bursts.
 const SOON: Duration = Duration::from_millis(300);
@@ -208,7 +209,11 @@ async fn of<T>(event: watcher::Result<Event<T>>) -> Option<Change> {
         Ok(Event::InitDone) => Some(Change::Opened),
         Ok(Event::Apply(_) | Event::Delete(_)) => Some(Change::Seen),
         Err(error) => {
-            tracing::debug!(%error, "the watch of what the cluster serves fails, and is tried again");
+            let error = trouble(&error).error;
+            tracing::debug!(
+                error,
+                "the watch of what the cluster serves fails, and is tried again"
+            );
             Some(Change::Blind)
         }
     }

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Credentials, InvalidCredentials};
+use crate::apply::said;
 
 /// Name of the file, and of the key in a Secret.
 const NAME: &str = "credentials.json";
@@ -73,7 +74,7 @@ impl Place {
                 Api::<Secret>::namespaced(client.clone(), namespace)
                     .get_opt(name)
                     .await
-                    .map_err(|error| StoreError::Unreadable(self.clone(), error.to_string()))?
+                    .map_err(|error| StoreError::Unreadable(self.clone(), said(&error)))?
                     .map(
                         |secret| match secret.data.unwrap_or_default().remove(NAME) {
                             Some(bytes) => bytes.0,
@@ -123,7 +124,7 @@ impl Place {
                     )
                     .await
                     .map(|_| ())
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| said(&error))
             }
         };
         written.map_err(|error| StoreError::Unwritable(self.clone(), error))

@@ -9,6 +9,7 @@ use kube::core::DynamicObject;
 use muster_proto::{Desired, Drift, ObjectKey, Rows};
 
 use super::{Cluster, EngineOptions};
+use crate::apply::said;
 use crate::body::APPLICATION_LABEL;
 use crate::desired;
 use crate::discovery;
@@ -137,6 +138,7 @@ pub(super) async fn find_ours(client: &Client) -> Result<Vec<(ObjectKey, Entry)>
             // Its definition went in the meantime.
             Err(kube::Error::Api(status)) if status.code == 404 => continue,
             Err(error) => {
+                let error = said(&error);
                 return Err(format!("{} can't be listed: {error}", kind.resource.kind));
             }
         };

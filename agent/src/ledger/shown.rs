@@ -14,6 +14,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, ResourceExt as _};
 
 use super::{INSTANCE, LABEL, ROOT, version};
+use crate::live::watches::trouble;
 
 /// The Secrets that carry the ledger's label, as they were at one moment, which may be a little while ago.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,7 +79,8 @@ pub(crate) fn shown(client: Client, namespace: &str) -> impl Stream<Item = Shown
                 true
             }
             Err(error) => {
-                tracing::debug!(%error, "the watch of the ledger fails, and is tried again");
+                let error = trouble(&error).error;
+                tracing::debug!(error, "the watch of the ledger fails, and is tried again");
                 false
             }
         };

@@ -168,7 +168,8 @@ async fn run(client: Client, scope: Scope, kind: Arc<Kind>, events: mpsc::Sender
     }
 }
 
-fn trouble(error: &watcher::Error) -> Trouble {
+/// What is wrong with a watch, in one line.
+pub(crate) fn trouble(error: &watcher::Error) -> Trouble {
     let error = match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
