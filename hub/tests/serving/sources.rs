@@ -229,14 +229,16 @@ async fn a_document_sends_no_credential_to_a_server_that_it_is_not_for() {
     );
     assert_eq!(stranger.shown(), Vec::<String>::new());
     // Its application says so, too, where it names the repository.
-    let problems = bed.fleet().await.problems;
     let said = |problem: &v1::Problem| {
         problem.application == "thief"
             && problem
                 .message
                 .starts_with("Repository thief: credential team is not for")
     };
-    assert!(problems.iter().any(said), "{problems:?}");
+    until("its application says why", async || {
+        bed.fleet().await.problems.iter().any(said)
+    })
+    .await;
     bed.hub.stop().await.unwrap();
 }
 
