@@ -1,9 +1,11 @@
 //! Processes and folders of the test bed: how they end, and what is told of it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use muster_tests::supervisor::{Folder, Process, Signal};
 use muster_tests::wait;
+use rustix::process::{Pid, Signal as Number, kill_process};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -91,20 +93,56 @@ async fn dropping_a_process_ends_what_it_started_itself() -> Result<()> {
     let process = shell(&folder, "tail -f /dev/null & echo $!; echo up; wait")?;
     says(&process, "up").await?;
     let log = process.log_tail();
-    let inner = Path::new("/proc").join(log.lines().next().unwrap_or_default());
-    assert!(inner.join("cmdline").exists());
+    let inner = log.lines().next().unwrap_or_default();
+    assert!(Path::new("/proc").join(inner).join("cmdline").exists());
     drop(process);
+    goes(inner).await
+}
+
+/// Waits until the process of this number is gone.
+async fn goes(pid: &str) -> Result<()> {
+    let command = Path::new("/proc").join(pid).join("cmdline");
     wait::until("it is gone", SOON, async || {
         // Nobody may have collected it yet: then it has no command line any more.
         ensure!(
-            fs::read(inner.join("cmdline"))
-                .unwrap_or_default()
-                .is_empty(),
+            fs::read(&command).unwrap_or_default().is_empty(),
             "it is still running"
         );
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn what_tests_run_has_started_ends_with_it_however_it_is_ended() -> Result<()> {
+    let folder = Folder::new("run")?;
+    let started = folder.path.join("started");
+    let cargo = folder.path.join("cargo");
+    let script = format!(
+        "#!/bin/sh\ntail -f /dev/null & echo $! > {0}.new; mv {0}.new {0}; wait\n",
+        started.display()
+    );
+    fs::write(&cargo, script)?;
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755))?;
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("run");
+    let path = std::env::var("PATH")?;
+    let path = format!("{}:{path}", folder.path.display());
+    for signal in [Number::TERM, Number::INT, Number::KILL] {
+        let log = folder.path.join("log");
+        let process = Process::spawn(&run, ["--no-real"], &[("PATH", &path)], &log)?;
+        let what = "it comes to its first command";
+        let inner = wait::until(what, 3 * SOON, async || {
+            process.ensure_alive()?;
+            Ok(fs::read_to_string(&started)?)
+        })
+        .await?;
+        fs::remove_file(&started)?;
+        // To it alone: those who wait for it know no other.
+        let pid = Pid::from_raw(process.pid.try_into()?).context("a process has a number")?;
+        kill_process(pid, signal)?;
+        goes(inner.trim()).await?;
+    }
+    Ok(())
 }
 
 #[test]
