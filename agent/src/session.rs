@@ -111,7 +111,7 @@ pub async fn run(mut session: Session) -> Credentials {
             Ended::Removed(why) => {
                 session.engine.stop(Stop::Removed).await;
                 tracing::warn!(%cluster, reason = why, "this cluster was removed from the fleet: its objects stay, and nothing is repaired any more. Delete the agent, or join again with a new token");
-                let_in_again(&session, &backoff).await;
+                let_in_again(&session, &cluster_uid, &backoff).await;
                 tracing::info!(%cluster, "the hub lets this cluster in again");
                 return session.credentials;
             }
@@ -171,10 +171,10 @@ async fn wait(session: &Session, idle: &Idle, backoff: &mut Backoff) {
     }
 }
 
-async fn let_in_again(session: &Session, backoff: &Backoff) {
+async fn let_in_again(session: &Session, cluster_uid: &str, backoff: &Backoff) {
     loop {
         tokio::time::sleep(backoff.rarely((session.random)())).await;
-        match stream::probe(session).await {
+        match stream::probe(session, cluster_uid).await {
             Ok(()) => return,
             Err(ended) => {
                 tracing::info!(cluster = %session.credentials.cluster, ?ended, "still out of the fleet")

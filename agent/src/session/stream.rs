@@ -80,9 +80,10 @@ pub(super) async fn serve(
 }
 
 /// Whether the hub lets this cluster in; says Hello with nothing held, and leaves again.
-pub(super) async fn probe(session: &Session) -> Result<(), Ended> {
+pub(super) async fn probe(session: &Session, cluster_uid: &str) -> Result<(), Ended> {
     let hello = v1::Hello {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster_uid: cluster_uid.to_owned(),
         instance: session.instance.clone(),
         ..v1::Hello::default()
     };

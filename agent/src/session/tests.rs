@@ -495,6 +495,8 @@ async fn a_removed_cluster_stops_its_engine_and_asks_rarely_until_it_is_let_in()
     for _ in 0..2 {
         let visit = hub.visit().await;
         assert_eq!(visit.hello.applications, []);
+        // Without it the hub takes it for an agent of another cluster.
+        assert_eq!(visit.hello.cluster_uid, "uid-1");
         visit.end(removed(), "removed-keep").await;
     }
     assert!(!agent.session.is_finished());
@@ -538,7 +540,7 @@ async fn somebody_who_is_not_the_hub_hears_nothing() {
         waits: Waits::default(),
         random,
     };
-    let ended = super::stream::probe(&session).await.unwrap_err();
+    let ended = super::stream::probe(&session, "uid-1").await.unwrap_err();
     let super::ended::Ended::Lost(why) = ended else {
         panic!("{ended:?}");
     };
@@ -595,7 +597,7 @@ async fn an_expired_certificate_is_told_as_that() {
         waits: Waits::default(),
         random,
     };
-    let ended = super::stream::probe(&session).await.unwrap_err();
+    let ended = super::stream::probe(&session, "uid-1").await.unwrap_err();
     let why = "the hub refuses the certificate: received fatal alert: CertificateExpired";
     assert_eq!(ended, super::ended::Ended::TurnedAway(why.into()));
 }
