@@ -3,12 +3,18 @@
 //! In: the token and the cluster's UID. Out: credentials, to be kept before they are used. Whatever another try can
 //! mend is tried again, with a line in the log each time; whatever a person must mend ends it.
 
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use muster_proto::Digest;
 use muster_proto::join_token::JoinToken;
 use muster_proto::tls::connector::{ConnectError, Trust, connect_through};
+use muster_proto::tls::proxy::Proxies;
 use muster_proto::wire::v1::EnrolRequest;
 use muster_proto::wire::v1::enrolment_service_client::EnrolmentServiceClient;
 use tonic::Code;
+use tonic::transport::Channel;
 
 use crate::backoff::{Backoff, random};
 use crate::config::Options;
@@ -28,6 +34,33 @@ pub enum EnrolError {
     Unreachable(String),
 }
 
+/// How one gets to a hub before one is a member.
+#[derive(Clone)]
+pub struct Way {
+    /// Opens a connection to the enrolment listener at this address, of the hub that the token pins.
+    pub dial: Dial,
+    /// Evenly in `0.0..1.0`: spreads the tries of many.
+    pub random: fn() -> f64,
+}
+
+/// Opens a connection to an enrolment listener.
+pub type Dial = Arc<
+    dyn Fn(&str, &JoinToken) -> BoxFuture<'static, Result<Channel, ConnectError>> + Send + Sync,
+>;
+
+/// By TCP and TLS, through the proxy where there is one on the way.
+pub fn by_tls(proxies: Proxies) -> Way {
+    let dial = move |address: &str, token: &JoinToken| {
+        let (proxies, address) = (proxies.clone(), address.to_owned());
+        let trust = Trust::Pin(token.ca_sha256);
+        async move { connect_through(&proxies, &address, trust, None).await }.boxed()
+    };
+    Way {
+        dial: Arc::new(dial),
+        random,
+    }
+}
+
 /// Enrols, trying again while that can help.
 ///
 /// # Errors
@@ -35,17 +68,18 @@ pub enum EnrolError {
 pub async fn enrol(
     token: &JoinToken,
     options: &Options,
+    way: &Way,
     cluster_uid: &str,
 ) -> anyhow::Result<Credentials> {
     let mut backoff = Backoff::new(options.waits);
     loop {
-        match try_once(token, options, cluster_uid).await {
+        match try_once(token, options, way, cluster_uid).await {
             Ok(credentials) => return Ok(credentials),
             Err(EnrolError::Refused(why)) => {
                 anyhow::bail!("cluster {} can't join: {why}", token.cluster)
             }
             Err(EnrolError::Unreachable(why)) => {
-                let wait = backoff.next(random());
+                let wait = backoff.next((way.random)());
                 tracing::warn!(cluster = %token.cluster, reason = why, retry_in = ?wait, "can't join yet");
                 tokio::time::sleep(wait).await;
             }
@@ -61,6 +95,7 @@ pub fn token_digest(token: &JoinToken) -> Digest {
 async fn try_once(
     token: &JoinToken,
     options: &Options,
+    way: &Way,
     cluster_uid: &str,
 ) -> Result<Credentials, EnrolError> {
     let address = options
@@ -69,14 +104,13 @@ async fn try_once(
         .unwrap_or(&token.enrolment_address);
     let request = CertificateRequest::new()
         .map_err(|error| EnrolError::Refused(format!("no key can be made: {error}")))?;
-    let channel = connect_through(&options.proxies, address, Trust::Pin(token.ca_sha256), None)
-        .await
-        .map_err(|error| match error {
-            ConnectError::Dial(..) => EnrolError::Unreachable(error.to_string()),
-            ConnectError::Address(_)
-            | ConnectError::Credentials(_)
-            | ConnectError::NotTheHub(..) => EnrolError::Refused(error.to_string()),
-        })?;
+    let channel = (way.dial)(address, token).await;
+    let channel = channel.map_err(|error| match error {
+        ConnectError::Dial(..) => EnrolError::Unreachable(error.to_string()),
+        ConnectError::Address(_) | ConnectError::Credentials(_) | ConnectError::NotTheHub(..) => {
+            EnrolError::Refused(error.to_string())
+        }
+    })?;
     let mut asked = tonic::Request::new(EnrolRequest {
         secret: token.secret.clone(),
         csr_der: request.csr_der(),
@@ -138,9 +172,7 @@ mod tests {
     use crate::config::Join;
     use crate::credentials::Place;
     use crate::scripted::ScriptedHub;
-    use muster_proto::tls::proxy::Proxies;
     use muster_proto::wire::v1::EnrolResponse;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
     use tonic::Status;
@@ -171,6 +203,10 @@ mod tests {
         }
     }
 
+    fn way() -> Way {
+        by_tls(Proxies::default())
+    }
+
     fn lets_in(hub: &ScriptedHub, name: &'static str) {
         let ca = hub.ca.clone();
         hub.enrols(move |request| {
@@ -190,7 +226,7 @@ mod tests {
     }
 
     async fn refused(token: &JoinToken) -> String {
-        let error = enrol(token, &options(), "uid-1").await.unwrap_err();
+        let error = enrol(token, &options(), &way(), "uid-1").await.unwrap_err();
         let message = format!("{error:#}");
         assert!(!message.contains("hunter2"), "{message}");
         message
@@ -201,7 +237,7 @@ mod tests {
         let hub = ScriptedHub::start().await;
         lets_in(&hub, "eu-1");
         let token = token(&hub);
-        let credentials = enrol(&token, &options(), "uid-1").await.unwrap();
+        let credentials = enrol(&token, &options(), &way(), "uid-1").await.unwrap();
         assert_eq!(credentials.cluster.as_str(), "eu-1");
         assert_eq!(credentials.hub, token.agents_address);
         assert_eq!(credentials.joined_with, token_digest(&token));
@@ -241,7 +277,9 @@ mod tests {
                     .collect(),
             }),
         });
-        enrol(&token(&hub), &options(), "uid-1").await.unwrap();
+        enrol(&token(&hub), &options(), &way(), "uid-1")
+            .await
+            .unwrap();
     }
 
     #[tokio::test]
@@ -256,14 +294,18 @@ mod tests {
             enrolment_address: free.to_string(),
             ..token(&hub)
         };
-        let error = try_once(&nobody, &options(), "uid-1").await.unwrap_err();
+        let error = try_once(&nobody, &options(), &way(), "uid-1")
+            .await
+            .unwrap_err();
         assert!(matches!(error, EnrolError::Unreachable(_)), "{error}");
         let told_otherwise = Options {
             enrolment: Some(hub.enrolment.to_string()),
             hub: Some("hub.example:7443".into()),
             ..options()
         };
-        let credentials = enrol(&nobody, &told_otherwise, "uid-1").await.unwrap();
+        let credentials = enrol(&nobody, &told_otherwise, &way(), "uid-1")
+            .await
+            .unwrap();
         assert_eq!(credentials.hub, "hub.example:7443");
     }
 

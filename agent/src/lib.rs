@@ -40,7 +40,7 @@ mod inventory;
 pub mod ledger;
 mod live;
 mod marks;
-mod membership;
+pub mod membership;
 mod plan;
 pub mod program;
 mod prune;
@@ -86,8 +86,10 @@ pub async fn run_in(
 ) -> anyhow::Result<()> {
     muster_proto::tls::install_crypto();
     let mut shutdown = pin!(shutdown);
+    let way = enrol::by_tls(options.proxies.clone());
     let mut credentials = tokio::select! {
-        credentials = membership::credentials(&client, &options) => credentials?,
+        biased;
+        credentials = membership::credentials(&client, &options, &way) => credentials?,
         () = &mut shutdown => return Ok(()),
     };
     loop {
@@ -114,6 +116,7 @@ pub async fn run_in(
             random: backoff::random,
         };
         let next = tokio::select! {
+            biased;
             ended = &mut task => bail!("the engine has ended: {}", match ended {
                 Ok(()) => "nobody told it to".to_owned(),
                 Err(error) => error.to_string(),

@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::bail;
 use muster_proto::join_token::JoinToken;
 
-use crate::backoff::{Backoff, random};
+use crate::backoff::Backoff;
 use crate::cluster_access::cluster_uid;
 use crate::config::{Join, Options};
 use crate::credentials::Credentials;
-use crate::enrol::{enrol, token_digest};
+use crate::enrol::{Way, enrol, token_digest};
 
 /// How long a new token is tried by a cluster that is a member already.
 const JOIN_AGAIN: Duration = Duration::from_secs(60);
@@ -21,12 +21,13 @@ const JOIN_AGAIN: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// When it is nobody yet and has no token that lets it in, or when what is kept is damaged.
-pub(crate) async fn credentials(
+pub async fn credentials(
     client: &kube::Client,
     options: &Options,
+    way: &Way,
 ) -> anyhow::Result<Credentials> {
     let place = &options.credentials;
-    let held = load(client, options).await?;
+    let held = load(client, options, way).await?;
     let joined = match (held, &options.join) {
         (Some(held), Join::Absent(_)) => return Ok(held),
         (Some(held), Join::Token(token)) if held.joined_with == token_digest(token) => {
@@ -34,30 +35,34 @@ pub(crate) async fn credentials(
         }
         (Some(held), Join::Token(token)) => {
             tracing::info!(cluster = %held.cluster, "there is a new join token: joining again");
-            let joining = tokio::time::timeout(JOIN_AGAIN, join(client, options, token));
+            let joining = tokio::time::timeout(JOIN_AGAIN, join(client, options, way, token));
             let why = match joining.await {
-                Ok(Ok(joined)) => return keep(client, options, joined).await,
+                Ok(Ok(joined)) => return keep(client, options, way, joined).await,
                 Ok(Err(error)) => format!("{error:#}"),
                 Err(_) => "the hub could not be reached".to_owned(),
             };
             tracing::warn!(cluster = %held.cluster, reason = why, "the new join token does not work: going on with the credentials in {place}");
             return Ok(held);
         }
-        (None, Join::Token(token)) => join(client, options, token).await?,
+        (None, Join::Token(token)) => join(client, options, way, token).await?,
         (None, Join::Absent(why)) => bail!(
             "this cluster is not a member yet (nothing is kept in {place}), and {why}: get a token by `muster cluster join NAME` and pass it with --join-token"
         ),
     };
-    keep(client, options, joined).await
+    keep(client, options, way, joined).await
 }
 
 /// What is kept, with the hub's address that the configuration prefers.
-async fn load(client: &kube::Client, options: &Options) -> anyhow::Result<Option<Credentials>> {
+async fn load(
+    client: &kube::Client,
+    options: &Options,
+    way: &Way,
+) -> anyhow::Result<Option<Credentials>> {
     let mut backoff = Backoff::new(options.waits);
     let mut held = loop {
         match options.credentials.load(client).await {
             Ok(held) => break held,
-            Err(error) if error.may_pass() => retry(&error, &mut backoff).await,
+            Err(error) if error.may_pass() => retry(&error, &mut backoff, way).await,
             Err(error) => return Err(error.into()),
         }
     };
@@ -70,6 +75,7 @@ async fn load(client: &kube::Client, options: &Options) -> anyhow::Result<Option
 async fn join(
     client: &kube::Client,
     options: &Options,
+    way: &Way,
     token: &JoinToken,
 ) -> anyhow::Result<Credentials> {
     options.credentials.prepare().await?;
@@ -77,28 +83,29 @@ async fn join(
     let uid = loop {
         match cluster_uid(client).await {
             Ok(uid) => break uid,
-            Err(error) => retry(&format!("{error:#}"), &mut backoff).await,
+            Err(error) => retry(&format!("{error:#}"), &mut backoff, way).await,
         }
     };
-    enrol(token, options, &uid).await
+    enrol(token, options, way, &uid).await
 }
 
 /// The token is spent: what came for it is not given up.
 async fn keep(
     client: &kube::Client,
     options: &Options,
+    way: &Way,
     joined: Credentials,
 ) -> anyhow::Result<Credentials> {
     let mut backoff = Backoff::new(options.waits);
     while let Err(error) = options.credentials.save(client, &joined).await {
-        retry(&error, &mut backoff).await;
+        retry(&error, &mut backoff, way).await;
     }
     tracing::info!(cluster = %joined.cluster, place = %options.credentials, "joined the fleet");
     Ok(joined)
 }
 
-async fn retry(error: &impl std::fmt::Display, backoff: &mut Backoff) {
-    let wait = backoff.next(random());
+async fn retry(error: &impl std::fmt::Display, backoff: &mut Backoff, way: &Way) {
+    let wait = backoff.next((way.random)());
     tracing::warn!(%error, retry_in = ?wait, "trying again");
     tokio::time::sleep(wait).await;
 }
@@ -116,6 +123,7 @@ mod tests {
     use super::*;
     use crate::backoff::Waits;
     use crate::credentials::Place;
+    use crate::enrol::by_tls;
     use crate::scripted::{ScriptedHub, client_that_answers};
 
     /// Knows which cluster it is and nothing else.
@@ -127,6 +135,10 @@ mod tests {
                 json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": "uid-1"}}),
             )
         })
+    }
+
+    async fn joined(options: &Options) -> anyhow::Result<Credentials> {
+        credentials(&client(), options, &by_tls(Proxies::default())).await
     }
 
     fn token(hub: &ScriptedHub, secret: &str) -> Join {
@@ -175,10 +187,10 @@ mod tests {
         let (hub, folder) = (ScriptedHub::start().await, tempfile::tempdir().unwrap());
         let tries = lets_in(&hub, "one");
         let with_token = options(token(&hub, "one"), &folder);
-        let joined = credentials(&client(), &with_token).await.unwrap();
-        assert_eq!(credentials(&client(), &with_token).await.unwrap(), joined);
+        let first = joined(&with_token).await.unwrap();
+        assert_eq!(joined(&with_token).await.unwrap(), first);
         let without = options(Join::Absent("no token is given".into()), &folder);
-        assert_eq!(credentials(&client(), &without).await.unwrap(), joined);
+        assert_eq!(joined(&without).await.unwrap(), first);
         assert_eq!(tries.load(Ordering::Relaxed), 1);
     }
 
@@ -186,35 +198,28 @@ mod tests {
     async fn another_token_means_to_join_again() {
         let (hub, folder) = (ScriptedHub::start().await, tempfile::tempdir().unwrap());
         lets_in(&hub, "one");
-        let first = credentials(&client(), &options(token(&hub, "one"), &folder))
-            .await
-            .unwrap();
+        let first = joined(&options(token(&hub, "one"), &folder)).await.unwrap();
         lets_in(&hub, "two");
         let again = options(token(&hub, "two"), &folder);
-        let second = credentials(&client(), &again).await.unwrap();
+        let second = joined(&again).await.unwrap();
         assert_ne!(second, first);
-        assert_eq!(credentials(&client(), &again).await.unwrap(), second);
+        assert_eq!(joined(&again).await.unwrap(), second);
     }
 
     #[tokio::test]
     async fn another_token_that_does_not_work_leaves_the_cluster_a_member() {
         let (hub, folder) = (ScriptedHub::start().await, tempfile::tempdir().unwrap());
         lets_in(&hub, "one");
-        let first = credentials(&client(), &options(token(&hub, "one"), &folder))
-            .await
-            .unwrap();
+        let first = joined(&options(token(&hub, "one"), &folder)).await.unwrap();
         let expired = options(token(&hub, "expired"), &folder);
-        assert_eq!(credentials(&client(), &expired).await.unwrap(), first);
+        assert_eq!(joined(&expired).await.unwrap(), first);
     }
 
     #[tokio::test]
     async fn a_newcomer_without_a_token_is_told_how_to_get_one() {
         let folder = tempfile::tempdir().unwrap();
         let options = options(Join::Absent("no --join-token is given".into()), &folder);
-        let message = credentials(&client(), &options)
-            .await
-            .unwrap_err()
-            .to_string();
+        let message = joined(&options).await.unwrap_err().to_string();
         let expected = format!(
             "this cluster is not a member yet (nothing is kept in {}/agent/credentials.json), and no --join-token is given: get a token by `muster cluster join NAME` and pass it with --join-token",
             folder.path().display()
@@ -227,7 +232,7 @@ mod tests {
         let (hub, folder) = (ScriptedHub::start().await, tempfile::tempdir().unwrap());
         lets_in(&hub, "one");
         let options = options(token(&hub, "expired"), &folder);
-        let message = format!("{:#}", credentials(&client(), &options).await.unwrap_err());
+        let message = format!("{:#}", joined(&options).await.unwrap_err());
         assert!(
             message.ends_with("says: this join token has expired"),
             "{message}"
@@ -241,10 +246,7 @@ mod tests {
         std::fs::create_dir(folder.path().join("agent")).unwrap();
         std::fs::write(folder.path().join("agent/credentials.json"), "{").unwrap();
         let options = options(token(&hub, "one"), &folder);
-        let message = credentials(&client(), &options)
-            .await
-            .unwrap_err()
-            .to_string();
+        let message = joined(&options).await.unwrap_err().to_string();
         assert!(message.contains("are damaged"), "{message}");
         assert_eq!(tries.load(Ordering::Relaxed), 0);
     }

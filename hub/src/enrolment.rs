@@ -6,37 +6,65 @@
 
 mod guesses;
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
-use muster_proto::tls::acceptor::Peer;
-use muster_proto::wire::v1::enrolment_service_server::EnrolmentService;
+use muster_proto::Timestamp;
+use muster_proto::tls::acceptor::{Connection, Peer};
+use muster_proto::wire::v1::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
 use muster_proto::wire::v1::{EnrolRequest, EnrolResponse};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::ca::{Ca, SigningRequest};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::fleet::{Certificate, Fleet, TokenRefused};
+use crate::listen::{self, Http};
 use guesses::Guesses;
 
 /// What enrolment needs.
-pub(crate) struct Enrolment {
-    fleet: Fleet,
-    ca: Arc<Ca>,
-    clock: Clock,
+pub struct Enrolment {
+    /// Remembers.
+    pub fleet: Fleet,
+    /// Signs.
+    pub ca: Arc<Ca>,
+    /// Tells when tokens and certificates end.
+    pub clock: Clock,
+    /// Ends it.
+    pub shutdown: CancellationToken,
+}
+
+/// Serves clusters that come over these connections to join, until `shutdown`.
+///
+/// # Errors
+/// When the server breaks down.
+pub async fn serve<S>(
+    enrolment: Enrolment,
+    connections: impl Stream<Item = io::Result<Connection<S>>>,
+) -> anyhow::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let shutdown = enrolment.shutdown.clone();
+    let service = EnrolmentServiceServer::new(Service {
+        enrolment,
+        guesses: Mutex::default(),
+    });
+    listen::serve(connections, Http::Two, Routes::new(service), shutdown).await
+}
+
+struct Service {
+    enrolment: Enrolment,
     guesses: Mutex<Guesses>,
 }
 
-impl Enrolment {
-    /// A service that signs with `ca` and remembers in `fleet`.
-    pub(crate) fn new(fleet: Fleet, ca: Arc<Ca>, clock: Clock) -> Self {
-        Self {
-            fleet,
-            ca,
-            clock,
-            guesses: Mutex::default(),
-        }
+impl Service {
+    fn now(&self) -> Timestamp {
+        (self.enrolment.clock)()
     }
 
     fn guesses(&self) -> std::sync::MutexGuard<'_, Guesses> {
@@ -47,7 +75,7 @@ impl Enrolment {
 }
 
 #[tonic::async_trait]
-impl EnrolmentService for Enrolment {
+impl EnrolmentService for Service {
     async fn enrol(
         &self,
         request: Request<EnrolRequest>,
@@ -62,7 +90,7 @@ impl EnrolmentService for Enrolment {
             cluster_uid,
         } = request.into_inner();
         if let Some(address) = address
-            && !self.guesses().may_try(address, (self.clock)())
+            && !self.guesses().may_try(address, self.now())
         {
             return Err(Status::resource_exhausted(
                 "too many wrong join tokens came from this address: try again in a minute",
@@ -76,16 +104,17 @@ impl EnrolmentService for Enrolment {
                 "cluster_uid: the UID of the namespace kube-system, 1 to 256 characters",
             ));
         }
-        let cluster = match self.fleet.redeem_token(secret, cluster_uid).await {
+        let Enrolment { fleet, ca, .. } = &self.enrolment;
+        let cluster = match fleet.redeem_token(secret, cluster_uid).await {
             Ok(cluster) => cluster,
             Err(refused) => return Err(self.refuse(refused, address)),
         };
-        let issued = self.ca.certify_agent(&request, &cluster, SystemTime::now());
+        let issued = ca.certify_agent(&request, &cluster, clock::date(self.now()));
         let certificate = Certificate {
             serial: issued.serial.clone(),
             not_after: issued.ends,
         };
-        self.fleet
+        fleet
             .certificate_issued(cluster.clone(), certificate)
             .await
             .map_err(|error| Status::unavailable(error.to_string()))?;
@@ -97,7 +126,7 @@ impl EnrolmentService for Enrolment {
     }
 }
 
-impl Enrolment {
+impl Service {
     fn refuse(&self, refused: TokenRefused, address: Option<IpAddr>) -> Status {
         tracing::warn!(?address, reason = %refused, "a join token was refused");
         let message = refused.to_string();
@@ -110,7 +139,7 @@ impl Enrolment {
             }
         }
         if let Some(address) = address {
-            self.guesses().wrong(address, (self.clock)());
+            self.guesses().wrong(address, self.now());
         }
         Status::permission_denied(message)
     }

@@ -20,7 +20,7 @@ mod api;
 pub mod ca;
 pub mod clock;
 pub mod config;
-mod enrolment;
+pub mod enrolment;
 pub mod fleet;
 mod listen;
 mod plans;
@@ -39,10 +39,8 @@ use muster_git::Repository;
 use muster_proto::Timestamp;
 use muster_proto::tls::acceptor::accept;
 use muster_proto::tls::install_crypto;
-use muster_proto::wire::v1::enrolment_service_server::EnrolmentServiceServer;
 use muster_render::Renderer;
 use tempfile::TempDir;
-use tonic::service::Routes;
 
 use agents::Agents;
 use api::{AdminToken, Api, Invitation, Tokens};
@@ -182,8 +180,12 @@ impl Hub {
             clock: clock.clone(),
             shutdown: serving.clone(),
         };
-        let enrolment =
-            EnrolmentServiceServer::new(Enrolment::new(fleet.clone(), ca.clone(), clock));
+        let enrolment = Enrolment {
+            fleet: fleet.clone(),
+            ca: ca.clone(),
+            clock,
+            shutdown: serving.clone(),
+        };
         let api = api::routes(
             Api {
                 plans: Plans::new(proposals, fleet.clone(), renderer),
@@ -200,12 +202,7 @@ impl Hub {
         );
         tasks.spawn_serving(
             "enrolment",
-            listen::serve(
-                accept(enrolment_listener, tls.token.clone()),
-                Http::Two,
-                Routes::new(enrolment),
-                serving.clone(),
-            ),
+            enrolment::serve(enrolment, accept(enrolment_listener, tls.token.clone())),
         );
         tasks.spawn_serving(
             "api",
@@ -255,6 +252,7 @@ impl Running {
 pub async fn serve(config: Config, shutdown: impl Future) -> anyhow::Result<()> {
     let mut running = Hub::start(config).await?;
     tokio::select! {
+        biased;
         _ = shutdown => {
             tracing::info!("stopping");
             running.stop().await

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use muster_proto::wire::v1::agent_message::Message as FromAgent;
 use muster_proto::wire::v1::hub_message::Message as ToAgent;
@@ -15,6 +15,7 @@ use super::outgoing::Outgoing;
 use super::questions::Questions;
 use super::{Agents, Caller, with_reason};
 use crate::ca::{self, SigningRequest};
+use crate::clock;
 use crate::fleet::{self, Certificate, Grant, Idle, Waiting};
 
 /// An agent that has not said Hello by then is no agent.
@@ -331,10 +332,8 @@ impl Session<'_> {
         let cluster = &self.caller.cluster;
         let request = SigningRequest::read(&request.csr_der)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let issued = self
-            .agents
-            .ca
-            .certify_agent(&request, cluster, SystemTime::now());
+        let now = clock::date((self.agents.clock)());
+        let issued = self.agents.ca.certify_agent(&request, cluster, now);
         let certificate = Certificate {
             serial: issued.serial,
             not_after: issued.ends,
