@@ -70,6 +70,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         );
         crate::run(config, async {
             tokio::select! {
+                biased;
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }

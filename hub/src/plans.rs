@@ -172,6 +172,7 @@ impl Plans {
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
+                biased;
                 brought = &mut bring => {
                     let ended = |error| Failed::Unavailable(format!("the fetch ended inside the hub: {error}"));
                     return Ok(brought.map_err(ended)??);

@@ -72,6 +72,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
         );
         let told = async move {
             tokio::select! {
+                biased;
                 _ = stop.recv() => {}
                 _ = interrupt.recv() => {}
             }

@@ -59,6 +59,7 @@ impl Tasks {
     /// Waits for the first task to end.
     pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
         let ended = tokio::select! {
+            biased;
             Some(ended) = self.listeners.join_next() => ended,
             Some(ended) = self.owners.join_next() => ended,
             Some(ended) = self.helpers.join_next() => ended,

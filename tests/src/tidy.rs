@@ -3,6 +3,7 @@
 //! In comes a [`Tree`] of sources; out come findings, `file:line: what is wrong`. Each rule is a function of a tree, so
 //! that it can be tried on a bad one.
 
+mod choosing;
 mod dependencies;
 mod documents;
 mod layout;
@@ -40,6 +41,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("names say what is inside", layout::telling_names),
     ("no file is too long", layout::short_files),
     ("tests wait on conditions", waiting::no_sleep_in_tests),
+    ("what is ready is taken in order", choosing::select_in_order),
 ];
 
 /// The sources of a workspace: every `Cargo.toml`, `.rs` and `.md` file, by its path from the root.

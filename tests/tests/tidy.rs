@@ -370,6 +370,17 @@ fn a_test_that_sleeps_is_found() {
 }
 
 #[test]
+fn a_choice_by_chance_is_found() {
+    assert_finds(
+        "agent/src/apply.rs",
+        "//! Doing.\n\nasync fn one() {\n    tokio::select! {\n        biased;\n        () = a => {}\n    }\n    select! { () = b => {} }\n}\n",
+        &[
+            "what is ready is taken in order: agent/src/apply.rs:8: begin it with `biased;`, the rarest first",
+        ],
+    );
+}
+
+#[test]
 fn a_link_to_what_is_not_there_is_found() {
     assert_finds(
         "docs/map.md",

@@ -77,6 +77,7 @@ impl Follower {
             }
             let rests = self.source.is_pinned() && failures == 0;
             tokio::select! {
+                biased;
                 () = self.terms.shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause(self.terms.poll, failures, spread())), if !rests => {}
                 question = self.questions.recv() => match question {
@@ -121,8 +122,9 @@ impl Follower {
 
     async fn fetch(&self, failures: &mut u32) {
         let turn = tokio::select! {
-            turn = self.terms.fetches.clone().acquire_owned() => turn,
+            biased;
             () = self.terms.shutdown.cancelled() => return,
+            turn = self.terms.fetches.clone().acquire_owned() => turn,
         };
         let stop = Arc::new(AtomicBool::new(false));
         let source = self.source.clone();
@@ -137,6 +139,7 @@ impl Follower {
         });
         let fetched = loop {
             tokio::select! {
+                biased;
                 fetched = &mut fetch => break fetched,
                 // Not waited for: a transfer looks at the flag between packets, and nobody wants it any more.
                 () = self.terms.shutdown.cancelled() => {

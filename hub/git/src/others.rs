@@ -112,6 +112,7 @@ impl Set {
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         loop {
             tokio::select! {
+                biased;
                 () = self.terms.shutdown.cancelled() => return Ok(()),
                 order = self.orders.recv() => match order {
                     None => return Ok(()),
@@ -260,6 +261,7 @@ async fn announce(
     loop {
         moved.notify_one();
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             changed = tracked.changed() => if changed.is_err() { return },
         }

@@ -109,6 +109,7 @@ async fn to_the_end(
     let mut complaint = None;
     let output = loop {
         tokio::select! {
+            biased;
             output = &mut output => match output? {
                 Some(output) => break output,
                 None => return Ok((None, Bytes::new(), Bytes::new())),

@@ -87,8 +87,14 @@ impl Api {
         let mut planned = std::pin::pin!(self.planned(question, doing));
         loop {
             tokio::select! {
+                biased;
                 planned = &mut planned => {
                     sender.send(planned).await.ok();
+                    return;
+                }
+                () = sender.closed() => return,
+                () = self.shutdown.cancelled() => {
+                    sender.try_send(Err(Status::unavailable("the hub is stopping"))).ok();
                     return;
                 }
                 Ok(()) = news.changed() => {
@@ -96,11 +102,6 @@ impl Api {
                     let news = v1::PlanNews { doing, ..v1::PlanNews::default() };
                     // A slow reader hears the next.
                     sender.try_send(Ok(news)).ok();
-                }
-                () = sender.closed() => return,
-                () = self.shutdown.cancelled() => {
-                    sender.try_send(Err(Status::unavailable("the hub is stopping"))).ok();
-                    return;
                 }
             }
         }

@@ -305,12 +305,13 @@ async fn watch(api: Api, selector: Selector, sender: mpsc::Sender<Result<Fleet, 
             sent = Some(newest);
         }
         tokio::select! {
-            changed = view.changed() => if changed.is_err() { return },
+            biased;
             () = sender.closed() => return,
             () = api.shutdown.cancelled() => {
                 sender.try_send(Err(Status::unavailable("the hub is stopping"))).ok();
                 return;
             }
+            changed = view.changed() => if changed.is_err() { return },
         }
     }
 }

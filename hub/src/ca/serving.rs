@@ -36,8 +36,9 @@ pub fn serving(
     let keep_fresh = async move {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(HUB_LIFE / 3) => {}
+                biased;
                 () = agents_sender.closed() => return,
+                () = tokio::time::sleep(HUB_LIFE / 3) => {}
             }
             match configs(&ca, &names) {
                 Ok((agents, token)) => {

@@ -167,6 +167,7 @@ impl Renders {
         loop {
             let (decide_at, retry_at) = (self.decide_at, self.retry_at);
             tokio::select! {
+                biased;
                 Some(ended) = self.running.join_next() => {
                     // One that was ended has no key in `wanted` any more.
                     if let Ok((key, output)) = ended {

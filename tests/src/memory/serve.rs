@@ -27,6 +27,8 @@ pub(super) fn serve(server: &Arc<Server>, listener: TcpListener) -> std::io::Res
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
+                biased;
+                Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => {
                     let Ok((stream, _)) = accepted else { continue };
                     let server = server.clone();
@@ -42,7 +44,6 @@ pub(super) fn serve(server: &Arc<Server>, listener: TcpListener) -> std::io::Res
                         let _ = builder.serve_connection(TokioIo::new(stream), service).await;
                     });
                 }
-                Some(_) = connections.join_next() => {}
             }
         }
     });
