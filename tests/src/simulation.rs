@@ -6,41 +6,48 @@
 //! to see it again.
 //!
 //! What runs is the product: the hub's fleet task and its listener for agents, the agent's engine and session, gRPC
-//! between them. Simulated are: the API server ([`crate::memory`]), the wire (pipes without TLS), the hub's store
-//! (memory that forgets what was not acknowledged), Git (a snapshot is a value), and all clocks. Left out are
-//! enrolment and the renewal of certificates, what people ask by gRPC, and more than one cluster.
+//! between them; its listener for clusters that join, its certificate authority, and the agent's way into the fleet.
+//! Simulated are: the API server ([`crate::memory`]), the wire (pipes without TLS, which tell whom a certificate names),
+//! the hub's store (memory that forgets what was not acknowledged), Git (a snapshot is a value), and all clocks. Left
+//! out are what people ask by gRPC, and more than one cluster.
 //!
 //! What is looked at, at every write of the agent: generations never fall, and one names one content (invariant 4);
 //! what is written stands in the ledger as it is stored at that moment, and leaves it when it is gone or abandoned (5);
 //! removals are released only by a state that is one whole commit, and nothing goes that such a state has (6). At every
 //! step: secret values are in no row (10); fields and objects of others stay (11); every row says since when, and a
 //! silent cluster is unknown (12). In the calm: nothing is left that is not desired (5), hand edits are undone with the
-//! hub away (7), rows say what is there (12), and all is as the newest good commit says (1).
+//! hub away (7), rows say what is there (12), all is as the newest good commit says (1), and the cluster is a member by a
+//! certificate that is not old.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use muster_hub::ca::Ca;
 use muster_hub::view::{Connection, View};
-use muster_proto::{Desired, HealthStatus, SyncStatus, Timestamp};
+use muster_proto::{ClusterName, Desired, HealthStatus, SyncStatus, Timestamp};
 use tokio::time::Instant;
 
 use crate::memory::{Faults, Options, Server};
 
 mod agent;
+mod calm;
 mod chance;
 mod cluster;
 pub mod crash;
 mod hub;
+mod joining;
 mod judge;
 mod tree;
 mod wire;
 
-use agent::Agent;
+use agent::{Agent, Home};
 use chance::Chance;
 use cluster::Hands;
-use hub::{Hub, Names};
+use hub::Hub;
+use joining::Invitation;
 use judge::Judge;
 use tree::Tree;
 use wire::Wire;
@@ -51,10 +58,8 @@ const NAMESPACE: &str = "shop";
 const SECRET: [&str; 2] = ["hunter2", "aHVudGVyM"];
 /// Things that happen before the calm.
 const STEPS: usize = 24;
-/// The calm must do it in this time; repairs of what is edited again and again wait up to five minutes.
-const CALM: Duration = Duration::from_secs(1200);
 /// A day in 2027, in seconds.
-const DAY: u64 = 1_800_000_000;
+const DAY: i64 = 1_800_000_000;
 /// A cluster whose wire was down for so long is silent: 45 s, and what it takes to see and show it.
 const SILENT: Duration = Duration::from_secs(48);
 
@@ -100,11 +105,31 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The time of day.
-fn wall(start: Instant) -> jiff::Timestamp {
-    let passed = i64::try_from(start.elapsed().as_millis()).unwrap_or(0);
-    let milliseconds = i64::try_from(DAY * 1000).unwrap_or(0) + passed;
-    jiff::Timestamp::from_millisecond(milliseconds).expect("a time of this century")
+/// The time of day, which days may go by at once.
+#[derive(Clone)]
+struct Time {
+    start: Instant,
+    /// Milliseconds.
+    gone_by: Arc<AtomicI64>,
+}
+
+impl Time {
+    fn begin(start: Instant) -> Self {
+        Self {
+            start,
+            gone_by: Arc::new(AtomicI64::new(DAY * 1000)),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        let passed = i64::try_from(self.start.elapsed().as_millis()).unwrap_or(0);
+        Timestamp(self.gone_by.load(Ordering::Relaxed) + passed)
+    }
+
+    fn go_by(&self, time: Duration) {
+        let time = i64::try_from(time.as_millis()).unwrap_or(0);
+        self.gone_by.fetch_add(time, Ordering::Relaxed);
+    }
 }
 
 /// Lets time pass.
@@ -135,11 +160,14 @@ struct World {
     log: Arc<Log>,
     server: Arc<Server>,
     judge: Arc<Judge>,
-    names: Arc<Names>,
+    time: Time,
     wire: Arc<Wire>,
     tree: Tree,
     hub: Hub,
     hands: Hands,
+    cluster_uid: String,
+    invitation: Invitation,
+    home: Home,
     agent: Agent,
     agents: u64,
     /// Since when nothing can come over the wire, with the hub running all the time.
@@ -149,52 +177,72 @@ struct World {
 impl World {
     async fn new(seed: u64, log: Arc<Log>) -> Result<Self> {
         chance::begin_jitter(seed);
-        let start = log.start;
+        let time = Time::begin(log.start);
+        let of_server = time.clone();
         let server = Server::new(Options {
             seed,
-            clock: Arc::new(move || wall(start)),
+            clock: Arc::new(move || {
+                let now = of_server.now().0;
+                jiff::Timestamp::from_millisecond(now).expect("a time of this century")
+            }),
             ..Options::default()
         });
         let judge = Arc::new(Judge::new(log.clone(), &server));
         let at_each_call = judge.clone();
         server.set_fault(Some(Arc::new(move |call| at_each_call.hear(call))));
         let hands = Hands::new(server.client());
-        let uid = hands.make_stranger().await?;
-        let names = Arc::new(Names::new(
-            SystemTime::UNIX_EPOCH + Duration::from_secs(DAY),
-        )?);
-        let wire = Wire::new(seed, names.identity.clone(), names.certificate.clone());
-        let clock: muster_hub::clock::Clock =
-            Arc::new(move || Timestamp(wall(start).as_millisecond()));
-        let mut hub = Hub::start(names.clone(), wire.clone(), clock, uid).await?;
+        let cluster_uid = hands.make_stranger().await?;
+        let cluster: ClusterName = "one".parse()?;
+        let ca = Arc::new(Ca::open(tempfile::tempdir()?.path())?);
+        let of_hub = time.clone();
+        let clock: muster_hub::clock::Clock = Arc::new(move || of_hub.now());
+        let wire = Wire::new(seed, ca.clone(), clock.clone());
+        let mut hub = Hub::start(ca, cluster, wire.clone(), clock).await?;
         let mut chance = Chance::new(seed);
         let mut tree = Tree::default();
         let what = tree.commit(&mut chance, true);
         log.say(&format!("commit: {what}"));
         judge.committed(&tree);
         hub.fetched(&tree);
-        let agent = start_agent(&server, &judge, &names, &wire, start, 1);
+        let invitation = Invitation::new(hub.invite().await?);
+        let of_agent = time.clone();
+        let home = Home {
+            client: server.client(),
+            wire: wire.clone(),
+            clock: muster_agent::clock::Clock::new(move || of_agent.now()),
+            judge: judge.clone(),
+        };
+        let agent = Agent::start(&home, invitation.token.clone(), 1);
         Ok(Self {
             chance,
             hands,
             tree,
             hub,
+            cluster_uid,
+            invitation,
+            home,
             agent,
             agents: 1,
             silent: None,
             log,
             server,
             judge,
-            names,
+            time,
             wire,
         })
     }
 
     async fn play(mut self) -> Result<()> {
+        if self.chance.below(2) == 0 {
+            self.trouble().await?;
+        }
         for _ in 0..STEPS {
             let time = self.chance.time(20_000);
             pass(time).await;
             self.check().await?;
+            if self.chance.below(2) == 0 {
+                self.help().await?;
+            }
             self.step().await?;
         }
         self.calm().await
@@ -203,20 +251,12 @@ impl World {
     fn restart_agent(&mut self) {
         self.agents += 1;
         // The one before is gone before the next one comes.
-        let (server, start) = (&self.server, self.log.start);
-        self.agent = start_agent(
-            server,
-            &self.judge,
-            &self.names,
-            &self.wire,
-            start,
-            self.agents,
-        );
+        self.agent = Agent::start(&self.home, self.invitation.token.clone(), self.agents);
     }
 
     /// One thing happens.
     async fn step(&mut self) -> Result<()> {
-        match self.chance.below(24) {
+        match self.chance.below(30) {
             0..6 => self.commit(false),
             6..10 => {
                 let what = self.hands.edit(&mut self.chance).await?;
@@ -242,6 +282,7 @@ impl World {
                 self.log.say("the hub is restored from a backup");
                 self.hub.crash();
                 self.hub.restore(&mut self.chance);
+                self.invitation.may_be_forgotten = true;
                 self.hub.begin().await?;
                 self.silent = None;
             }
@@ -275,6 +316,17 @@ impl World {
                 self.log.say("the API server forgets its history");
                 self.server.forget_history();
             }
+            22..24 => self.days_go_by(),
+            24 => self.remove().await?,
+            25 => {
+                self.invite().await?;
+                self.trouble().await?;
+            }
+            26 => self.copy().await?,
+            27 => {
+                self.log.say("the repository can't be reached");
+                self.hub.fetch_fails();
+            }
             _ => self.offer_older(),
         }
         Ok(())
@@ -286,6 +338,10 @@ impl World {
         let Some(newest) = states.last().filter(|newest| newest.generation > 0) else {
             return;
         };
+        // One that let go of its cluster takes any.
+        if self.agent.held().generation == 0 {
+            return;
+        }
         let older = self.chance.one(&states);
         let offered = match self.chance.below(2) {
             0 => Desired::clone(older),
@@ -315,19 +371,19 @@ impl World {
             anyhow::bail!("{wrong}");
         }
         self.agent.check()?;
-        let held = self.agent.engine.held().borrow().clone();
-        let rows = self.agent.engine.rows().borrow().clone();
+        let (held, rows) = (self.agent.held(), self.agent.rows());
         let view = self.hub.view()?;
         let said = format!("{rows:?} {view:?}");
+        let secrets = [SECRET[0], SECRET[1], &self.invitation.token.secret];
         ensure!(
-            !SECRET.iter().any(|secret| said.contains(secret)),
+            !secrets.iter().any(|secret| said.contains(secret)),
             "invariant 10: a row holds a secret value: {said}"
         );
         let silent = !self.wire.is_up();
         let silent = silent.then(|| *self.silent.get_or_insert_with(Instant::now));
         self.silent = silent;
         let silent = silent.is_some_and(|since| since.elapsed() > SILENT);
-        let now = Timestamp(wall(self.log.start).as_millisecond());
+        let now = self.time.now();
         let told = rows_are_honest(&view, silent, now);
         told.with_context(|| format!("invariant 12: {view:#?}"))?;
         if let Some(cluster) = view.cluster("one") {
@@ -343,113 +399,6 @@ impl World {
         }
         self.hands.check().await
     }
-
-    /// Nothing happens any more; the cluster becomes what it should be.
-    async fn calm(mut self) -> Result<()> {
-        self.judge.set_faults(None);
-        if self.chance.below(2) == 0 {
-            self.log.say("calm, with the hub away");
-            self.wire.set_up(false);
-            self.restart_agent();
-            let what = self.hands.edit(&mut self.chance).await?;
-            self.log.say(&format!("by hand: {what}"));
-            self.until("invariant 7: without the hub", async |world| {
-                let engine = &world.agent.engine;
-                engine.loaded().await.map_err(anyhow::Error::msg)?;
-                let held = engine.held().borrow().clone();
-                world
-                    .hands
-                    .holds_state(&held, &world.judge.abandoned())
-                    .await
-            })
-            .await?;
-        }
-        self.log.say("calm");
-        self.commit(true);
-        self.wire.set_up(true);
-        self.comes_true("in the end").await
-    }
-
-    /// Waits until the cluster is as Git means it, and hub and agent say so.
-    async fn comes_true(&mut self, when: &str) -> Result<()> {
-        self.until(when, async |world| {
-            // A person gives the word whenever the hub asks for it.
-            world.hub.approve().await?;
-            world
-                .hands
-                .holds(&world.tree.wanted(), &world.judge.abandoned())
-                .await?;
-            world.all_is_well()
-        })
-        .await
-    }
-
-    /// Hub and agent say what is there, and nothing else.
-    fn all_is_well(&self) -> Result<()> {
-        let view = self.hub.view()?;
-        let cluster = view.cluster("one").context("the hub knows no cluster")?;
-        let revision = self.tree.revision();
-        ensure!(
-            view.source.adopted_revision == revision,
-            "{:?}",
-            view.source
-        );
-        ensure!(view.waiting.is_empty(), "{:?}", view.waiting);
-        ensure!(cluster.connection == Connection::Connected, "{cluster:?}");
-        let held = self.agent.engine.held().borrow().clone();
-        ensure!(
-            held.generation == cluster.generation && held.generation == cluster.accepted_generation,
-            "the agent holds {}, the hub says {} of {}",
-            held.generation,
-            cluster.accepted_generation,
-            cluster.generation
-        );
-        let count = self.tree.applications();
-        ensure!(
-            cluster.placements.len() == count && cluster.rows.applications().len() == count,
-            "{cluster:?}"
-        );
-        for row in cluster.placements() {
-            let good = row.status.is_some_and(|status| {
-                status.sync == SyncStatus::Synced && status.health == HealthStatus::Current
-            });
-            ensure!(row.current && good, "invariant 12: {row:?}");
-        }
-        let rows = self.agent.engine.rows().borrow().clone();
-        ensure!(
-            *rows == *cluster.rows,
-            "the agent says {rows:?}, the hub {cluster:?}"
-        );
-        Ok(())
-    }
-
-    async fn until(&mut self, what: &str, look: impl AsyncFn(&Self) -> Result<()>) -> Result<()> {
-        let end = Instant::now() + CALM;
-        loop {
-            self.check().await?;
-            match look(self).await {
-                Ok(()) => return Ok(()),
-                Err(error) if Instant::now() >= end => {
-                    return Err(error).with_context(|| format!("{what}, after {CALM:?}"));
-                }
-                Err(_) => pass(Duration::from_secs(5)).await,
-            }
-        }
-    }
-}
-
-fn start_agent(
-    server: &Arc<Server>,
-    judge: &Judge,
-    names: &Names,
-    wire: &Arc<Wire>,
-    start: Instant,
-    number: u64,
-) -> Agent {
-    let clock = muster_agent::clock::Clock::new(move || Timestamp(wall(start).as_millisecond()));
-    let agent = Agent::start(server.client(), names, wire.clone(), clock, number);
-    judge.follow(agent.engine.held());
-    agent
 }
 
 /// Every row says since when it is known; a silent cluster is unknown, never its last green.

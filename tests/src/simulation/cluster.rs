@@ -8,9 +8,9 @@ use kube::Client;
 use muster_proto::{Desired, Object};
 use serde_json::{Value, json};
 
-use super::NAMESPACE;
 use super::chance::Chance;
 use super::tree::OBJECTS;
+use super::{NAMESPACE, agent};
 
 const PERSON: &str = "kubectl-edit";
 const CONTROLLER: &str = "some-controller";
@@ -37,11 +37,14 @@ impl Hands {
         }
     }
 
-    /// An object of others that looks like ours: the label was copied. Gives the cluster's UID.
+    /// What is there before: the agent's namespace, and an object of others that looks like ours, for its label was
+    /// copied. Gives the cluster's UID.
     pub(super) async fn make_stranger(&self) -> Result<String> {
-        let namespace = json!({"metadata": {"name": NAMESPACE}});
-        self.call("POST", "/api/v1/namespaces", CONTROLLER, &namespace)
-            .await?;
+        for name in [NAMESPACE, agent::NAMESPACE] {
+            let namespace = json!({"metadata": {"name": name}});
+            self.call("POST", "/api/v1/namespaces", CONTROLLER, &namespace)
+                .await?;
+        }
         let stranger = json!({"metadata": {"name": STRANGER, "labels": {LABEL: "front"}}});
         self.call("POST", &folder("configmaps"), CONTROLLER, &stranger)
             .await?;
@@ -84,6 +87,26 @@ impl Hands {
         };
         self.call(method, &place, by, &body).await?;
         Ok(format!("o{number}: {what}"))
+    }
+
+    /// A person takes the label off what was left when the cluster was let go, where another application has it now: the
+    /// agent says of it that it belongs to the one before.
+    pub(super) async fn take_marks_off(
+        &self,
+        wanted: &Contents,
+        left: &BTreeSet<String>,
+    ) -> Result<()> {
+        for (name, object) in self.all().await? {
+            let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+            let mark = object["metadata"]["labels"][LABEL].as_str();
+            let moved = |(application, _): &(String, _)| mark.is_some_and(|it| it != application);
+            if left.contains(uid) && wanted.get(&name).is_some_and(moved) {
+                let place = format!("{}/{name}", folder(plural(&object)));
+                let label = json!({"metadata": {"labels": {LABEL: null}}});
+                self.call("PATCH", &place, PERSON, &label).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What others have stays as they left it.
@@ -228,6 +251,13 @@ pub(super) fn is_ours(object: &Value) -> bool {
 
 fn folder(plural: &str) -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/{plural}")
+}
+
+fn plural(object: &Value) -> &'static str {
+    match object["kind"] == "Secret" {
+        true => "secrets",
+        false => "configmaps",
+    }
 }
 
 fn place(number: u64) -> String {

@@ -2,19 +2,19 @@
 //! to it as a value.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use muster_agent::credentials::{CertificateRequest, Credentials};
 use muster_git::Tracked;
 use muster_hub::agents::{self, Agents};
-use muster_hub::ca::{Ca, SigningRequest};
+use muster_hub::ca::Ca;
 use muster_hub::clock::Clock;
-use muster_hub::fleet::{self, Certificate, Fleet, Threads};
-use muster_hub::store::{HubIdentity, Memory, Store};
+use muster_hub::enrolment::{self, Enrolment};
+use muster_hub::fleet::{self, Fleet, Objects, Threads};
+use muster_hub::store::{ClusterState, HubIdentity, Memory, Store};
 use muster_hub::view::View;
-use muster_proto::tls::{Identity, Role};
-use muster_proto::{ClusterName, Digest, DigestKey, Timestamp};
+use muster_proto::join_token::JoinToken;
+use muster_proto::{ClusterName, DigestKey, Timestamp};
 use muster_render::Renderer;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,52 +22,22 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::chance::Chance;
 use super::tree::Tree;
-use super::wire::Wire;
+use super::wire::{Door, Wire};
 
 /// Backups that are kept, the newest ones.
 const BACKUPS: usize = 8;
 
-/// Who everybody is: made anew for each history, and in no line of it.
-pub(super) struct Names {
-    ca: Arc<Ca>,
-    /// The cluster.
-    pub(super) cluster: ClusterName,
-    /// What the agent has from its enrolment.
-    pub(super) credentials: Credentials,
-    /// The cluster's, as the handshake would tell it.
-    pub(super) identity: Identity,
-    pub(super) certificate: rustls::pki_types::CertificateDer<'static>,
-}
-
-impl Names {
-    pub(super) fn new(start: SystemTime) -> Result<Self> {
-        let cluster: ClusterName = "one".parse()?;
-        let folder = tempfile::tempdir()?;
-        let ca = Ca::open(folder.path())?;
-        let request = CertificateRequest::new()?;
-        let signing = SigningRequest::read(&request.csr_der())?;
-        let issued = ca.certify_agent(&signing, &cluster, start);
-        let chain = issued.chain.iter().map(|der| der.to_vec()).collect();
-        let hub = "hub.test:7443".to_owned();
-        let credentials = request.enrolled(chain, &ca.pin(), cluster.clone(), hub, Digest::ZERO)?;
-        let identity = Identity {
-            trust_domain: ca.trust_domain.clone(),
-            role: Role::Cluster(cluster.clone()),
-        };
-        let certificate = issued.chain.first().context("a chain begins with a leaf")?;
-        Ok(Self {
-            certificate: certificate.clone(),
-            ca: Arc::new(ca),
-            cluster,
-            credentials,
-            identity,
-        })
-    }
-}
+/// Where the hub listens, as its join tokens say; the wire asks for the door only.
+const AGENTS: &str = "hub.test:7443";
+const ENROLMENT: &str = "hub.test:7444";
+/// How long a join token is good.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// The hub, running or not.
 pub(super) struct Hub {
-    names: Arc<Names>,
+    /// Made anew for each history, and in no line of it.
+    ca: Arc<Ca>,
+    cluster: ClusterName,
     wire: Arc<Wire>,
     clock: Clock,
     store: Memory,
@@ -81,26 +51,27 @@ struct Running {
     fleet: Fleet,
     serving: CancellationToken,
     deciding: CancellationToken,
-    listener: AbortOnDropHandle<Result<()>>,
+    listeners: [AbortOnDropHandle<Result<()>>; 2],
     task: AbortOnDropHandle<Result<()>>,
 }
 
 impl Hub {
-    /// A hub that runs, with one cluster that has joined it.
+    /// A hub that runs, and knows no cluster.
     pub(super) async fn start(
-        names: Arc<Names>,
+        ca: Arc<Ca>,
+        cluster: ClusterName,
         wire: Arc<Wire>,
         clock: Clock,
-        cluster_uid: String,
     ) -> Result<Self> {
         let identity = HubIdentity {
-            trust_domain: names.ca.trust_domain.clone(),
+            trust_domain: ca.trust_domain.clone(),
             digest_key: DigestKey::new([5; 32]),
             created: Timestamp(0),
         };
         let store = Memory::new(identity);
         let mut hub = Self {
-            names,
+            ca,
+            cluster,
             wire,
             clock,
             // One of before the cluster came.
@@ -110,24 +81,18 @@ impl Hub {
             running: None,
         };
         hub.begin().await?;
-        let fleet = hub.fleet()?.clone();
-        let hour = Duration::from_secs(3600);
-        let cluster = hub.names.cluster.clone();
-        let token = fleet
-            .create_join_token("a person", cluster, Default::default(), hour)
-            .await?;
-        let cluster = fleet.redeem_token(token.secret, cluster_uid).await?;
-        let certificate = Certificate {
-            serial: muster_hub::ca::serial(&hub.names.certificate),
-            not_after: muster_hub::ca::ends(&hub.names.certificate),
-        };
-        fleet.certificate_issued(cluster, certificate).await?;
         Ok(hub)
     }
 
     /// Runs, with what is in the store.
     pub(super) async fn begin(&mut self) -> Result<()> {
         self.store = self.store.next_life();
+        if self.tracked.borrow().error.is_some() {
+            // Nothing was fetched in this life, and the mirror is gone.
+            self.tracked.send_modify(|tracked| {
+                Arc::make_mut(tracked).snapshot = None;
+            });
+        }
         let (serving, deciding) = (CancellationToken::new(), CancellationToken::new());
         let (fleet, task) = fleet::start(
             Store::Memory(self.store.clone()),
@@ -140,17 +105,27 @@ impl Hub {
         .await?;
         let agents = Agents {
             fleet: fleet.clone(),
-            ca: self.names.ca.clone(),
+            ca: self.ca.clone(),
             clock: self.clock.clone(),
             shutdown: serving.clone(),
         };
-        let listener = agents::serve(agents, self.wire.listen());
+        let enrolment = Enrolment {
+            fleet: fleet.clone(),
+            ca: self.ca.clone(),
+            clock: self.clock.clone(),
+            shutdown: serving.clone(),
+        };
+        let agents = agents::serve(agents, self.wire.listen(Door::Agents));
+        let enrolment = enrolment::serve(enrolment, self.wire.listen(Door::Enrolment));
         self.running = Some(Running {
             fleet,
             serving,
             deciding,
             task: AbortOnDropHandle::new(tokio::spawn(task)),
-            listener: AbortOnDropHandle::new(tokio::spawn(listener)),
+            listeners: [
+                AbortOnDropHandle::new(tokio::spawn(agents)),
+                AbortOnDropHandle::new(tokio::spawn(enrolment)),
+            ],
         });
         Ok(())
     }
@@ -165,9 +140,11 @@ impl Hub {
     pub(super) async fn stop(&mut self) -> Result<()> {
         let running = self.running.take().context("the hub does not run")?;
         running.serving.cancel();
-        tokio::time::timeout(Duration::from_secs(5), running.listener)
-            .await
-            .ok();
+        for listener in running.listeners {
+            tokio::time::timeout(Duration::from_secs(5), listener)
+                .await
+                .ok();
+        }
         running.deciding.cancel();
         running.task.await??;
         self.wire.close();
@@ -195,9 +172,17 @@ impl Hub {
         }));
     }
 
+    /// The repository can't be reached any more.
+    pub(super) fn fetch_fails(&mut self) {
+        self.tracked.send_modify(|tracked| {
+            Arc::make_mut(tracked).error = Some("git.test is away".into());
+        });
+    }
+
     pub(super) fn fleet(&self) -> Result<&Fleet> {
         let running = self.running.as_ref().context("the hub does not run")?;
-        let works = !running.task.is_finished() && !running.listener.is_finished();
+        let served = running.listeners.iter().any(|it| it.is_finished());
+        let works = !running.task.is_finished() && !served;
         anyhow::ensure!(works, "a task of the hub has ended by itself");
         Ok(&running.fleet)
     }
@@ -205,6 +190,46 @@ impl Hub {
     /// What people see.
     pub(super) fn view(&self) -> Result<Arc<View>> {
         Ok(self.fleet()?.view().borrow().clone())
+    }
+
+    /// A person invites the cluster.
+    pub(super) async fn invite(&self) -> Result<JoinToken> {
+        let fleet = self.fleet()?;
+        let labels = Default::default();
+        let token = fleet.create_join_token("a person", self.cluster.clone(), labels, HOUR);
+        Ok(JoinToken {
+            cluster: self.cluster.clone(),
+            agents_address: AGENTS.into(),
+            enrolment_address: ENROLMENT.into(),
+            ca_sha256: self.ca.pin(),
+            secret: token.await?.secret,
+        })
+    }
+
+    /// A person lets the cluster go; whether it was there.
+    pub(super) async fn remove(&self) -> Result<bool> {
+        let fleet = self.fleet()?;
+        let removed = fleet.remove_cluster("a person", self.cluster.clone(), Objects::Keep);
+        Ok(removed.await.is_ok())
+    }
+
+    /// Why an agent with the certificate of this serial number is turned away, if it is.
+    pub(super) async fn turns_away(&self, serial: &str) -> Result<Option<&'static str>> {
+        let store = Store::Memory(self.store.clone());
+        let clusters = store.clusters().await?;
+        if clusters
+            .iter()
+            .any(|row| row.state == ClusterState::Removed)
+        {
+            return Ok(Some("the cluster was removed"));
+        }
+        let certificates = store.certificates((self.clock)()).await?;
+        let revoked = |serial: &str| {
+            certificates
+                .iter()
+                .any(|it| it.serial == serial && it.revoked)
+        };
+        Ok(revoked(serial).then_some("its certificate was revoked"))
     }
 
     /// A person gives the word for all that waits for one.

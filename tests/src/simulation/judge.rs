@@ -2,6 +2,7 @@
 //! moment and by what Git meant.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use muster_proto::Desired;
@@ -26,6 +27,8 @@ pub(super) struct Judge {
     /// What the agent says it accepted.
     held: Mutex<Option<watch::Receiver<Arc<Desired>>>>,
     known: Mutex<Known>,
+    /// A person removed the cluster: its agent may let go of what it has, once it hears of it.
+    may_let_go: AtomicBool,
     wrong: Mutex<Option<String>>,
     kill: Mutex<Option<Kill>>,
 }
@@ -55,6 +58,7 @@ impl Judge {
             faults: Mutex::default(),
             held: Mutex::default(),
             known: Mutex::default(),
+            may_let_go: AtomicBool::new(false),
             wrong: Mutex::default(),
             kill: Mutex::default(),
         }
@@ -68,6 +72,11 @@ impl Judge {
     /// From now on this is the agent.
     pub(super) fn follow(&self, held: watch::Receiver<Arc<Desired>>) {
         *locked(&self.held) = Some(held);
+    }
+
+    /// The cluster was removed.
+    pub(super) fn may_let_go(&self) {
+        self.may_let_go.store(true, Ordering::Relaxed);
     }
 
     /// Git has a new commit.
@@ -162,6 +171,9 @@ impl Judge {
                 call.verb
             ));
         }
+        if let Some(server) = self.server.upgrade() {
+            known.ledger.written(&server, plural, name);
+        }
         match call.verb {
             "delete" => known.removing.deleted(name),
             _ => Ok(()),
@@ -176,7 +188,18 @@ impl Judge {
         if let Some(held) = &*locked(&self.held) {
             known.ledger.accepted(&held.borrow())?;
         }
-        match known.ledger.follow(&server)? {
+        let may_let_go = self.may_let_go.load(Ordering::Relaxed);
+        let accepted = known.ledger.follow(&server, may_let_go)?;
+        if accepted
+            .as_ref()
+            .is_some_and(|accepted| accepted.generation == 0)
+        {
+            // Whoever let go says until its end what it held before.
+            let mut held = locked(&self.held);
+            let says_more = |held: &watch::Receiver<Arc<Desired>>| held.borrow().generation > 0;
+            *held = held.take().filter(|held| !says_more(held));
+        }
+        match accepted {
             Some(accepted) => known.removing.accepted(accepted),
             None => Ok(()),
         }

@@ -6,6 +6,8 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use muster_hub::ca::{self, Ca};
+use muster_hub::clock::Clock;
 use muster_proto::tls::Identity;
 use muster_proto::tls::acceptor::Connection;
 use rustls::pki_types::CertificateDer;
@@ -25,53 +27,57 @@ const PIPE: usize = 64 * 1024;
 /// Milliseconds that what is written takes at most.
 const SLOWEST: u64 = 40;
 
+/// What the hub listens for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Door {
+    /// Agents, by their certificates.
+    Agents = 0,
+    /// Clusters that join; nobody shows a certificate.
+    Enrolment = 1,
+}
+
 /// The wire.
 pub(super) struct Wire {
-    /// Who dials: as the handshake would tell.
-    pub(super) identity: Identity,
-    pub(super) certificate: CertificateDer<'static>,
+    ca: Arc<Ca>,
+    clock: Clock,
     state: Mutex<State>,
 }
 
 struct State {
     chance: Chance,
     up: bool,
-    listener: Option<mpsc::UnboundedSender<Arrival>>,
+    listeners: [Option<mpsc::UnboundedSender<Arrival>>; 2],
     pipes: Vec<AbortOnDropHandle<()>>,
     /// Whether anything arrives.
     flows: watch::Sender<bool>,
 }
 
 impl Wire {
-    pub(super) fn new(
-        seed: u64,
-        identity: Identity,
-        certificate: CertificateDer<'static>,
-    ) -> Arc<Self> {
+    pub(super) fn new(seed: u64, ca: Arc<Ca>, clock: Clock) -> Arc<Self> {
         let state = State {
             chance: Chance::new(seed ^ 0x57_49_52_45),
             up: true,
-            listener: None,
+            listeners: [None, None],
             pipes: Vec::new(),
             flows: watch::Sender::new(true),
         };
         Arc::new(Self {
-            identity,
-            certificate,
+            ca,
+            clock,
             state: Mutex::new(state),
         })
     }
 
-    /// From now on, who dials gets here.
-    pub(super) fn listen(&self) -> UnboundedReceiverStream<Arrival> {
+    /// From now on, who comes to this door gets here.
+    pub(super) fn listen(&self, door: Door) -> UnboundedReceiverStream<Arrival> {
         let (listener, arrivals) = mpsc::unbounded_channel();
-        locked(&self.state).listener = Some(listener);
+        locked(&self.state).listeners[door as usize] = Some(listener);
         UnboundedReceiverStream::new(arrivals)
     }
 
     /// Nobody listens, and all pipes break.
     pub(super) fn close(&self) {
-        locked(&self.state).listener = None;
+        locked(&self.state).listeners = [None, None];
         self.cut();
     }
 
@@ -98,21 +104,44 @@ impl Wire {
         self.cut();
     }
 
-    /// Lays a pipe.
-    pub(super) fn dial(&self) -> io::Result<DuplexStream> {
+    /// Lays a pipe, for one who shows these certificates.
+    pub(super) fn dial(
+        &self,
+        door: Door,
+        chain: &[CertificateDer<'static>],
+    ) -> io::Result<DuplexStream> {
+        let identity = self.shakes_hands(chain)?;
         let mut state = locked(&self.state);
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let up = state.up;
-        let listener = state.listener.clone().filter(|_| up).ok_or_else(refused)?;
+        let listener = state.listeners[door as usize].clone();
+        let listener = listener.filter(|_| up).ok_or_else(refused)?;
         let (mine, near) = tokio::io::duplex(PIPE);
         let (far, theirs) = tokio::io::duplex(PIPE);
-        let certificate = Some(self.certificate.clone());
-        let arrival = Connection::new(theirs, Some(self.identity.clone()), certificate, None);
+        let certificate = chain.first().cloned();
+        let arrival = Connection::new(theirs, identity, certificate, None);
         listener.send(Ok(arrival)).map_err(|_| refused())?;
         let slowness = [state.chance.next(), state.chance.next()].map(Chance::new);
         let pipe = carry(near, far, slowness, state.flows.subscribe());
         state.pipes.push(AbortOnDropHandle::new(tokio::spawn(pipe)));
         Ok(mine)
+    }
+}
+
+impl Wire {
+    /// What the handshake would say of these certificates: nobody, whom they name, or that it fails.
+    fn shakes_hands(&self, chain: &[CertificateDer<'static>]) -> io::Result<Option<Identity>> {
+        let [leaf, issuer] = chain else {
+            return Ok(None);
+        };
+        let identity = Identity::of_certificate(leaf).map_err(io::Error::other)?;
+        let is_good = *issuer == self.ca.certificate
+            && identity.trust_domain == self.ca.trust_domain
+            && ca::ends(leaf) > (self.clock)();
+        match is_good {
+            true => Ok(Some(identity)),
+            false => Err(io::Error::other("the hub refuses the certificate")),
+        }
     }
 }
 

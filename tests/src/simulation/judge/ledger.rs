@@ -27,14 +27,21 @@ pub(super) struct Ledger {
     highest: Generation,
     contents: BTreeMap<Generation, Digest>,
     abandoned: BTreeSet<String>,
+    /// Of those, what was left when the cluster was let go, and not applied since.
+    let_go: BTreeSet<String>,
 }
 
 impl Ledger {
-    /// Reads what is stored now; the accepted state, when the ledger is another than before.
+    /// Reads what is stored now; the accepted state, when the ledger is another than before. An agent that `may_let_go`
+    /// of its cluster leaves all that is there and begins anew.
     ///
     /// # Errors
     /// What must not be.
-    pub(super) fn follow(&mut self, server: &Server) -> Result<Option<Arc<Desired>>, String> {
+    pub(super) fn follow(
+        &mut self,
+        server: &Server,
+        may_let_go: bool,
+    ) -> Result<Option<Arc<Desired>>, String> {
         let Some(root) = server.stored("secrets", NAMESPACE, ROOT) else {
             return Ok(None);
         };
@@ -52,6 +59,10 @@ impl Ledger {
         let Some(Stored { desired, inventory }) = stored else {
             return Ok(None);
         };
+        let lets_go = may_let_go && desired.generation == 0;
+        if lets_go {
+            (self.highest, self.contents) = (0, BTreeMap::new());
+        }
         self.compare(&desired)?;
         for key in &inventory {
             if let Some(object) = object(server, key) {
@@ -62,12 +73,16 @@ impl Ledger {
             let Some(object) = object(server, key) else {
                 continue;
             };
-            if is_ours(&object) {
+            let uid = uid(&object);
+            if lets_go && is_ours(&object) {
+                self.let_go.insert(uid.clone());
+            }
+            if is_ours(&object) && !self.let_go.contains(&uid) {
                 return Err(format!(
                     "invariant 5: {key} left the inventory, and is there: {object}"
                 ));
             }
-            self.abandoned.insert(uid(&object));
+            self.abandoned.insert(uid);
         }
         self.inventory = inventory;
         Ok(Some(Arc::new(desired)))
@@ -99,6 +114,13 @@ impl Ledger {
                 "invariant 4: generation {generation} has two contents"
             )),
             _ => Ok(()),
+        }
+    }
+
+    /// The agent writes to the object at this path of the API.
+    pub(super) fn written(&mut self, server: &Server, plural: &str, name: &str) {
+        if let Some(object) = server.stored(plural, super::NAMESPACE, name) {
+            self.let_go.remove(&uid(&object));
         }
     }
 
