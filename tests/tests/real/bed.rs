@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
 use muster_agent::engine::{self, Engine, EngineOptions, Stop};
 use muster_proto::{
@@ -126,6 +126,24 @@ impl Bed {
             task,
             ..self
         })
+    }
+
+    /// Deletes a ConfigMap that a finalizer holds: it goes on dying until it is `released`. Its UID.
+    pub(super) async fn dies(&self, name: &str) -> Result<String> {
+        let held = self.finalizers(name, json!(["example.com/hold"])).await?;
+        self.maps().delete(name, &DeleteParams::default()).await?;
+        held.metadata.uid.context("a UID")
+    }
+
+    /// Takes the finalizer off what `dies`.
+    pub(super) async fn released(&self, name: &str) -> Result<()> {
+        self.finalizers(name, json!(null)).await?;
+        Ok(())
+    }
+
+    async fn finalizers(&self, name: &str, list: Value) -> Result<ConfigMap> {
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": list}}));
+        Ok(self.maps().patch(name, &manager("test"), &patch).await?)
     }
 
     pub(super) async fn accept(

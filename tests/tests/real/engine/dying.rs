@@ -2,14 +2,14 @@
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::api::{Api, DeleteParams, Patch};
+use kube::api::{Api, DeleteParams};
 use muster_proto::SyncStatus;
 use muster_tests::cluster::real;
 use muster_tests::proxy::Proxy;
 use muster_tests::wait;
 use serde_json::json;
 
-use super::super::bed::{PATIENCE, application, bed, bed_with, config, manager};
+use super::super::bed::{PATIENCE, application, bed, bed_with, config};
 
 /// An apply onto a dying object answers 200 and is then gone: it counts for nothing, and is done again.
 #[tokio::test]
@@ -21,17 +21,7 @@ async fn an_object_that_is_being_deleted_is_waited_for_and_made_again() -> Resul
     )
     .await?;
     bed.synced("shop").await?;
-    let finalizers =
-        |list: serde_json::Value| Patch::Merge(json!({"metadata": {"finalizers": list}}));
-    bed.maps()
-        .patch(
-            "a",
-            &manager("test"),
-            &finalizers(json!(["example.com/hold"])),
-        )
-        .await?;
-    let uid = bed.maps().get("a").await?.metadata.uid;
-    bed.maps().delete("a", &DeleteParams::default()).await?;
+    let uid = bed.dies("a").await?;
     // It has been told, so that the commit finds it dying.
     let dies = "it is being deleted, and applied again when it is gone";
     bed.object("a", |row| row.message.contains(dies)).await?;
@@ -51,14 +41,10 @@ async fn an_object_that_is_being_deleted_is_waited_for_and_made_again() -> Resul
     assert_eq!(row.sync, SyncStatus::Progressing);
     assert_eq!(bed.value("a").await?, "1");
 
-    bed.maps()
-        .patch("a", &manager("test"), &finalizers(json!(null)))
-        .await?;
+    bed.released("a").await?;
     bed.holds("a", "2").await?;
-    ensure!(
-        bed.maps().get("a").await?.metadata.uid != uid,
-        "it is the same object"
-    );
+    let made_again = bed.maps().get("a").await?.metadata.uid;
+    ensure!(made_again != Some(uid), "it is the same object");
     bed.synced("shop").await?;
     Ok(())
 }
@@ -73,12 +59,7 @@ async fn an_apply_that_an_object_took_into_its_grave_is_done_again() -> Result<(
     let state = |value: &str| application("shop", bed.settings(), &[config("a", value)]);
     bed.accept(1, vec![state("1")?]).await?;
     bed.synced("shop").await?;
-    let finalizers =
-        |list: serde_json::Value| Patch::Merge(json!({"metadata": {"finalizers": list}}));
-    let hold = finalizers(json!(["example.com/hold"]));
-    bed.maps().patch("a", &manager("test"), &hold).await?;
-    let uid = bed.maps().get("a").await?.metadata.uid;
-    bed.maps().delete("a", &DeleteParams::default()).await?;
+    let uid = bed.dies("a").await?;
 
     bed.accept(2, vec![state("2")?]).await?;
     let row = bed
@@ -86,12 +67,11 @@ async fn an_apply_that_an_object_took_into_its_grave_is_done_again() -> Result<(
         .await?;
     assert_eq!(row.sync, SyncStatus::Progressing);
     assert_eq!(bed.value("a").await?, "2");
-    let none = finalizers(json!(null));
-    bed.maps().patch("a", &manager("test"), &none).await?;
+    bed.released("a").await?;
     ensure!(bed.maps().get_opt("a").await?.is_none(), "it is not gone");
     proxy.blind(false);
     bed.holds("a", "2").await?;
-    ensure!(bed.maps().get("a").await?.metadata.uid != uid);
+    ensure!(bed.maps().get("a").await?.metadata.uid != Some(uid));
     bed.synced("shop").await?;
     Ok(())
 }

@@ -73,20 +73,14 @@ async fn an_object_that_dies_where_nothing_may_be_watched_is_made_again() -> Res
     let state = |value| application("shop", bed.settings(), &[config("a", value)]);
     bed.accept(1, vec![state("1")?]).await?;
     bed.synced("shop").await?;
-    let finalizers = |list: Value| Patch::Merge(json!({"metadata": {"finalizers": list}}));
-    let maps = bed.maps();
-    let hold = finalizers(json!(["example.com/hold"]));
-    maps.patch("a", &manager("test"), &hold).await?;
-    let uid = maps.get("a").await?.metadata.uid;
-    maps.delete("a", &DeleteParams::default()).await?;
+    let uid = bed.dies("a").await?;
     bed.accept(2, vec![state("2")?]).await?;
     bed.object("a", |row| row.message.contains("it is being deleted"))
         .await?;
-    let none = finalizers(json!(null));
-    maps.patch("a", &manager("test"), &none).await?;
+    bed.released("a").await?;
     wait::until("it is made again", PATIENCE * 3, async || {
-        let map = maps.get("a").await?;
-        ensure!(map.metadata.uid != uid);
+        let map = bed.maps().get("a").await?;
+        ensure!(map.metadata.uid.as_ref() != Some(&uid));
         ensure!(map.data.is_some_and(|data| data["value"] == "2"));
         Ok(())
     })
