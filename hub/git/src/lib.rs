@@ -54,7 +54,7 @@ const FETCHES: usize = 16;
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The fleet repository: where it is and how to get in.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Repository {
     /// `https://`, `http://`, `ssh://`, `git@host:path` or `file://`, without credentials.
     pub url: String,

@@ -81,16 +81,9 @@ impl Place {
         Repository {
             url: format!("file://{}", self.work().display()),
             branch: "main".into(),
-            path: String::new(),
-            token_file: None,
-            username: String::new(),
-            ca_file: None,
-            ssh_key_file: None,
-            known_hosts_file: None,
-            allowed_signers_file: None,
-            gpg_keys_file: None,
             // Tests ask; the poll has one of its own.
             poll: Duration::from_secs(3600),
+            ..Repository::default()
         }
     }
 

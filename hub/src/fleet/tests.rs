@@ -88,15 +88,8 @@ impl Bed {
         let repository = Repository {
             url: format!("file://{}", self.path("work").display()),
             branch: "main".into(),
-            path: String::new(),
-            token_file: None,
-            username: String::new(),
-            ca_file: None,
-            ssh_key_file: None,
-            known_hosts_file: None,
-            allowed_signers_file: None,
-            gpg_keys_file: None,
             poll: Duration::from_secs(3600),
+            ..Repository::default()
         };
         let (git, following) =
             muster_git::follow(repository, None, &data, clock.clone(), shutdown.clone());
