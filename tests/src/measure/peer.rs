@@ -28,7 +28,7 @@ use crate::wait;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Calls and processor time that come late still count for the commit before them.
 const LATE: Duration = Duration::from_secs(5);
-/// After a first sync: Deployments become ready, which is told, and is none of the next commit's work.
+/// After a first sync, and after what was removed: controllers have their work with it, which is none of what follows.
 const SETTLES: Duration = Duration::from_secs(15);
 
 /// Applications of so many objects.
@@ -355,5 +355,7 @@ async fn remove_namespaces(cluster: &Cluster, names: &[&str]) -> Result<()> {
         }
         Ok(())
     })
-    .await
+    .await?;
+    pass(SETTLES).await;
+    Ok(())
 }
