@@ -23,7 +23,7 @@ mod preview;
 mod replace;
 
 pub(crate) use compare::shown;
-pub(crate) use order::{Order, apply as carry_out, compare as compare_with};
+pub(crate) use order::{Order, apply as carry_out, compare as compare_with, not_equal};
 pub(crate) use preview::{Outcome, Preview, preview};
 
 /// No single call may take longer.
@@ -476,6 +476,9 @@ fn nameless(status: &Status) -> String {
         // Names no value of the Secret.
         return status.message.clone();
     }
+    if let Some(who) = refuser(&status.message) {
+        return format!("{who} ({})", status.code);
+    }
     let fields: BTreeSet<&str> = status
         .details
         .iter()
@@ -489,6 +492,25 @@ fn nameless(status: &Status) -> String {
     )
     .trim_end()
     .to_owned()
+}
+
+/// The API server's own words on who refused something, without what that one says: it may quote what it refused.
+fn refuser(message: &str) -> Option<&str> {
+    // An authorizer sees no object.
+    let (_, who) = message
+        .split_once(" is forbidden: ")
+        .unwrap_or(("", message));
+    if message.starts_with("secrets ") && who.starts_with("User \"system:serviceaccount:") {
+        return Some(message);
+    }
+    let denied = [
+        ("admission webhook \"", " denied the request"),
+        ("ValidatingAdmissionPolicy '", " denied request"),
+    ];
+    denied.iter().find_map(|(begins, ends)| {
+        let end = who.starts_with(begins).then(|| who.find(ends))??;
+        Some(&who[..end + ends.len()])
+    })
 }
 
 #[cfg(test)]
@@ -520,6 +542,32 @@ mod tests {
             refused("Secret").message,
             "the API server refused it: Invalid (422)"
         );
+    }
+
+    #[test]
+    fn who_refused_a_secret_is_told_and_not_what_they_say_of_it() {
+        let cases = [
+            (
+                "secrets \"x\" is forbidden: User \"system:serviceaccount:n:d\" cannot patch resource \"secrets\" in API group \"\" in the namespace \"n\"",
+                "secrets \"x\" is forbidden: User \"system:serviceaccount:n:d\" cannot patch resource \"secrets\" in API group \"\" in the namespace \"n\" (403)",
+            ),
+            (
+                "secrets \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: hunter2 is short",
+                "ValidatingAdmissionPolicy 'p' with binding 'b' denied request (403)",
+            ),
+            (
+                "admission webhook \"w.example.com\" denied the request: hunter2 denied the request",
+                "admission webhook \"w.example.com\" denied the request (403)",
+            ),
+            (
+                "hunter2: admission webhook \"w\" denied the request",
+                "the API server refused it: Forbidden (403)",
+            ),
+        ];
+        for (said, told) in cases {
+            let status = Status::failure(said, "Forbidden").with_code(403);
+            assert_eq!(nameless(&status), told);
+        }
     }
 
     #[test]

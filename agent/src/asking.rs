@@ -1,13 +1,15 @@
-//! Answers what people ask of this cluster: what an apply would change now, field by field, and who wrote what is there.
+//! Answers what people ask of this cluster: what an apply would change now, field by field, and who wrote what is there;
+//! or whether the API server would take what nobody has merged ([`trying`]).
 //!
 //! In: a question, copies of what the engine knows. Out: an answer without any value of a Secret, of a bounded size, in
-//! bounded time. Nothing is written: objects are looked at, and applied by dry runs. Only what Git states or the
-//! inventory holds is spoken of.
+//! bounded time. Nothing is written: objects are looked at, and applied by dry runs. What is there is told of what Git
+//! states or the inventory holds only.
 
 mod comparison;
 mod difference;
 mod size;
 mod subject;
+mod trying;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,8 +33,12 @@ const DEADLINE: Duration = Duration::from_secs(15);
 const CONCURRENCY: usize = 4;
 
 /// Answers one question.
-pub async fn answer(engine: Engine, ask: v1::Ask) -> v1::Answer {
-    answer_by(engine, ask, Instant::now() + DEADLINE).await
+pub(crate) async fn answer(engine: Engine, client: Client, mut ask: v1::Ask) -> v1::Answer {
+    let deadline = Instant::now() + DEADLINE;
+    match ask.dry_run.take() {
+        Some(dry_run) => trying::answer(client, ask.id, dry_run, deadline).await,
+        None => answer_by(engine, ask, deadline).await,
+    }
 }
 
 /// [`answer`] with what is known at a deadline.

@@ -158,7 +158,7 @@ fn want(wanted: &Wanted, entry: Option<&Entry>, sight: &Sight) -> Step {
 
 /// Somebody else's object, or one that the adoption policy leaves alone. `handed_over`: the application it belongs to is
 /// the one it moves from.
-fn conflict(wanted: &Wanted, object: &LiveObject, handed_over: bool) -> Option<String> {
+pub(crate) fn conflict(wanted: &Wanted, object: &LiveObject, handed_over: bool) -> Option<String> {
     if let Some(foreign) = &object.foreign {
         return Some(format!("{foreign}: take it out of one of the two"));
     }

@@ -202,6 +202,9 @@ pub(crate) struct PlanArgs {
     /// The commit or checkout as it is, not merged
     #[arg(long, conflicts_with = "local")]
     pub(crate) as_is: bool,
+    /// Ask one connected cluster of each distinct diff what its API server says to it: admission, validation, access
+    #[arg(long, value_enum, value_name = "WHERE", conflicts_with = "local")]
+    pub(crate) dry_run: Option<DryRun>,
     /// Between two states of a checkout, asking no hub: the folder in it where the fleet begins, else this folder
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = ".")]
     pub(crate) local: Option<PathBuf>,
@@ -226,6 +229,13 @@ pub(crate) struct PlanShownArgs {
     /// Colours: on a terminal, always, never
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub(crate) color: Color,
+}
+
+/// Where a plan is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DryRun {
+    /// By the API servers of connected clusters; nothing is changed there
+    Server,
 }
 
 /// A format of plans.

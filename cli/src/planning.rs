@@ -13,7 +13,7 @@ use serde::Serialize;
 use tonic::Request;
 
 use crate::ExitCode;
-use crate::args::{Color, PlanArgs, PlanOutput, PlanShownArgs, RenderArgs};
+use crate::args::{Color, DryRun, PlanArgs, PlanOutput, PlanShownArgs, RenderArgs};
 use crate::config::{Hub, Terminal};
 use crate::failure::Failure;
 use crate::hub::{self, call};
@@ -64,6 +64,10 @@ pub(crate) async fn plan(
         cluster: name(&args.shown.cluster),
         application: name(&args.shown.app),
         working_tree,
+        dry_run: match args.dry_run {
+            None => String::new(),
+            Some(DryRun::Server) => "server".to_owned(),
+        },
     });
     request.set_timeout(TIMEOUT);
     let answers = session.client.plan(request).await;
@@ -116,10 +120,10 @@ pub(crate) fn print(
         }
         PlanOutput::Markdown => out.write_all(plan::markdown::markdown(of, planned).as_bytes())?,
     }
-    Ok(match (planned.problems.is_empty(), planned.is_empty()) {
-        (false, _) => ExitCode::Failed,
-        (true, false) => ExitCode::Changes,
-        (true, true) => ExitCode::Ok,
+    Ok(match (planned.is_broken(), planned.is_empty()) {
+        (true, _) => ExitCode::Failed,
+        (false, false) => ExitCode::Changes,
+        (false, true) => ExitCode::Ok,
     })
 }
 

@@ -37,6 +37,7 @@ use muster_proto::{
     Timestamp,
 };
 use muster_render::Renderer;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +46,7 @@ use crate::store::Store;
 use crate::view::View;
 
 pub use pauses::{Paused, Where};
-pub(crate) use planning::{NotPlanned, Only, Origins, Standing};
+pub(crate) use planning::{Decided, NotPlanned, Only, Origins, Standing};
 pub(crate) use serving::Served;
 
 /// The handle. Clones are cheap and all speak to the same task.
@@ -76,10 +77,21 @@ pub struct Hello {
     pub desired_digest: Option<Digest>,
     /// The application digests it holds whole.
     pub applications: Vec<(ApplicationName, Digest)>,
-    /// It answers what people ask of its cluster.
-    pub answers: bool,
+    /// What its version knows.
+    pub knows: Knows,
     /// Why it could not keep what it was sent last; empty when nothing is in its way.
     pub hindrance: String,
+}
+
+/// What can be asked of an agent of some version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Knows {
+    /// What an apply would change.
+    pub comparisons: bool,
+    /// Whether its API server takes what is not merged.
+    pub dry_runs: bool,
+    /// What its cluster serves.
+    pub api_versions: bool,
 }
 
 /// Why an agent does not run its cluster.
@@ -133,13 +145,19 @@ pub struct Asked {
     pub answer: oneshot::Sender<v1::Answer>,
 }
 
-/// Why an agent can't be asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why an agent gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotAsked {
     /// It has no session.
     Away,
-    /// It is of a version that knows no questions.
+    /// It is of a version that does not know such questions.
     TooOld,
+    /// It has many questions to answer already.
+    Busy,
+    /// Its session ended before it had answered.
+    Gone,
+    /// It took longer than it may.
+    Late,
 }
 
 /// Why the hub ends a session.
@@ -312,7 +330,11 @@ pub(crate) enum Request {
         which: Which,
         answer: Answer<Result<String, CommandFailed>>,
     },
-    LineTo(ClusterName, Answer<Result<mpsc::Sender<Asked>, NotAsked>>),
+    LineTo(
+        ClusterName,
+        fn(&Knows) -> bool,
+        Answer<Result<mpsc::Sender<Asked>, NotAsked>>,
+    ),
     Standing(Answer<Option<Standing>>),
     LastGood(Answer<LastGood>),
 }
@@ -523,13 +545,29 @@ impl Fleet {
             .await
     }
 
-    /// The way to the agent of a cluster for what people ask; it takes a few questions at once.
+    /// Asks the agent of a cluster, if its version `knows` such questions.
     ///
     /// # Errors
-    /// When no agent is there, or it is too old.
-    pub async fn line_to(&self, cluster: ClusterName) -> Result<mpsc::Sender<Asked>, NotAsked> {
-        let request = |answer| Request::LineTo(cluster, answer);
-        self.ask(request).await.unwrap_or(Err(NotAsked::Away))
+    /// When no agent is there, or none that answers in time.
+    pub async fn ask_agent(
+        &self,
+        cluster: ClusterName,
+        knows: fn(&Knows) -> bool,
+        ask: v1::Ask,
+        within: Duration,
+    ) -> Result<v1::Answer, NotAsked> {
+        let request = |answer| Request::LineTo(cluster, knows, answer);
+        let line = self.ask(request).await.unwrap_or(Err(NotAsked::Away))?;
+        let (answer, answered) = oneshot::channel();
+        line.try_send(Asked { ask, answer })
+            .map_err(|error| match error {
+                TrySendError::Full(_) => NotAsked::Busy,
+                TrySendError::Closed(_) => NotAsked::Gone,
+            })?;
+        match tokio::time::timeout(within, answered).await {
+            Ok(answer) => answer.map_err(|_| NotAsked::Gone),
+            Err(_) => Err(NotAsked::Late),
+        }
     }
 
     /// What would be decided from now; `None` before a commit was fetched, and when the hub is stopping.

@@ -1,5 +1,5 @@
 //! Plans, from the question to the answer: what is not merged is fetched and merged beside the fleet's own mirror, then
-//! decided on a copy of the fleet's state.
+//! decided on a copy of the fleet's state, and put to API servers where that is asked for ([`trying`]).
 //!
 //! In: a [`Proposal`]. Out: a [`Plan`], within bounded time, size and number at once. Nothing is kept but the mirror,
 //! which is a cache.
@@ -12,10 +12,12 @@ use futures::FutureExt as _;
 use muster_decide::plan::Plan;
 use tokio::sync::Semaphore;
 
-use crate::fleet::{Fleet, NotPlanned, Only, Origins, Standing};
+use crate::fleet::{Decided, Fleet, NotPlanned, Only, Origins, Standing};
 use muster_git::Others;
 use muster_git::proposed::{NotProposed, Proposal, Proposals, Proposed};
 use muster_render::Renderer;
+
+mod trying;
 
 /// Plans that are made at the same time.
 const AT_ONCE: usize = 4;
@@ -74,7 +76,8 @@ impl Plans {
         }))
     }
 
-    /// Plans a proposal. Cancel-safe: to drop the future ends what runs. `say` hears what is being done.
+    /// Plans a proposal, and puts the plan to API servers when it is to be `tried`. Cancel-safe: to drop the future ends
+    /// what runs. `say` hears what is being done.
     ///
     /// # Errors
     /// For people.
@@ -82,8 +85,41 @@ impl Plans {
         &self,
         proposal: Proposal,
         only: &Only,
+        tried: bool,
         say: impl Fn(String) + Clone + Send + Sync + 'static,
     ) -> Result<Planned, Failed> {
+        let planned = async {
+            let what = proposal.what.to_string();
+            let (of, decided) = self.decided(proposal, &say).await?;
+            let decided = Arc::new(decided);
+            let plan = tokio::task::spawn_blocking({
+                let (decided, only) = (decided.clone(), only.clone());
+                move || decided.plan(&only)
+            });
+            let ended = |error| NotPlanned::Failed(format!("planning ended inside the hub: {error}"));
+            let mut plan = plan.await.map_err(ended)??;
+            if tried {
+                say("asking clusters for dry runs".to_owned());
+                trying::try_out(&self.0.fleet, &mut plan, &decided).await;
+            }
+            tracing::info!(
+                what,
+                diffs = plan.diffs.len(),
+                problems = plan.problems.len(),
+                tried,
+                "planned what is not merged"
+            );
+            Ok(Planned { of, plan })
+        };
+        self.in_turn(&say, planned).await
+    }
+
+    /// Does the work when there is a place for it, as long as it may take.
+    async fn in_turn<T>(
+        &self,
+        say: &impl Fn(String),
+        work: impl Future<Output = Result<T, Failed>>,
+    ) -> Result<T, Failed> {
         let shared = &self.0;
         let _queued = shared.queue.try_acquire().map_err(|_| {
             Failed::Unavailable(format!(
@@ -96,9 +132,8 @@ impl Plans {
         }
         let stopping = |_| Failed::Unavailable("the hub is stopping".to_owned());
         let _place = shared.places.acquire().await.map_err(stopping)?;
-        let made = self.made(proposal, only, say);
-        let made = tokio::time::timeout(TIMEOUT, made).await;
-        made.unwrap_or_else(|_| {
+        let done = tokio::time::timeout(TIMEOUT, work).await;
+        done.unwrap_or_else(|_| {
             let minutes = TIMEOUT.as_secs() / 60;
             Err(Failed::Unavailable(format!(
                 "the plan has taken more than {minutes} minutes and was given up"
@@ -106,35 +141,24 @@ impl Plans {
         })
     }
 
-    async fn made(
+    /// What is proposed, for people, and what would be decided of it.
+    async fn decided(
         &self,
         proposal: Proposal,
-        only: &Only,
-        say: impl Fn(String) + Clone + Send + Sync + 'static,
-    ) -> Result<Planned, Failed> {
+        say: &(impl Fn(String) + Clone + Send + Sync + 'static),
+    ) -> Result<(String, Decided), Failed> {
         let shared = &self.0;
         let standing = shared.fleet.standing().await.ok_or_else(|| {
             Failed::Unavailable("the hub has not fetched the fleet repository yet".to_owned())
         })?;
-        let what = proposal.what.to_string();
         let proposed = self.brought(proposal, &standing, say.clone()).await?;
         let fetch = {
             let (shared, say) = (shared.clone(), say.clone());
             move |origins| others(shared.clone(), origins, say.clone()).boxed()
         };
-        let renderer = &shared.renderer;
-        let plan = standing.plan(&proposed, only, renderer, &fetch, &say);
-        let plan = plan.await?;
-        tracing::info!(
-            what,
-            diffs = plan.diffs.len(),
-            problems = plan.problems.len(),
-            "planned what is not merged"
-        );
-        Ok(Planned {
-            of: proposed.of,
-            plan,
-        })
+        let decided = standing.decide(&proposed, &shared.renderer, &fetch, say);
+        let decided = decided.await?;
+        Ok((proposed.of, decided))
     }
 
     /// Brings it here, as long and as much as may be.

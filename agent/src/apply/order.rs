@@ -120,6 +120,12 @@ pub(crate) async fn compare(order: &Order) -> Result<Option<Vec<String>>, Failur
     Ok(Some(differs))
 }
 
+/// Why an object that is there and differs is not adopted.
+pub(crate) fn not_equal(differs: &[String]) -> String {
+    let differs = compare::shown(differs);
+    format!("it exists already and differs in {differs} (adoption: if-equal)")
+}
+
 /// Applies what is fit for the object as it was seen. When somebody wrote it since, it is made fit for that.
 async fn send(order: &Order, stated: &[u8], fitted: &mut Fitted) -> Result<DynamicObject, Failure> {
     let (writer, kind, key) = (&order.writer, &order.wanted.kind, &*order.key);
@@ -168,10 +174,7 @@ async fn fit(order: &Order, stated: &[u8]) -> Result<Fitted, Failure> {
         let differs = compare::compare(&order.writer, &wanted.kind, key, &sent, &live).await?;
         if !differs.is_empty() {
             return Err(Failure {
-                message: format!(
-                    "it exists already and differs in {} (adoption: if-equal)",
-                    compare::shown(&differs)
-                ),
+                message: not_equal(&differs),
                 ..Failure::default()
             });
         }

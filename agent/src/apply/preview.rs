@@ -28,8 +28,8 @@ pub(crate) enum Outcome {
     Applied(Value),
     /// It would be deleted and made anew.
     Replaced,
-    /// It does not take it; why, for people.
-    Refused(String),
+    /// It does not take it, and why.
+    Refused(Failure),
 }
 
 /// Asks.
@@ -61,12 +61,12 @@ pub(crate) async fn preview(order: &Order) -> Result<Preview, Failure> {
                 match replace::may_be_replaced(order, &bytes, &status).await {
                     Ok(_) => Outcome::Replaced,
                     Err(failure) if failure.passing => return Err(failure),
-                    Err(failure) => Outcome::Refused(failure.message),
+                    Err(failure) => Outcome::Refused(failure),
                 }
             }
             Err(error) => match failure(key, &error) {
                 failure if failure.passing => return Err(failure),
-                failure => Outcome::Refused(failure.message),
+                failure => Outcome::Refused(failure),
             },
         };
         return Ok(Preview {

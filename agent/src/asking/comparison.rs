@@ -40,7 +40,7 @@ pub(super) fn of_wanted(
         told.change = "create".into();
         if let Outcome::Refused(why) = &preview.outcome {
             told.change = "refused".into();
-            told.error.clone_from(why);
+            told.error.clone_from(&why.message);
         }
         return told;
     };
@@ -66,7 +66,7 @@ pub(super) fn of_wanted(
     }
     .into();
     if let Outcome::Refused(why) = &preview.outcome {
-        told.error.clone_from(why);
+        told.error.clone_from(&why.message);
     }
     let field = |path: &Path, then: &Value, how| writers.field(path, live, then, how);
     for path in &changed {

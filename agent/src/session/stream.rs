@@ -212,6 +212,8 @@ fn hello<'a>(
         idle_for_good: false,
         answers: true,
         hindrance: hindrance.to_owned(),
+        tries: true,
+        serves: true,
     }
 }
 
@@ -372,7 +374,8 @@ impl Open<'_> {
     fn asked(&mut self, ask: v1::Ask) {
         if self.answering.len() + self.to_say.answers.len() < QUESTIONS {
             let engine = self.session.engine.clone();
-            self.answering.spawn(asking::answer(engine, ask));
+            let client = self.session.client.clone();
+            self.answering.spawn(asking::answer(engine, client, ask));
         } else {
             // The hub waits for the others first.
             tracing::warn!("more is asked at once than is answered: a question is dropped");

@@ -201,6 +201,8 @@ async fn states_come_in_and_are_answered() {
             cluster_uid: "uid-1".into(),
             instance: agent.instance.clone(),
             answers: true,
+            tries: true,
+            serves: true,
             ..Default::default()
         }
     );

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use muster_decide::plan::{Action, Diff, DiffKind, FieldChange, ObjectChange, Plan};
+use muster_decide::plan::{
+    Action, Diff, DiffKind, DryRun, FieldChange, ObjectChange, Outcome, Plan,
+};
 use muster_proto::ClusterName;
 
 use super::values;
@@ -60,6 +62,39 @@ fn body(diff: &Diff) -> Text {
     }
     if let Some(why) = &diff.removals_wait {
         text.line([Cell::new(format!("! removals wait: {why}"), Tone::Busy)]);
+    }
+    if let Some(dry_run) = &diff.dry_run {
+        text.append(tried(dry_run));
+    }
+    text
+}
+
+/// `dry run on eu-1: 3 objects are taken`, and those that are not.
+fn tried(dry_run: &DryRun) -> Text {
+    let mut text = Text::default();
+    if let Some(cluster) = &dry_run.cluster {
+        let taken = count(dry_run.taken, "object");
+        let verb = match dry_run.taken {
+            1 => "is",
+            _ => "are",
+        };
+        text.line([format!("  dry run on {cluster}: {taken} {verb} taken").into()]);
+    }
+    for tried in &dry_run.objects {
+        let (mark, word, tone) = match tried.outcome {
+            Outcome::Refused => ("!", "refused", Tone::Bad),
+            Outcome::NotTried => (" ", "not tried", Tone::Busy),
+            Outcome::Unknown => ("!", "not known", Tone::Bad),
+        };
+        let line = format!("{mark} {}: {word}: {}", tried.object, tried.message);
+        text.line([Cell::new(line, tone)]);
+    }
+    if let Some(why) = &dry_run.incomplete {
+        let line = match dry_run.cluster {
+            Some(_) => format!("! {why}"),
+            None => format!("! no dry run: {why}"),
+        };
+        text.line([Cell::new(line, Tone::Bad)]);
     }
     text
 }
@@ -164,6 +199,22 @@ fn summary(plan: &Plan) -> String {
     if !plan.waiting.is_empty() {
         let waiting = count(plan.waiting.len(), "removal");
         line.push_str(&format!("; {waiting} would wait for approval"));
+    }
+    let dry_runs = plan.diffs.iter().filter_map(|diff| diff.dry_run.as_ref());
+    let dry_runs: Vec<&DryRun> = dry_runs.collect();
+    let tried = dry_runs.iter().flat_map(|dry_run| &dry_run.objects);
+    let refused = tried.filter(|it| it.outcome == Outcome::Refused).count();
+    if refused > 0 {
+        let refused = count(refused, "object");
+        line.push_str(&format!("; API servers refuse {refused}"));
+    }
+    let left = dry_runs.iter().filter(|it| {
+        it.incomplete.is_some() || it.objects.iter().any(|it| it.outcome == Outcome::Unknown)
+    });
+    let left = left.count();
+    if left > 0 {
+        let left = count(left, "diff");
+        line.push_str(&format!("; {left} could not be tried, or not all of it"));
     }
     if !plan.problems.is_empty() {
         line.push_str(&format!("; {}", count(plan.problems.len(), "problem")));

@@ -20,8 +20,10 @@ use crate::render::filled;
 
 mod fields;
 mod immutable;
+mod trial;
 
 pub use fields::FieldChange;
+pub use trial::{Coming, DryRun, Outcome, Trial, Tried};
 
 /// What a commit would change. As JSON it is the form that `muster plan -o json` prints: fields are only added.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -55,6 +57,9 @@ pub struct Diff {
     /// Why removals would wait; `None` when they would not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removals_wait: Option<String>,
+    /// What an API server says to it; `None` when none was asked, or nothing of it would be applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<DryRun>,
 }
 
 /// What becomes of an application on a cluster.
@@ -163,6 +168,7 @@ impl Plan {
             settings: shown.settings,
             objects: shown.objects,
             removals_wait: shown.removals_wait,
+            dry_run: None,
         });
         let mut diffs: Vec<Diff> = diffs.collect();
         diffs.sort_by_key(|diff| std::cmp::Reverse(diff.clusters.len()));

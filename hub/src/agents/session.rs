@@ -16,7 +16,7 @@ use super::questions::Questions;
 use super::{Agents, Caller, with_reason};
 use crate::ca::{self, SigningRequest};
 use crate::clock;
-use crate::fleet::{self, Certificate, Grant, Idle, Waiting};
+use crate::fleet::{self, Certificate, Grant, Idle, Knows, Waiting};
 
 /// An agent that has not said Hello by then is no agent.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -384,8 +384,12 @@ fn read_hello(caller: &Caller, hello: v1::Hello) -> Result<fleet::Hello, Invalid
         cluster_uid: text("hello.cluster_uid", hello.cluster_uid)?,
         instance: text("hello.instance", hello.instance)?,
         generation: hello.generation,
-        answers: hello.answers,
         hindrance: shortened(printable(&hello.hindrance)),
+        knows: Knows {
+            comparisons: hello.answers,
+            dry_runs: hello.tries,
+            api_versions: hello.serves,
+        },
         desired_digest: optional_digest("hello.desired_digest", &hello.desired_digest)?,
     })
 }

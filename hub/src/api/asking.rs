@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use muster_proto::wire::v1;
 use muster_proto::{ApplicationName, Timestamp};
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::Api;
 use super::service::{cluster_name, no_application, no_cluster};
-use crate::fleet::{Asked, NotAsked};
+use crate::fleet::NotAsked;
 use crate::view::{ClusterView, Connection, View};
 
 /// An agent gives up after 15 s by itself.
@@ -39,39 +37,16 @@ impl Api {
         if let Some(why) = is_away(cluster, &subject) {
             return Err(Status::failed_precondition(why));
         }
-        let line = self.fleet.line_to(cluster_name(name)?).await;
-        let line = line.map_err(|not| match not {
-            NotAsked::Away => Status::unavailable(format!(
-                "the agent of {name} has just lost its session: try again"
-            )),
-            NotAsked::TooOld => Status::failed_precondition(format!(
-                "the agent of {name} can't answer: version {} knows no questions; upgrade it",
-                cluster.agent_version
-            )),
-        })?;
-        let (answer, answered) = oneshot::channel();
         let ask = v1::Ask {
-            id: 0,
             application: request.application,
             object: request.object,
+            ..v1::Ask::default()
         };
-        line.try_send(Asked { ask, answer })
-            .map_err(|error| match error {
-                TrySendError::Full(_) => Status::unavailable(format!(
-                    "too much is asked of {name} already: try again in a moment"
-                )),
-                TrySendError::Closed(_) => gone(name),
-            })?;
-        let answer = match tokio::time::timeout(DEADLINE, answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => return Err(gone(name)),
-            Err(_) => {
-                return Err(Status::unavailable(format!(
-                    "the agent of {name} did not answer within {} s",
-                    DEADLINE.as_secs()
-                )));
-            }
-        };
+        let answer = self
+            .fleet
+            .ask_agent(cluster_name(name)?, |knows| knows.comparisons, ask, DEADLINE)
+            .await
+            .map_err(|not| not_asked(cluster, not))?;
         if !answer.error.is_empty() {
             let error: String = answer.error.chars().take(LONGEST_ERROR).collect();
             return Err(Status::failed_precondition(format!("{name}: {error}")));
@@ -87,10 +62,26 @@ impl Api {
     }
 }
 
-fn gone(name: &str) -> Status {
-    Status::unavailable(format!(
-        "the agent of {name} left before it had answered: try again"
-    ))
+fn not_asked(cluster: &ClusterView, not: NotAsked) -> Status {
+    let name = &cluster.name;
+    let message = match not {
+        NotAsked::Away => format!("the agent of {name} has just lost its session: try again"),
+        NotAsked::TooOld => {
+            return Status::failed_precondition(format!(
+                "the agent of {name} can't answer: version {} knows no questions; upgrade it",
+                cluster.agent_version
+            ));
+        }
+        NotAsked::Busy => {
+            format!("too much is asked of {name} already: try again in a moment")
+        }
+        NotAsked::Gone => format!("the agent of {name} left before it had answered: try again"),
+        NotAsked::Late => format!(
+            "the agent of {name} did not answer within {} s",
+            DEADLINE.as_secs()
+        ),
+    };
+    Status::unavailable(message)
 }
 
 /// What is asked about.

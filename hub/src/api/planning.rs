@@ -20,6 +20,8 @@ const LARGEST: usize = 64 << 20;
 pub(super) struct Question {
     proposal: Proposal,
     only: Only,
+    /// Whether API servers are asked.
+    tried: bool,
 }
 
 impl Question {
@@ -35,6 +37,15 @@ impl Question {
                 ));
             }
         };
+        let tried = match request.dry_run.as_str() {
+            "" => false,
+            "server" => true,
+            other => {
+                return Err(Status::invalid_argument(format!(
+                    "there is no dry run {other:?}: say \"server\""
+                )));
+            }
+        };
         let cluster = Some(request.cluster.as_str()).filter(|name| !name.is_empty());
         let application = Some(request.application.as_str()).filter(|name| !name.is_empty());
         Ok(Self {
@@ -46,6 +57,7 @@ impl Question {
                 cluster: cluster.map(cluster_name).transpose()?,
                 application: application.map(application_name).transpose()?,
             },
+            tried,
         })
     }
 }
@@ -60,8 +72,12 @@ impl Api {
         let say = move |what: String| {
             doing.send_replace(what);
         };
-        let Question { proposal, only } = question;
-        let planned = self.plans.plan(proposal, &only, say).await?;
+        let Question {
+            proposal,
+            only,
+            tried,
+        } = question;
+        let planned = self.plans.plan(proposal, &only, tried, say).await?;
         let plan = serde_json::to_string(&planned.plan);
         let plan = plan.map_err(|error| Status::internal(error.to_string()))?;
         if plan.len() > LARGEST {

@@ -133,8 +133,8 @@ mod tests {
             generation,
             desired_digest: (generation > 0).then(|| Digest::of([[generation as u8]])),
             applications: Vec::new(),
-            answers: true,
             hindrance: String::new(),
+            knows: crate::fleet::Knows::default(),
         }
     }
 

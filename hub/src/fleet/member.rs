@@ -12,7 +12,7 @@ use muster_proto::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::idle::Idlers;
-use super::{Asked, Closed, SessionId};
+use super::{Asked, Closed, Knows, SessionId};
 use crate::store::{Cluster, ClusterState, Stamp, StoredReport};
 use crate::view::{ClusterView, Connection, Placement, Problem};
 
@@ -58,8 +58,9 @@ pub(super) struct Live {
     pub(super) id: SessionId,
     pub(super) instance: String,
     pub(super) close: oneshot::Sender<Closed>,
-    /// For what people ask; none when its version knows no questions.
-    pub(super) line: Option<mpsc::Sender<Asked>>,
+    pub(super) knows: Knows,
+    /// For what people ask.
+    pub(super) line: mpsc::Sender<Asked>,
 }
 
 impl Member {

@@ -1,6 +1,7 @@
 //! What a commit would be decided to mean that nobody has merged: in the same way as the fleet's own, and kept nowhere.
 //!
-//! In: a [`Standing`], which is a copy of all that a decision is made of, and a [`Proposed`] snapshot. Out: a [`Plan`].
+//! In: a [`Standing`], which is a copy of all that a decision is made of, and a [`Proposed`] snapshot. Out: what would be
+//! [`Decided`], and the [`Plan`] of it.
 //! Nothing goes back to the fleet task. Tools run to their end, in places of their own, so that the fleet's never wait
 //! for these; what was rendered before comes from the disk.
 
@@ -12,7 +13,7 @@ use muster_decide::model::{Origin, Repository};
 use muster_decide::nearest::did_you_mean;
 use muster_decide::plan::Plan;
 use muster_decide::render::{Cache, Output, Wanted};
-use muster_decide::{Decision, LastGood, Refused, Snapshot};
+use muster_decide::{Decision, LastGood, Placed, Snapshot};
 use muster_proto::{ApplicationName, ClusterName};
 use tokio::task::JoinSet;
 
@@ -70,16 +71,15 @@ impl Standing {
         &self.basis.sources.fleet
     }
 
-    /// What would change with this snapshot. `fetch` brings what only it names, as far as that can be had. Cancel-safe:
-    /// to drop the future ends what runs. `say` hears what is being done.
-    pub(crate) async fn plan(
+    /// What would be decided of this snapshot. `fetch` brings what only it names, as far as that can be had.
+    /// Cancel-safe: to drop the future ends what runs. `say` hears what is being done.
+    pub(crate) async fn decide(
         self,
         proposed: &Proposed,
-        only: &Only,
         renderer: &Renderer,
         fetch: &(dyn Fn(Origins) -> BoxFuture<'static, Others> + Sync),
         say: &(dyn Fn(String) + Sync),
-    ) -> Result<Plan, NotPlanned> {
+    ) -> Result<Decided, NotPlanned> {
         let Self {
             mut basis,
             mut input,
@@ -91,7 +91,7 @@ impl Standing {
         let mut fresh = true;
         let mut asked = BTreeSet::new();
         for _ in 0..MOST_ROUNDS {
-            let (tools, only) = (fresh.then(|| tools.clone()), only.clone());
+            let tools = fresh.then(|| tools.clone());
             fresh = false;
             let before = std::mem::take(&mut asked);
             let worked = tokio::task::spawn_blocking(move || {
@@ -101,18 +101,15 @@ impl Standing {
                 let step = deciding::step(&mut input);
                 let unseen = unseen(&step.origins, &input.others, &before);
                 let is_ready = step.lacking.is_empty() && unseen.is_empty();
-                let plan = is_ready.then(|| {
-                    let decision = deciding::decision(&mut input, &step.placed);
-                    planned(&input.last_good, decision, &only)
-                });
-                (input, step, unseen, before, plan)
+                let decided = is_ready.then(|| decided(&mut input, &step.placed));
+                (input, step, unseen, before, decided)
             });
-            let (worked, step, unseen, before, plan) = worked.await.map_err(|error| {
+            let (worked, step, unseen, before, decided) = worked.await.map_err(|error| {
                 NotPlanned::Failed(format!("planning ended inside the hub: {error}"))
             })?;
             (input, asked) = (worked, before);
-            if let Some(plan) = plan {
-                return plan;
+            if let Some(decided) = decided {
+                return decided;
             }
             if !unseen.is_empty() {
                 asked.extend(unseen.keys().cloned());
@@ -178,39 +175,62 @@ async fn rendered(
     outputs
 }
 
-fn planned(
-    before: &LastGood,
-    decision: Result<Decision, Refused>,
-    only: &Only,
-) -> Result<Plan, NotPlanned> {
-    let after = decision.map_err(|refused| {
+fn decided(input: &mut Input, placed: &Placed) -> Result<Decided, NotPlanned> {
+    let after = deciding::decision(input, placed).map_err(|refused| {
         NotPlanned::Refused(format!(
             "it holds no Application at all, where there are {}: the hub would refuse it whole, and change nothing until somebody approves that all of them go",
             refused.applications.len()
         ))
     })?;
-    if let Some(name) = only
-        .cluster
-        .as_ref()
-        .filter(|name| !after.clusters.contains_key(*name))
-    {
-        let known = after.clusters.keys().map(ClusterName::as_str);
+    Ok(Decided {
+        before: input.last_good.clone(),
+        after,
+    })
+}
+
+/// What clusters run, and what they would run.
+pub(crate) struct Decided {
+    pub(crate) before: LastGood,
+    pub(crate) after: Decision,
+}
+
+impl Decided {
+    /// What would change. Blocks.
+    ///
+    /// # Errors
+    /// When it is narrowed to something that is not there.
+    pub(crate) fn plan(&self, only: &Only) -> Result<Plan, NotPlanned> {
+        if let Some(name) = &only.cluster {
+            self.knows_cluster(name)?;
+        }
+        if let Some(name) = &only.application {
+            self.knows_application(name)?;
+        }
+        let mut plan = Plan::new(&self.before, &self.after);
+        plan.narrow(only.cluster.as_ref(), only.application.as_ref());
+        Ok(plan)
+    }
+
+    fn knows_cluster(&self, name: &ClusterName) -> Result<(), NotPlanned> {
+        if self.after.clusters.contains_key(name) {
+            return Ok(());
+        }
+        let known = self.after.clusters.keys().map(ClusterName::as_str);
         let meant = did_you_mean(name.as_str(), known);
-        return Err(NotPlanned::NotFound(format!(
+        Err(NotPlanned::NotFound(format!(
             "there is no cluster {name:?}{meant}"
-        )));
+        )))
     }
-    let had = before.applications();
-    let is_known =
-        |name: &&ApplicationName| had.contains_key(*name) || after.applications.contains_key(*name);
-    if let Some(name) = only.application.as_ref().filter(|name| !is_known(name)) {
-        let known = had.keys().chain(after.applications.keys());
+
+    fn knows_application(&self, name: &ApplicationName) -> Result<(), NotPlanned> {
+        let (had, has) = (self.before.applications(), &self.after.applications);
+        if had.contains_key(name) || has.contains_key(name) {
+            return Ok(());
+        }
+        let known = had.keys().chain(has.keys());
         let meant = did_you_mean(name.as_str(), known.map(ApplicationName::as_str));
-        return Err(NotPlanned::NotFound(format!(
+        Err(NotPlanned::NotFound(format!(
             "there is no application {name:?}, neither before nor after{meant}"
-        )));
+        )))
     }
-    let mut plan = Plan::new(before, &after);
-    plan.narrow(only.cluster.as_ref(), only.application.as_ref());
-    Ok(plan)
 }

@@ -10,7 +10,7 @@ use super::idle::Idler;
 use super::member::{Live, Member};
 use super::task::Task;
 use super::{
-    Accepted, Asked, Closed, FromSession, Grant, Hello, Idle, NotAsked, Refused, Session,
+    Accepted, Asked, Closed, FromSession, Grant, Hello, Idle, Knows, NotAsked, Refused, Session,
     SessionId, Waiting,
 };
 use crate::store::{Audit, Cluster, ClusterState, StoreError};
@@ -73,7 +73,8 @@ impl Task {
             id,
             instance: hello.instance,
             close,
-            line: hello.answers.then_some(line),
+            knows: hello.knows,
+            line,
         });
         member.refused = None;
         member.hindrance = hello.hindrance;
@@ -100,10 +101,17 @@ impl Task {
     }
 
     /// The way to the agent that runs a cluster.
-    pub(super) fn line_to(&self, name: &ClusterName) -> Result<mpsc::Sender<Asked>, NotAsked> {
+    pub(super) fn line_to(
+        &self,
+        name: &ClusterName,
+        knows: fn(&Knows) -> bool,
+    ) -> Result<mpsc::Sender<Asked>, NotAsked> {
         let live = self.members.get(name).and_then(|it| it.live.as_ref());
         let live = live.ok_or(NotAsked::Away)?;
-        live.line.clone().ok_or(NotAsked::TooOld)
+        match knows(&live.knows) {
+            true => Ok(live.line.clone()),
+            false => Err(NotAsked::TooOld),
+        }
     }
 
     /// Begins the session of an agent that does not run its cluster.

@@ -278,8 +278,8 @@ impl Task {
                 answer.send(resumed).ok();
             }
             Request::SyncNow { by, which, answer } => self.sync_now(by, which, answer).await,
-            Request::LineTo(cluster, answer) => {
-                answer.send(self.line_to(&cluster)).ok();
+            Request::LineTo(cluster, knows, answer) => {
+                answer.send(self.line_to(&cluster, knows)).ok();
             }
             Request::Standing(answer) => {
                 answer.send(self.standing()).ok();

@@ -170,8 +170,8 @@ fn hello(instance: &str, holds: Option<&Desired>) -> Hello {
         generation: holds.map_or(0, |desired| desired.generation),
         desired_digest: holds.map(Desired::digest),
         applications: Vec::new(),
-        answers: true,
         hindrance: String::new(),
+        knows: Knows::default(),
     }
 }
 

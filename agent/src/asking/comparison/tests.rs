@@ -88,6 +88,13 @@ fn config(data: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "shop"}, "data": data})
 }
 
+fn no() -> Failure {
+    Failure {
+        message: "no".into(),
+        ..Failure::default()
+    }
+}
+
 fn set(names: &[&str]) -> Value {
     let fields = names.iter().map(|name| (format!("f:{name}"), json!({})));
     json!({"f:data": fields.collect::<Map<_, _>>()})
@@ -274,7 +281,7 @@ fn an_object_that_is_not_there_would_be_created_and_one_that_is_refused_says_why
         created.desired
     );
     let live = with(config(json!({"a": "2", "more": "3"})), &[]);
-    let refused = preview(Some(live), Outcome::Refused("no".into()));
+    let refused = preview(Some(live), Outcome::Refused(no()));
     let refused = of_wanted(&known, &wanted, &refused, false);
     assert_eq!(
         (refused.change.as_str(), refused.error.as_str()),
@@ -356,7 +363,7 @@ proptest! {
                 sent: stated.clone(),
                 live: live_state,
                 outcome: match refused {
-                    true => Outcome::Refused("no".into()),
+                    true => Outcome::Refused(no()),
                     false => Outcome::Applied(dry.clone()),
                 },
             };

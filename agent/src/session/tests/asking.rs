@@ -28,6 +28,7 @@ fn ask(id: u64, application: &str) -> FromHub {
         id,
         application: application.into(),
         object: None,
+        ..v1::Ask::default()
     })
 }
 

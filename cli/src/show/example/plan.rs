@@ -41,6 +41,7 @@ pub(crate) fn plan() -> Plan {
                     object("Job", "migrate", Action::Replace),
                 ],
                 removals_wait: Some("application web does not render".into()),
+                dry_run: None,
             },
             Diff {
                 application: "monitoring".parse().unwrap(),
@@ -49,6 +50,7 @@ pub(crate) fn plan() -> Plan {
                 settings: Vec::new(),
                 objects: vec![object("DaemonSet", "agent", Action::Create)],
                 removals_wait: None,
+                dry_run: None,
             },
             Diff {
                 application: "old".parse().unwrap(),
@@ -57,6 +59,7 @@ pub(crate) fn plan() -> Plan {
                 settings: Vec::new(),
                 objects: vec![object("ConfigMap", "old", Action::Prune)],
                 removals_wait: None,
+                dry_run: None,
             },
         ],
         waiting: vec![Waiting {
