@@ -96,7 +96,8 @@ impl Plans {
                 let (decided, only) = (decided.clone(), only.clone());
                 move || decided.plan(&only)
             });
-            let ended = |error| NotPlanned::Failed(format!("planning ended inside the hub: {error}"));
+            let ended =
+                |error| NotPlanned::Failed(format!("planning ended inside the hub: {error}"));
             let mut plan = plan.await.map_err(ended)??;
             if tried {
                 say("asking clusters for dry runs".to_owned());

@@ -44,7 +44,12 @@ impl Api {
         };
         let answer = self
             .fleet
-            .ask_agent(cluster_name(name)?, |knows| knows.comparisons, ask, DEADLINE)
+            .ask_agent(
+                cluster_name(name)?,
+                |knows| knows.comparisons,
+                ask,
+                DEADLINE,
+            )
             .await
             .map_err(|not| not_asked(cluster, not))?;
         if !answer.error.is_empty() {

@@ -7,6 +7,7 @@ mod bad_data;
 mod bed;
 mod chart_server;
 mod charts;
+mod dry_runs;
 mod enrolment;
 mod git_server;
 mod https;

@@ -19,20 +19,20 @@ const SHOP: &str = "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata
 const TOKEN: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: token}\nstringData: {token: hunter2}\n";
 
-fn put(folder: &Path, file: &str, text: &str) {
+pub(crate) fn put(folder: &Path, file: &str, text: &str) {
     let file = folder.join(file);
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(file, text).unwrap();
 }
 
 /// Commits what is there; the new commit's id.
-fn commit(folder: &Path, message: &str) -> String {
+pub(crate) fn commit(folder: &Path, message: &str) -> String {
     git(folder, &["add", "--all"]);
     git(folder, &["commit", "--quiet", "--message", message]);
     git(folder, &["rev-parse", "HEAD"])
 }
 
-fn map(name: &str, value: &str) -> String {
+pub(crate) fn map(name: &str, value: &str) -> String {
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{value: {value}}}\n"
     )
@@ -40,10 +40,10 @@ fn map(name: &str, value: &str) -> String {
 
 /// A plan as the hub told it.
 #[derive(Debug)]
-struct Told {
-    doing: Vec<String>,
-    of: String,
-    plan: Value,
+pub(crate) struct Told {
+    pub(crate) doing: Vec<String>,
+    pub(crate) of: String,
+    pub(crate) plan: Value,
 }
 
 impl Told {
@@ -76,22 +76,22 @@ impl Told {
         lines
     }
 
-    fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<String> {
         let problems = self.plan["problems"].as_array().unwrap();
         let message = |problem: &Value| problem["message"].as_str().unwrap().to_owned();
         problems.iter().map(message).collect()
     }
 }
 
-struct Fleet(Bed);
+pub(crate) struct Fleet(pub(crate) Bed);
 
 impl Fleet {
     /// `shop` on two clusters, decided; and a branch `change` that forked from there.
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::on(Bed::start().await).await
     }
 
-    async fn on(bed: Bed) -> Self {
+    pub(crate) async fn on(bed: Bed) -> Self {
         let folder = bed.repository.path();
         put(folder, "muster.yaml", CLUSTERS);
         put(folder, "shop/muster.yaml", SHOP);
@@ -102,16 +102,16 @@ impl Fleet {
         fleet
     }
 
-    fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.0.repository.path()
     }
 
-    fn git(&self, words: &[&str]) -> String {
+    pub(crate) fn git(&self, words: &[&str]) -> String {
         git(self.folder(), words)
     }
 
     /// A branch from main with these files; main is checked out after.
-    fn branch(&self, name: &str, files: &[(&str, &str)]) -> String {
+    pub(crate) fn branch(&self, name: &str, files: &[(&str, &str)]) -> String {
         self.git(&["checkout", "--quiet", "-b", name, "main"]);
         for (file, text) in files {
             put(self.folder(), file, text);
@@ -122,7 +122,7 @@ impl Fleet {
     }
 
     /// Looks at Git until it is decided.
-    async fn decided(&self, revision: &str) {
+    pub(crate) async fn decided(&self, revision: &str) {
         self.0.sync().await.unwrap();
         until("the commit is adopted", async || {
             let fleet = self.0.fleet().await;
@@ -132,7 +132,7 @@ impl Fleet {
         .await;
     }
 
-    async fn plan(&self, request: v1::PlanRequest) -> Result<Told, Status> {
+    pub(crate) async fn plan(&self, request: v1::PlanRequest) -> Result<Told, Status> {
         let asked = async {
             let mut answers = self
                 .0
@@ -159,7 +159,7 @@ impl Fleet {
             .expect("in time")
     }
 
-    async fn merge_of(&self, what: &str) -> Result<Told, Status> {
+    pub(crate) async fn merge_of(&self, what: &str) -> Result<Told, Status> {
         self.plan(v1::PlanRequest {
             what: what.into(),
             ..v1::PlanRequest::default()
@@ -167,7 +167,7 @@ impl Fleet {
         .await
     }
 
-    async fn refused(&self, what: &str) -> (Code, String) {
+    pub(crate) async fn refused(&self, what: &str) -> (Code, String) {
         let status = self.merge_of(what).await.unwrap_err();
         (status.code(), status.message().to_owned())
     }

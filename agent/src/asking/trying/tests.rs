@@ -65,7 +65,8 @@ fn server(writes: Arc<Mutex<Vec<String>>>) -> Client {
             (&Method::GET, "/apis/busy.example.com/v1") => status(503, "Unavailable", "later"),
             (&Method::GET, path) if path.starts_with("/apis/") => status(404, "NotFound", "none"),
             (&Method::GET, "/api/v1/namespaces/shop") => {
-                let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+                let namespace =
+                    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
                 (200, namespace)
             }
             (&Method::GET, _) if name == "theirs" => {
@@ -76,13 +77,32 @@ fn server(writes: Arc<Mutex<Vec<String>>>) -> Client {
             (&Method::PATCH, _) => {
                 let query = parts.uri.query().unwrap_or_default();
                 let user = &parts.headers["Impersonate-User"];
-                writes.lock().unwrap().push(format!("{name} {query} {}", user.to_str().unwrap()));
+                writes
+                    .lock()
+                    .unwrap()
+                    .push(format!("{name} {query} {}", user.to_str().unwrap()));
                 let sent: Value = serde_json::from_slice(&body).unwrap();
                 match name {
-                    "denied" => status(403, "Forbidden", "configmaps \"denied\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"),
-                    "unauthorized" => status(403, "Forbidden", "configmaps \"unauthorized\" is forbidden: User \"system:serviceaccount:shop:deployer\" cannot patch resource \"configmaps\" in API group \"\" in the namespace \"shop\""),
-                    "hooked" => status(400, "BadRequest", "admission webhook \"w\" does not support dry run"),
-                    "key" => status(422, "Invalid", "Secret \"key\" is invalid: data[k]: Invalid value: \"hunter2\""),
+                    "denied" => status(
+                        403,
+                        "Forbidden",
+                        "configmaps \"denied\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+                    ),
+                    "unauthorized" => status(
+                        403,
+                        "Forbidden",
+                        "configmaps \"unauthorized\" is forbidden: User \"system:serviceaccount:shop:deployer\" cannot patch resource \"configmaps\" in API group \"\" in the namespace \"shop\"",
+                    ),
+                    "hooked" => status(
+                        400,
+                        "BadRequest",
+                        "admission webhook \"w\" does not support dry run",
+                    ),
+                    "key" => status(
+                        422,
+                        "Invalid",
+                        "Secret \"key\" is invalid: data[k]: Invalid value: \"hunter2\"",
+                    ),
                     "broken" => status(500, "InternalError", "failed calling webhook"),
                     "theirs" => {
                         let mut there = sent;
@@ -115,8 +135,10 @@ async fn tried(question: v1::DryRun) -> (Vec<String>, v1::Answer, Vec<String>) {
 #[tokio::test]
 async fn every_object_is_taken_or_has_a_word_on_why_not_and_only_dry_runs_are_sent() {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "stringData": {"k": "hunter2"}});
-    let thing = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "thing"}});
-    let busy = json!({"apiVersion": "busy.example.com/v1", "kind": "Thing", "metadata": {"name": "busy"}});
+    let thing =
+        json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "thing"}});
+    let busy =
+        json!({"apiVersion": "busy.example.com/v1", "kind": "Thing", "metadata": {"name": "busy"}});
     let objects = [
         config("fine"),
         config("denied"),
@@ -128,7 +150,15 @@ async fn every_object_is_taken_or_has_a_word_on_why_not_and_only_dry_runs_are_se
         busy,
     ];
     let (lines, answer, writes) = tried(question(&objects)).await;
-    insta::assert_snapshot!(lines.join("\n"), @r#""#);
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    broken: unknown, failed calling webhook
+    busy: unknown, the kinds of busy.example.com/v1 can't be read
+    denied: refused, configmaps "denied" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no
+    hooked: unknown, admission webhook "w" does not support dry run
+    key: refused, the API server refused it: Invalid (422)
+    thing: refused, this cluster does not serve Thing in example.com/v1: install its CustomResourceDefinition, or correct apiVersion and kind
+    unauthorized: refused, configmaps "unauthorized" is forbidden: User "system:serviceaccount:shop:deployer" cannot patch resource "configmaps" in API group "" in the namespace "shop"
+    "#);
     assert_eq!((answer.id, answer.taken, answer.left_out), (7, 1, 0));
     for write in &writes {
         assert!(
@@ -148,7 +178,8 @@ async fn what_depends_on_the_same_plan_is_not_tried() {
         object["metadata"]["namespace"] = json!(namespace);
         object
     };
-    let thing = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "thing"}});
+    let thing =
+        json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "thing"}});
     let objects = [
         in_namespace("new"),
         in_namespace("made"),
@@ -166,7 +197,12 @@ async fn what_depends_on_the_same_plan_is_not_tried() {
         ..question(&objects)
     };
     let (lines, answer, _) = tried(question).await;
-    insta::assert_snapshot!(lines.join("\n"), @r#""#);
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    made: not-tried, its namespace made is not there: an apply makes it
+    new: not-tried, its Namespace new is created by this plan
+    thing: not-tried, its CustomResourceDefinition is made or changed by this plan
+    unauthorized: not-tried, who may do what is changed by this plan; as it is now: configmaps "unauthorized" is forbidden: User "system:serviceaccount:shop:deployer" cannot patch resource "configmaps" in API group "" in the namespace "shop"
+    "#);
     assert_eq!(answer.taken, 1);
 }
 
@@ -191,7 +227,10 @@ async fn what_is_there_and_would_not_be_adopted_is_refused() {
         (Adoption::IfEqual, "differs in .data"),
     ] {
         let (lines, ..) = tried(adopting(adoption)).await;
-        assert!(lines[0].starts_with("theirs: refused, ") && lines[0].contains(why), "{lines:?}");
+        assert!(
+            lines[0].starts_with("theirs: refused, ") && lines[0].contains(why),
+            "{lines:?}"
+        );
     }
 }
 

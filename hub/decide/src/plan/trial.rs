@@ -129,14 +129,17 @@ impl Coming {
         for placement in has.placements.iter() {
             let name = &placement.application.name;
             let had = had.and_then(|had| had.of(name));
-            let is_same = had
-                .is_some_and(|had| had.application.digest() == placement.application.digest());
+            let is_same =
+                had.is_some_and(|had| had.application.digest() == placement.application.digest());
             if is_same {
                 continue;
             }
             let had = had.and_then(|had| parts(&had.application));
             let had = had.map(|(_, objects)| objects).unwrap_or_default();
-            for (key, object) in parts(&placement.application).map(|it| it.1).unwrap_or_default() {
+            for (key, object) in parts(&placement.application)
+                .map(|it| it.1)
+                .unwrap_or_default()
+            {
                 if had.get(&key).is_none_or(|had| had.digest != object.digest) {
                     coming.add(&key, object);
                 }
