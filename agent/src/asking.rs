@@ -33,7 +33,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 const CONCURRENCY: usize = 4;
 
 /// Answers one question.
-pub(crate) async fn answer(engine: Engine, client: Client, mut ask: v1::Ask) -> v1::Answer {
+pub async fn answer(engine: Engine, client: Client, mut ask: v1::Ask) -> v1::Answer {
     let deadline = Instant::now() + DEADLINE;
     match ask.dry_run.take() {
         Some(dry_run) => trying::answer(client, ask.id, dry_run, deadline).await,

@@ -1,4 +1,5 @@
-//! `muster plan` and `muster render`: what a commit would change before it is merged, and what a cluster gets now.
+//! `muster plan` and `muster render`: what a commit would change before it is merged, and what a cluster gets now or
+//! would get after.
 //!
 //! In: what to plan, by name or as files of a checkout. Out: the plan as text, JSON or Markdown, and whether something
 //! would change; what the hub is doing meanwhile goes to the terminal.
@@ -134,11 +135,18 @@ pub(crate) async fn render(
     out: &mut (dyn Write + Send),
 ) -> Result<ExitCode, Failure> {
     let mut session = hub::connect(hub).await?;
+    let is_now = args.at.is_none();
     let request = v1::RenderRequest {
         application: args.app.clone(),
         cluster: args.cluster.clone(),
+        at: args.at.unwrap_or_default(),
+        as_is: args.as_is,
     };
-    let answer = session.client.render(call(request)).await;
+    let mut request = call(request);
+    if !is_now {
+        request.set_timeout(TIMEOUT);
+    }
+    let answer = session.client.render(request).await;
     let rendering = session.answer(answer)?;
     if !rendering.kept.is_empty() {
         return Err(Failure::told(format!(

@@ -351,6 +351,7 @@ impl FleetService for Service {
             "gone" => return Err(Status::not_found("there is no branch gone")),
             "nothing" => plan = muster_decide::plan::Plan::default(),
             "whole" => plan.problems.clear(),
+            _ if request.dry_run == "server" => plan = example::tried(),
             _ => {}
         }
         let news = [
@@ -374,6 +375,7 @@ impl FleetService for Service {
         let v1::RenderRequest {
             application,
             cluster,
+            ..
         } = request.into_inner();
         let (objects, kept) = match application.as_str() {
             "shop" => (

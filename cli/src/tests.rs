@@ -532,8 +532,22 @@ async fn a_plan_says_by_its_exit_code_whether_something_would_change() {
         (run.code, &*run.err),
         (ExitCode::Failed, "muster: there is no branch gone\n")
     );
+    let run = muster(&environment, "plan raise-replicas --dry-run=server").await;
+    assert_eq!(run.code, ExitCode::Failed, "an API server refuses it");
+    assert!(
+        run.out.contains(": refused: deployments.apps"),
+        "{}",
+        run.out
+    );
     // No script may take a wrong command line for a change.
-    assert_eq!(muster(&environment, "plan").await.code, ExitCode::Failed);
+    for line in [
+        "plan",
+        "plan a --dry-run=client",
+        "plan --local --dry-run=server",
+    ] {
+        let run = muster(&environment, line).await;
+        assert_eq!(run.code, ExitCode::Failed, "{line}");
+    }
     let run = muster(&environment, "plan a --clster eu-1").await;
     assert_eq!(run.code, ExitCode::Failed);
     assert_eq!(muster(&environment, "render").await.code, ExitCode::Usage);

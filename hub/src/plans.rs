@@ -115,6 +115,16 @@ impl Plans {
         self.in_turn(&say, planned).await
     }
 
+    /// What would be decided of a proposal, which is said for people. Cancel-safe: to drop the future ends what runs.
+    ///
+    /// # Errors
+    /// For people.
+    pub(crate) async fn decide(&self, proposal: Proposal) -> Result<(String, Decided), Failed> {
+        let nobody_listens = |_: String| ();
+        let decided = self.decided(proposal, &nobody_listens);
+        self.in_turn(&nobody_listens, decided).await
+    }
+
     /// Does the work when there is a place for it, as long as it may take.
     async fn in_turn<T>(
         &self,

@@ -82,6 +82,8 @@ pub struct RepositoryView {
 pub struct Problem {
     /// Which application, if one.
     pub application: Option<ApplicationName>,
+    /// Which of its targets; empty when it is about all of it.
+    pub variants: Vec<Arc<str>>,
     /// Which cluster, if one.
     pub cluster: Option<ClusterName>,
     /// `file:line`; empty when it has none.

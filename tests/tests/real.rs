@@ -16,6 +16,7 @@ mod real {
     mod damage;
     mod demo;
     mod differential;
+    mod dry_runs;
     mod engine;
     mod health;
     mod killed;

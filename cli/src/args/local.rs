@@ -35,9 +35,13 @@ pub(crate) struct RenderArgs {
     /// From a checkout instead of a hub: the folder in it where the fleet begins, else this folder
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = ".")]
     pub(crate) local: Option<PathBuf>,
-    /// From this commit of the checkout instead of the files as they are now
-    #[arg(long, value_name = "REVISION", requires = "local")]
+    /// What the cluster would get after merging this, as `plan` takes it: a branch, a whole commit id, a ref, #7. With
+    /// --local: a commit of the checkout instead of the files as they are now
+    #[arg(long, value_name = "REVISION")]
     pub(crate) at: Option<String>,
+    /// What is at --at as it is, not merged
+    #[arg(long, requires = "at", conflicts_with = "local")]
+    pub(crate) as_is: bool,
     /// How to print the objects
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) output: Data,

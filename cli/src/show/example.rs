@@ -8,7 +8,7 @@ use muster_proto::wire::v1;
 
 use super::Look;
 pub(crate) use comparison::comparison;
-pub(crate) use plan::{OF, plan};
+pub(crate) use plan::{OF, plan, tried};
 
 const NOW: i64 = 1_795_432_000_000;
 const MINUTE: i64 = 60_000;
@@ -154,6 +154,7 @@ pub(crate) fn fleet() -> v1::Fleet {
     shop.message = "eu-1: 1 of 12 objects differs".into();
     fleet.problems = vec![v1::Problem {
         application: "monitoring".into(),
+        variants: Vec::new(),
         cluster: String::new(),
         location: "apps/monitoring/muster.yaml:12".into(),
         message: "unknown field `namspace`; did you mean `namespace`?".into(),

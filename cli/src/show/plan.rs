@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use muster_decide::plan::{
-    Action, Diff, DiffKind, DryRun, FieldChange, ObjectChange, Outcome, Plan,
+    Action, Diff, DiffKind, DryRun, FieldChange, ObjectChange, Outcome, Plan, Unheard,
 };
 use muster_proto::ClusterName;
 
@@ -30,6 +30,7 @@ pub(crate) fn text(of: &str, plan: &Plan) -> Text {
         text.paragraph(shown);
     }
     text.paragraph(waiting(plan));
+    text.paragraph(unheard(plan));
     text.paragraph(problems(plan));
     let mut last = Text::default();
     last.line([format!("{}.", summary(plan)).into()]);
@@ -142,6 +143,34 @@ fn waiting(plan: &Plan) -> Text {
     text
 }
 
+fn unheard(plan: &Plan) -> Text {
+    let mut text = Text::default();
+    for unheard in &plan.unheard {
+        let line = format!(
+            "Not known: {}: {}",
+            asked(unheard),
+            named(&unheard.clusters)
+        );
+        text.line([Cell::new(line, Tone::Busy)]);
+    }
+    text
+}
+
+/// What is not known of clusters, and when it will be.
+fn asked(unheard: &Unheard) -> String {
+    let Unheard {
+        application,
+        variant,
+        api_versions,
+        clusters,
+    } = unheard;
+    let versions = api_versions.join(", ");
+    let clusters = count(clusters.len(), "cluster");
+    format!(
+        "charts of application {application}, target {variant}, ask whether {versions} is served, which {clusters} did not say yet: they are asked once it is merged, and {application} stays there as it is until they have answered"
+    )
+}
+
 fn problems(plan: &Plan) -> Text {
     let rows = plan.problems.iter().map(|problem| {
         let location = problem.location.as_ref().map(ToString::to_string);
@@ -164,7 +193,8 @@ fn problems(plan: &Plan) -> Text {
 fn summary(plan: &Plan) -> String {
     let all = count(plan.clusters, "cluster");
     let mut line = match plan.diffs.len() {
-        0 => format!("Nothing would change on {all}"),
+        0 if plan.unheard.is_empty() => format!("Nothing would change on {all}"),
+        0 => format!("Nothing else would change on {all}"),
         diffs => {
             let clusters = plan.diffs.iter().flat_map(|diff| &diff.clusters);
             let clusters = clusters.collect::<BTreeSet<_>>().len();
@@ -215,6 +245,12 @@ fn summary(plan: &Plan) -> String {
     if left > 0 {
         let left = count(left, "diff");
         line.push_str(&format!("; {left} could not be tried, or not all of it"));
+    }
+    let unheard = plan.unheard.iter().flat_map(|it| &it.clusters);
+    let unheard = unheard.collect::<BTreeSet<_>>().len();
+    if unheard > 0 {
+        let unheard = count(unheard, "cluster");
+        line.push_str(&format!("; not known on {unheard}"));
     }
     if !plan.problems.is_empty() {
         line.push_str(&format!("; {}", count(plan.problems.len(), "problem")));
@@ -307,6 +343,42 @@ mod tests {
         assert!(page.contains(&text), "docs/behaviour/planning.md shows it");
     }
 
+    #[test]
+    fn what_api_servers_say_stands_below_each_diff() {
+        let text = text(example::OF, &example::tried());
+        let text = text.paint(Paper::default());
+        let (_, text) = text.split_once("would be created\n").unwrap();
+        insta::assert_snapshot!(text, @r#"
+        ! removals wait: application web does not render
+          dry run on eu-00002: 1 object is taken
+        ! Deployment.apps shop/web: refused: deployments.apps "web" is forbidden: ValidatingAdmissionPolicy 'replicas' with binding 'all' denied request: at most 4 replicas
+          ConfigMap shop/settings: not tried: its Namespace shop is created by this plan
+
+        monitoring would come to 2 clusters: eu-00001, eu-00002
+        + DaemonSet.apps shop/agent: would be created
+        ! no dry run: none of its 2 clusters is connected
+
+        old would leave 1 cluster: eu-00001
+        - ConfigMap shop/old: would be removed
+
+        Would wait: application logging would leave 40 of 40 clusters: it stays until `muster approve logging`: eu-00001, eu-00002, eu-00003, eu-00004, eu-00005 and 35 more
+
+        3 distinct diffs over 12,000 of 12,431 clusters: 2 objects created, 2 changed, 1 removed; 1 removal would wait for approval; API servers refuse 1 object; 1 diff could not be tried, or not all of it.
+        "#);
+        let page = include_str!("../../../docs/behaviour/planning.md");
+        for line in text.lines().filter(|line| {
+            line.starts_with("  dry run")
+                || line.starts_with("! no dry run")
+                || line.contains("tried: ")
+                || line.contains(": refused: ")
+        }) {
+            assert!(
+                page.contains(line),
+                "docs/behaviour/planning.md shows {line}"
+            );
+        }
+    }
+
     /// The form is promised: what the page shows is whole, and nothing of it is called otherwise.
     #[test]
     fn the_json_of_the_page_is_a_plan() {
@@ -347,6 +419,34 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn what_no_cluster_was_asked_yet_is_not_called_unchanged() {
+        let plan = Plan {
+            clusters: 3,
+            unheard: vec![Unheard {
+                application: "shop".parse().unwrap(),
+                variant: "prod".into(),
+                api_versions: vec!["example.com/v1".into()],
+                clusters: vec!["eu-1".parse().unwrap(), "eu-2".parse().unwrap()],
+            }],
+            ..Plan::default()
+        };
+        assert!(!plan.is_empty() && !plan.is_broken());
+        let told = text("commit 4be1c2a", &plan).paint(Paper::default());
+        insta::assert_snapshot!(told, @"
+        Plan of commit 4be1c2a
+
+        Not known: charts of application shop, target prod, ask whether example.com/v1 is served, which 2 clusters did not say yet: they are asked once it is merged, and shop stays there as it is until they have answered: eu-1, eu-2
+
+        Nothing else would change on 3 clusters; not known on 2 clusters.
+        ");
+        let comment = markdown::markdown("commit 4be1c2a", &plan);
+        assert!(
+            comment.contains("ask whether example.com/v1 is served"),
+            "{comment}"
+        );
     }
 
     #[test]

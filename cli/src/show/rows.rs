@@ -103,12 +103,20 @@ pub(crate) fn problems(problems: &[v1::Problem], look: Look) -> Text {
         vec![
             words::or_dash(&problem.location).into(),
             words::or_dash(&problem.application).into(),
+            words::or_dash(&problem.variants.join(", ")).into(),
             words::or_dash(&problem.cluster).into(),
             words::age(problem.since_ms, look.now).into(),
             Cell::new(&problem.message, crate::text::Tone::Bad),
         ]
     });
-    let columns = ["PROBLEM AT", "APPLICATION", "CLUSTER", "SINCE", "MESSAGE"];
+    let columns = [
+        "PROBLEM AT",
+        "APPLICATION",
+        "VARIANT",
+        "CLUSTER",
+        "SINCE",
+        "MESSAGE",
+    ];
     let mut text = Text::table(look.headers, &columns, rows.collect());
     text.append(more(problems.len(), "muster status -o json"));
     text

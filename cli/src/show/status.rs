@@ -228,8 +228,8 @@ mod tests {
         us-2      Unknown (since 12m)   Unknown   Unknown   -/2      -/2
         us-3      Never joined          Unknown   Unknown   -/1      -/1
 
-        PROBLEM AT                       APPLICATION   CLUSTER   SINCE   MESSAGE
-        apps/monitoring/muster.yaml:12   monitoring    -         5m      unknown field `namspace`; did you mean `namespace`?
+        PROBLEM AT                       APPLICATION   VARIANT   CLUSTER   SINCE   MESSAGE
+        apps/monitoring/muster.yaml:12   monitoring    -         -         5m      unknown field `namspace`; did you mean `namespace`?
         ");
     }
 

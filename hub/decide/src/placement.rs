@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::desired::Members;
 use crate::labels::{Expression, Selector};
 use crate::model::{Application, Cluster, Fleet, Kind, Target};
+use crate::plan::Unheard;
 use crate::render::is_chart;
 use crate::snapshot::Snapshot;
 use crate::specialise::Facts;
-use crate::{Labels, LastGood};
+use crate::{Labels, LastGood, Sources};
 
 /// The documents of a commit and where its applications go; nothing is rendered yet.
 #[derive(Debug, Clone)]
@@ -245,6 +246,39 @@ impl Placed {
             variants.extend(seen.map(|seen| (*target, seen)));
         }
         variants
+    }
+
+    /// Where agents have not said yet whether their clusters serve what charts ask: nothing is decided of these there.
+    /// A cluster that never came is not among them.
+    pub fn unheard(&self, sources: &Sources) -> Vec<Unheard> {
+        let mut unheard = Vec::new();
+        for application in self.fleet.applications.values() {
+            let Ok(snapshot) = sources.of(application) else {
+                continue;
+            };
+            for (place, seen) in self.variants(application, snapshot) {
+                let target = &application.targets[place];
+                let asked = &target.release.api_versions;
+                if seen != Seen::Unknown || asked.is_empty() {
+                    continue;
+                }
+                let clusters = self.clusters().filter(|(_, _, group)| {
+                    self.target(*group, &application.name) == Some(place)
+                        && self.can[*group].is_some()
+                        && self.seen(*group, target) == Seen::Unknown
+                });
+                let clusters: Vec<_> = clusters.map(|(name, ..)| name.clone()).collect();
+                if !clusters.is_empty() {
+                    unheard.push(Unheard {
+                        application: application.name.clone(),
+                        variant: target.name.clone(),
+                        api_versions: asked.iter().cloned().collect(),
+                        clusters,
+                    });
+                }
+            }
+        }
+        unheard
     }
 
     /// How a chart sees the clusters of a group: nothing but what it may look at, so that clusters are alike.

@@ -37,6 +37,24 @@ pub struct Plan {
     pub waiting: Vec<Waiting>,
     /// What the commit is wrong about.
     pub problems: Vec<Problem>,
+    /// What can't be planned, because clusters are first asked about it when it is merged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<Unheard>,
+}
+
+/// Clusters whose agents have not said whether they serve what the charts of a target ask: what the charts make of it
+/// there is not known, and the application stays there as it is until they have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unheard {
+    /// Whose charts ask.
+    pub application: ApplicationName,
+    /// Which of its targets.
+    pub variant: Arc<str>,
+    /// What is asked.
+    pub api_versions: Vec<String>,
+    /// By name.
+    pub clusters: Vec<ClusterName>,
 }
 
 /// The same change of one application on some clusters.
@@ -176,6 +194,7 @@ impl Plan {
             diffs,
             waiting: after.waiting.clone(),
             problems: after.problems.clone(),
+            unheard: Vec::new(),
             clusters: after.clusters.len(),
         }
     }
@@ -191,6 +210,8 @@ impl Plan {
             .retain_mut(|diff| is(&diff.application) && keep(&mut diff.clusters));
         self.waiting
             .retain_mut(|it| is(&it.approval.application) && keep(&mut it.clusters));
+        self.unheard
+            .retain_mut(|it| is(&it.application) && keep(&mut it.clusters));
         self.problems.retain(|problem| {
             let here = |name: &ClusterName| cluster.is_none_or(|only| only == name);
             problem.application.as_ref().is_none_or(is) && problem.cluster.as_ref().is_none_or(here)
@@ -200,9 +221,9 @@ impl Plan {
         }
     }
 
-    /// Whether the commit would change nothing, anywhere.
+    /// Whether the commit would surely change nothing, anywhere.
     pub fn is_empty(&self) -> bool {
-        self.diffs.is_empty() && self.waiting.is_empty()
+        self.diffs.is_empty() && self.waiting.is_empty() && self.unheard.is_empty()
     }
 }
 

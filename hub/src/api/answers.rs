@@ -208,6 +208,7 @@ fn problem(problem: &Problem) -> v1::Problem {
         location: problem.location.clone(),
         message: problem.message.clone(),
         since_ms: problem.since.0,
+        variants: problem.variants.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -78,6 +78,14 @@ struct Asked {
     object: String,
 }
 
+/// What is not merged.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+struct At {
+    at: String,
+    as_is: bool,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Removal {
@@ -143,10 +151,13 @@ async fn plan(State(api): State<Api>, request: Body<PlanRequest>) -> Answer<impl
 async fn render(
     State(api): State<Api>,
     Path((cluster, application)): Path<(String, String)>,
+    Query(At { at, as_is }): Query<At>,
 ) -> Answer<impl Serialize> {
     let request = RenderRequest {
         application,
         cluster,
+        at,
+        as_is,
     };
     answer(api.render(Request::new(request)).await)
 }

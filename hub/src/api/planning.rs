@@ -1,7 +1,7 @@
 //! `Plan` and `Render`: what a commit that is not merged would change, and what a cluster gets now.
 
 use bytes::Bytes;
-use muster_decide::shown;
+use muster_decide::{Placement, shown};
 use muster_proto::wire::v1;
 use muster_proto::{ApplicationName, Content};
 use tokio::sync::{mpsc, watch};
@@ -123,15 +123,19 @@ impl Api {
         }
     }
 
-    /// What a cluster gets of an application now.
+    /// What a cluster gets of an application now, or would get.
     pub(super) async fn rendering(
         &self,
         request: v1::RenderRequest,
     ) -> Result<v1::Rendering, Status> {
+        if !request.at.is_empty() {
+            return self.rendering_at(request).await;
+        }
         let view = self.view();
         let v1::RenderRequest {
             application,
             cluster,
+            ..
         } = request;
         if view.cluster(&cluster).is_none() {
             return Err(no_cluster(&view, &cluster));
@@ -149,23 +153,43 @@ impl Api {
                 )),
             });
         };
-        let mut rendering = v1::Rendering {
-            target: placement.target.to_string(),
-            revision: placement.application.revision.clone(),
-            application,
-            cluster,
-            ..v1::Rendering::default()
-        };
-        match &placement.application.content {
-            Content::Keep(why) => rendering.kept.clone_from(why),
-            Content::Objects { settings, objects } => {
-                let told = objects.iter();
-                let told = told.map(|object| shown(object, &settings.namespace).to_string());
-                rendering.objects = told.collect();
-            }
-        }
-        Ok(rendering)
+        Ok(told(placement, application, cluster))
     }
+
+    /// What a cluster would get of an application after a merge.
+    async fn rendering_at(&self, request: v1::RenderRequest) -> Result<v1::Rendering, Status> {
+        let proposal = Proposal {
+            what: What::parse(&request.at).map_err(not_proposed)?,
+            as_is: request.as_is,
+        };
+        let cluster = cluster_name(&request.cluster)?;
+        let application = application_name(&request.application)?;
+        let (of, decided) = self.plans.decide(proposal).await?;
+        let placement = decided.placement(&cluster, &application);
+        let placement = placement.map_err(Failed::from)?;
+        let rendering = told(placement, request.application, request.cluster);
+        Ok(v1::Rendering { of, ..rendering })
+    }
+}
+
+/// What a cluster gets of an application, without what Secrets hold.
+fn told(placement: &Placement, application: String, cluster: String) -> v1::Rendering {
+    let mut rendering = v1::Rendering {
+        target: placement.target.to_string(),
+        revision: placement.application.revision.clone(),
+        application,
+        cluster,
+        ..v1::Rendering::default()
+    };
+    match &placement.application.content {
+        Content::Keep(why) => rendering.kept.clone_from(why),
+        Content::Objects { settings, objects } => {
+            let told = objects.iter();
+            let told = told.map(|object| shown(object, &settings.namespace).to_string());
+            rendering.objects = told.collect();
+        }
+    }
+    rendering
 }
 
 fn application_name(text: &str) -> Result<ApplicationName, Status> {

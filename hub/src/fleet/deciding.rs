@@ -535,6 +535,7 @@ impl Task {
         }
         let problems = decision.problems.into_iter().map(|problem| Problem {
             application: problem.application,
+            variants: problem.variants,
             cluster: problem.cluster,
             location: problem
                 .location
@@ -560,6 +561,7 @@ impl Task {
         tracing::warn!(error = %refused, "a commit was refused");
         let problem = Problem {
             application: None,
+            variants: Vec::new(),
             cluster: None,
             location: String::new(),
             message: refused.to_string(),

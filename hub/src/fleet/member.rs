@@ -198,6 +198,7 @@ impl Member {
         let name = &self.row.name;
         let problem = |message: String, since| Problem {
             application: None,
+            variants: Vec::new(),
             cluster: Some(name.clone()),
             location: String::new(),
             message,

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use muster_decide::model::{Origin, Repository};
 use muster_decide::nearest::did_you_mean;
-use muster_decide::plan::Plan;
+use muster_decide::plan::{Plan, Unheard};
 use muster_decide::render::{Cache, Output, Wanted};
-use muster_decide::{Decision, LastGood, Placed, Snapshot};
+use muster_decide::{Decision, LastGood, Placed, Placement, Snapshot};
 use muster_proto::{ApplicationName, ClusterName};
 use tokio::task::JoinSet;
 
@@ -185,6 +185,7 @@ fn decided(input: &mut Input, placed: &Placed) -> Result<Decided, NotPlanned> {
     Ok(Decided {
         before: input.last_good.clone(),
         after,
+        unheard: placed.unheard(&input.sources),
     })
 }
 
@@ -192,6 +193,7 @@ fn decided(input: &mut Input, placed: &Placed) -> Result<Decided, NotPlanned> {
 pub(crate) struct Decided {
     pub(crate) before: LastGood,
     pub(crate) after: Decision,
+    unheard: Vec<Unheard>,
 }
 
 impl Decided {
@@ -207,8 +209,49 @@ impl Decided {
             self.knows_application(name)?;
         }
         let mut plan = Plan::new(&self.before, &self.after);
+        plan.unheard.clone_from(&self.unheard);
         plan.narrow(only.cluster.as_ref(), only.application.as_ref());
         Ok(plan)
+    }
+
+    /// What a cluster would get of an application.
+    ///
+    /// # Errors
+    /// When that is nothing, or nobody knows what.
+    pub(crate) fn placement(
+        &self,
+        cluster: &ClusterName,
+        application: &ApplicationName,
+    ) -> Result<&Placement, NotPlanned> {
+        self.knows_cluster(cluster)?;
+        self.knows_application(application)?;
+        let placed = &self.after.clusters[cluster].placements;
+        let placement = placed.of(application);
+        // What is broken stays as it is now, which is not what was asked for.
+        let wrong = self.after.problems.iter().find(|problem| {
+            let of_variant = |placement: &Placement| {
+                problem.variants.is_empty() || problem.variants.contains(&placement.target)
+            };
+            problem.application.as_ref() == Some(application)
+                && problem.cluster.as_ref().is_none_or(|it| it == cluster)
+                && placement.is_none_or(of_variant)
+        });
+        if let Some(problem) = wrong {
+            return Err(NotPlanned::Refused(problem.to_string()));
+        }
+        let mut unheard = self.unheard.iter();
+        let is = |it: &&Unheard| it.application == *application && it.clusters.contains(cluster);
+        if let Some(unheard) = unheard.find(is) {
+            return Err(NotPlanned::Refused(format!(
+                "charts of application {application} ask whether {} is served, which {cluster} did not say yet: its agent is asked once it is merged",
+                unheard.api_versions.join(", ")
+            )));
+        }
+        placement.ok_or_else(|| {
+            NotPlanned::Refused(format!(
+                "application {application} would not run on {cluster}"
+            ))
+        })
     }
 
     fn knows_cluster(&self, name: &ClusterName) -> Result<(), NotPlanned> {

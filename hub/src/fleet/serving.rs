@@ -10,6 +10,7 @@ use std::sync::Arc;
 use muster_proto::ClusterName;
 use tokio::sync::watch;
 
+use super::member::Member;
 use super::task::Task;
 
 /// What an agent was asked about, and whether its cluster serves it.
@@ -36,6 +37,22 @@ impl Serving {
         self.asked.subscribe()
     }
 
+    /// What people should know of an agent whose version does not know the question, when charts wait for its answer.
+    pub(super) fn unheard(&self, member: &Member) -> Option<String> {
+        let live = member.live.as_ref()?;
+        let mut asked = self.asked.borrow().clone();
+        Arc::make_mut(&mut asked).retain(|it| !member.row.api_versions.contains_key(it));
+        let waits = !live.knows.api_versions && !asked.is_empty();
+        waits.then(|| {
+            let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
+            format!(
+                "its agent, version {}, is too old to say whether the cluster serves {}: applications whose charts ask about it stay there as they are; upgrade the agent",
+                member.row.agent_version,
+                asked.join(", ")
+            )
+        })
+    }
+
     /// One allocation for all who say the same.
     pub(super) fn share(&mut self, said: Served) -> Arc<Served> {
         if let Some(known) = self.alike.get(&said) {
@@ -50,14 +67,16 @@ impl Serving {
 
 impl Task {
     /// Asks all agents about what the charts of a commit ask about.
-    pub(super) fn ask_agents(&self, wanted: BTreeSet<String>) {
-        self.serving.asked.send_if_modified(|asked| {
+    pub(super) fn ask_agents(&mut self, wanted: BTreeSet<String>) {
+        let news = self.serving.asked.send_if_modified(|asked| {
             let news = **asked != wanted;
             if news {
                 *asked = Arc::new(wanted);
             }
             news
         });
+        // Whether an agent is too old for the question is shown.
+        self.all_dirty |= news;
     }
 
     /// Takes in what the agent of a cluster says.
@@ -73,6 +92,7 @@ impl Task {
         member.row.api_versions = self.serving.share(all);
         // Charts look at it.
         self.members_changed = true;
+        self.dirty.insert(name.clone());
         self.unstored.insert(name.clone());
     }
 }

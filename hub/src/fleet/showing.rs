@@ -26,7 +26,14 @@ impl Task {
             let (view, problems) = match self.members.get_mut(name) {
                 Some(member) => {
                     member.shown_as = Some(member.connection(now));
-                    (member.view(now), member.problems())
+                    let unheard = member.is_in().then(|| self.serving.unheard(member));
+                    let unheard = unheard.flatten().map(|message| Problem {
+                        cluster: Some(name.clone()),
+                        ..hub_problem(message)
+                    });
+                    let mut problems = member.problems();
+                    problems.extend(unheard);
+                    (member.view(now), problems)
                 }
                 None => (self.declared.get(name).cloned(), Vec::new()),
             };
@@ -87,6 +94,7 @@ impl Task {
 pub(super) fn hub_problem(message: String) -> Problem {
     Problem {
         application: None,
+        variants: Vec::new(),
         cluster: None,
         location: String::new(),
         message,

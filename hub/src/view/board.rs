@@ -361,6 +361,7 @@ mod tests {
     fn a_problem_that_stands_keeps_its_time_and_one_that_is_gone_goes() {
         let problem = |message: &str| Problem {
             application: None,
+            variants: Vec::new(),
             cluster: None,
             location: String::new(),
             message: message.into(),

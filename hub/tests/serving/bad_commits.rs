@@ -189,3 +189,26 @@ async fn an_emptied_repository_waits_for_a_word_that_people_give_over_json() {
     assert_eq!(runs(&bed).await, []);
     bed.hub.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn an_error_of_one_variant_names_it() {
+    let (bed, _) = two_applications().await;
+    let targets = "  targets: [{name: dev, path: dev}]\n";
+    write(
+        bed.repository.path(),
+        "web/muster.yaml",
+        &application("web", targets),
+    );
+    commit(bed.repository.path(), "broken");
+    bed.sync().await.unwrap();
+    until("the error is shown", async || {
+        !bed.fleet().await.problems.is_empty()
+    })
+    .await;
+    let [problem] = &bed.fleet().await.problems[..] else {
+        panic!("one problem");
+    };
+    assert_eq!(problem.application, "web");
+    assert_eq!(problem.variants, ["dev"], "{problem:?}");
+    assert_eq!(problem.location, "web/muster.yaml:7", "{problem:?}");
+}

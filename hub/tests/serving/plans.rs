@@ -429,6 +429,7 @@ async fn what_a_cluster_gets_is_told_without_what_secrets_hold() {
         let request = v1::RenderRequest {
             application: application.into(),
             cluster: cluster.into(),
+            ..v1::RenderRequest::default()
         };
         let answer = fleet.0.api().await.render(fleet.0.ask(request)).await;
         answer.map(tonic::Response::into_inner)
@@ -451,6 +452,84 @@ async fn what_a_cluster_gets_is_told_without_what_secrets_hold() {
             code,
             "{line}"
         );
+    }
+}
+
+#[tokio::test]
+async fn what_a_cluster_would_get_after_a_merge_is_rendered_and_what_is_broken_there_is_an_error() {
+    let fleet = Fleet::start().await;
+    let ask = async |at: &str, as_is: bool, application: &str, cluster: &str| {
+        let request = v1::RenderRequest {
+            application: application.into(),
+            cluster: cluster.into(),
+            at: at.into(),
+            as_is,
+        };
+        let answer = fleet.0.api().await.render(fleet.0.ask(request)).await;
+        answer.map(tonic::Response::into_inner)
+    };
+    let names = |told: &v1::Rendering| -> Vec<String> {
+        let name = |object: &String| {
+            let object: Value = serde_json::from_str(object).unwrap();
+            object["metadata"]["name"].as_str().unwrap().to_owned()
+        };
+        told.objects.iter().map(name).collect()
+    };
+    fleet.branch("change", &[("shop/new.yaml", &map("new", "one"))]);
+    put(fleet.folder(), "shop/more.yaml", &map("more", "one"));
+    fleet.decided(&commit(fleet.folder(), "more")).await;
+    let merged = ask("change", false, "shop", "eu-1").await.unwrap();
+    assert_eq!(names(&merged), ["more", "new", "settings", "token"]);
+    assert!(
+        merged.of.starts_with("the merge of branch change"),
+        "{}",
+        merged.of
+    );
+    assert!(!format!("{merged:?}").contains("hunter2"));
+    let as_is = ask("change", true, "shop", "eu-1").await.unwrap();
+    assert_eq!(names(&as_is), ["new", "settings", "token"]);
+
+    fleet.branch("broken", &[("shop/new.yaml", "apiVersion: v1\nkind: [")]);
+    let elsewhere = "  targets: [{name: t, clusters: {names: [eu-2]}}]\n";
+    let moved = SHOP.replace(
+        "spec: {namespace: shop}\n",
+        &format!("spec:\n  namespace: shop\n{elsewhere}"),
+    );
+    fleet.branch("moved", &[("shop/muster.yaml", &moved)]);
+    for (at, application, cluster, code, says) in [
+        (
+            "broken",
+            "shop",
+            "eu-1",
+            Code::FailedPrecondition,
+            "shop/new.yaml:2",
+        ),
+        (
+            "moved",
+            "shop",
+            "eu-1",
+            Code::FailedPrecondition,
+            "would not run on eu-1",
+        ),
+        (
+            "change",
+            "shp",
+            "eu-1",
+            Code::NotFound,
+            "did you mean \"shop\"",
+        ),
+        (
+            "change",
+            "shop",
+            "eu1",
+            Code::NotFound,
+            "did you mean \"eu-1\"",
+        ),
+        ("gone", "shop", "eu-1", Code::NotFound, "has no branch gone"),
+    ] {
+        let status = ask(at, false, application, cluster).await.unwrap_err();
+        assert_eq!(status.code(), code, "{at}: {status:?}");
+        assert!(status.message().contains(says), "{at}: {status:?}");
     }
 }
 

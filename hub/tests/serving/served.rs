@@ -43,7 +43,7 @@ async fn asks(bed: &Bed, api_versions: &str) {
     std::fs::write(folder.join("muster.yaml"), document).unwrap();
     std::fs::write(folder.join("Chart.yaml"), "name: shop\n").unwrap();
     std::fs::write(folder.join("values.yaml"), "few").unwrap();
-    commit(bed.repository.path(), api_versions);
+    commit(bed.repository.path(), &format!("asks {api_versions}"));
     bed.sync().await.unwrap();
 }
 
@@ -167,4 +167,79 @@ async fn a_restarted_hub_believes_what_agents_said_before_and_asks_again() {
     .await;
     let mut agent = after.session(&member).await;
     assert_eq!(is_asked(&mut agent).await, ["example.com/v1"]);
+}
+
+#[tokio::test]
+async fn a_plan_says_where_nobody_was_asked_yet_and_an_agent_too_old_for_the_question_is_a_problem()
+{
+    let bed = bed(tempfile::tempdir().unwrap(), repository()).await;
+    let (old, new) = (bed.joined("eu-1").await, bed.joined("eu-2").await);
+    let mut agent = bed.dial(Some(new.credentials())).await.unwrap();
+    let hello = v1::Hello {
+        serves: true,
+        ..new.hello()
+    };
+    agent.say(ToHub::Hello(hello)).await;
+    let _old = bed.session(&old).await;
+    // A commit before anything is asked; the next one is planned from it as it is.
+    asks(&bed, "").await;
+    until("both are placed", async || {
+        let applications = bed.fleet().await.applications;
+        applications.iter().map(|it| it.clusters).eq([2])
+    })
+    .await;
+    let document = bed.repository.path().join("shop/muster.yaml");
+    let text = std::fs::read_to_string(&document).unwrap();
+    let asking = text.replace("apiVersions: []", "apiVersions: [example.com/v1]");
+    let request = v1::PlanRequest {
+        working_tree: Some(v1::WorkingTree {
+            base: bed.fleet().await.source.unwrap().revision,
+            files: vec![v1::WorkingFile {
+                path: "shop/muster.yaml".into(),
+                kind: "file".into(),
+                content: asking.into(),
+            }],
+        }),
+        ..v1::PlanRequest::default()
+    };
+    let mut answers = bed
+        .api()
+        .await
+        .plan(bed.ask(request))
+        .await
+        .unwrap()
+        .into_inner();
+    let plan = loop {
+        let news = answers
+            .message()
+            .await
+            .unwrap()
+            .expect("the plan comes last");
+        if news.doing.is_empty() {
+            break serde_json::from_str::<serde_json::Value>(&news.plan).unwrap();
+        }
+    };
+    assert_eq!(plan["diffs"], serde_json::json!([]), "{plan}");
+    assert_eq!(
+        plan["unheard"],
+        serde_json::json!([{"application": "shop", "variant": "default", "apiVersions": ["example.com/v1"], "clusters": ["eu-1", "eu-2"]}])
+    );
+
+    // Merged, they are asked; the old agent will not say.
+    asks(&bed, "example.com/v1").await;
+    until("the old agent is told of", async || {
+        let problems = bed.fleet().await.problems;
+        problems.iter().any(|it| {
+            it.cluster == "eu-1"
+                && it
+                    .message
+                    .contains("too old to say whether the cluster serves example.com/v1")
+        })
+    })
+    .await;
+    let problems = bed.fleet().await.problems;
+    assert!(
+        problems.iter().all(|it| it.cluster != "eu-2"),
+        "{problems:?}"
+    );
 }

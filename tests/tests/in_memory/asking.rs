@@ -13,7 +13,7 @@ fn of_shop() -> v1::Ask {
     v1::Ask {
         id: 7,
         application: "shop".into(),
-        object: None,
+        ..v1::Ask::default()
     }
 }
 
@@ -35,7 +35,7 @@ async fn asking_looks_once_and_tries_once_for_each_object_and_writes_nothing() -
     synced(&engine, 1).await?;
     let before = versions(&server).await?;
     let (tried, ledger) = count(&server);
-    let answer = asking::answer(engine.clone(), of_shop()).await;
+    let answer = asking::answer(engine.clone(), server.client(), of_shop()).await;
     assert_eq!(
         answer,
         v1::Answer {
@@ -51,6 +51,7 @@ async fn asking_looks_once_and_tries_once_for_each_object_and_writes_nothing() -
     assert_eq!(versions(&server).await?, before);
     let other = asking::answer(
         engine,
+        server.client(),
         v1::Ask {
             application: "other".into(),
             ..of_shop()
@@ -72,7 +73,7 @@ async fn while_the_api_server_hangs_over_one_object_the_others_are_told_and_the_
         let hangs = call.path.ends_with("/configmaps/c3") && call.verb == "get";
         hangs.then_some(Fault::Late(Duration::from_secs(3600)))
     })));
-    let asked = tokio::spawn(asking::answer(engine.clone(), of_shop()));
+    let asked = tokio::spawn(asking::answer(engine.clone(), server.client(), of_shop()));
     let by_hand = PatchParams {
         field_manager: Some("kubectl-edit".into()),
         ..PatchParams::default()

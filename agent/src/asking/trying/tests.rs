@@ -1,12 +1,12 @@
 //! Objects tried on an API server that a function plays: what is told of each, and that nothing but dry runs is sent.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use http::Method;
 use muster_proto::DigestKey;
 use muster_proto::wire::digest_bytes;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::*;
 use crate::scripted::client_that_answers;
@@ -44,7 +44,7 @@ fn question(objects: &[Value]) -> v1::DryRun {
 
 /// An API server that serves ConfigMaps, Secrets and Namespaces and knows the namespaces `shop` and `full`. What is
 /// applied by a dry run, it answers by its name.
-fn server(writes: Arc<Mutex<Vec<String>>>) -> Client {
+fn server(writes: UnboundedSender<String>) -> Client {
     let status = |code: u16, reason: &str, message: &str| {
         let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": message});
         (code, status)
@@ -77,10 +77,8 @@ fn server(writes: Arc<Mutex<Vec<String>>>) -> Client {
             (&Method::PATCH, _) => {
                 let query = parts.uri.query().unwrap_or_default();
                 let user = &parts.headers["Impersonate-User"];
-                writes
-                    .lock()
-                    .unwrap()
-                    .push(format!("{name} {query} {}", user.to_str().unwrap()));
+                let user = user.to_str().unwrap();
+                writes.send(format!("{name} {query} {user}")).ok();
                 let sent: Value = serde_json::from_slice(&body).unwrap();
                 match name {
                     "denied" => status(
@@ -119,16 +117,16 @@ fn server(writes: Arc<Mutex<Vec<String>>>) -> Client {
 
 /// Each answer as `name: outcome, message`, sorted.
 async fn tried(question: v1::DryRun) -> (Vec<String>, v1::Answer, Vec<String>) {
-    let writes = Arc::new(Mutex::new(Vec::new()));
+    let (writes, mut written) = unbounded_channel();
     let deadline = Instant::now() + Duration::from_secs(10);
-    let answer = super::answer(server(writes.clone()), 7, question, deadline).await;
+    let answer = super::answer(server(writes), 7, question, deadline).await;
     let lines = answer.tried.iter().map(|tried| {
         let name = &tried.object.as_ref().unwrap().name;
         format!("{name}: {}, {}", tried.outcome, tried.message)
     });
     let mut lines: Vec<String> = lines.collect();
     lines.sort();
-    let writes = std::mem::take(&mut *writes.lock().unwrap());
+    let writes = std::iter::from_fn(|| written.try_recv().ok()).collect();
     (lines, answer, writes)
 }
 
@@ -242,7 +240,7 @@ async fn more_than_an_agent_tries_at_once_is_refused_and_what_there_is_no_time_f
     assert!(answer.error.contains("at most 2000"), "{}", answer.error);
     assert_eq!(writes, [""; 0]);
 
-    let writes = Arc::new(Mutex::new(Vec::new()));
+    let (writes, _) = unbounded_channel();
     let question = question(&[config("one"), config("two")]);
     let answer = super::answer(server(writes), 1, question, Instant::now()).await;
     assert_eq!((answer.taken, answer.left_out), (0, 2));

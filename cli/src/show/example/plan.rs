@@ -1,6 +1,8 @@
 //! A plan with one of everything, for tests.
 
-use muster_decide::plan::{Action, Diff, DiffKind, FieldChange, ObjectChange, Plan};
+use muster_decide::plan::{
+    Action, Diff, DiffKind, DryRun, FieldChange, ObjectChange, Outcome, Plan, Tried,
+};
 use muster_decide::problem::Problem;
 use muster_decide::{Location, Waiting};
 use muster_proto::{Approval, ClusterName, Digest, ObjectKey};
@@ -77,7 +79,44 @@ pub(crate) fn plan() -> Plan {
             location: Some(Location::new("apps/web/muster.yaml", 8)),
             message: "the repository has no folder dev".into(),
         }],
+        unheard: Vec::new(),
     }
+}
+
+/// The same, put to API servers.
+pub(crate) fn tried() -> Plan {
+    let mut plan = plan();
+    plan.problems.clear();
+    let tried = |kind: &str, name: &str, outcome, message: &str| Tried {
+        object: object(kind, name, Action::Change).object,
+        outcome,
+        message: message.into(),
+    };
+    plan.diffs[0].objects.truncate(3);
+    plan.diffs[0].dry_run = Some(DryRun {
+        cluster: Some("eu-00002".parse().unwrap()),
+        taken: 1,
+        objects: vec![
+            tried(
+                "Deployment",
+                "web",
+                Outcome::Refused,
+                "deployments.apps \"web\" is forbidden: ValidatingAdmissionPolicy 'replicas' with binding 'all' denied request: at most 4 replicas",
+            ),
+            tried(
+                "ConfigMap",
+                "settings",
+                Outcome::NotTried,
+                "its Namespace shop is created by this plan",
+            ),
+        ],
+        incomplete: None,
+    });
+    plan.diffs[1].dry_run = Some(DryRun {
+        incomplete: Some("none of its 2 clusters is connected".into()),
+        ..DryRun::default()
+    });
+    plan
 }
 
 fn clusters(count: usize) -> Vec<ClusterName> {

@@ -4,7 +4,7 @@
 
 use muster_decide::plan::{Diff, Plan};
 
-use super::{body, count, headline, named, summary};
+use super::{asked, body, count, headline, named, summary};
 use crate::text::{Paper, clean};
 
 /// GitHub takes 65,536 characters; Gitea, Forgejo and GitLab take more. Counted in bytes, which are no fewer.
@@ -26,6 +26,11 @@ pub(crate) fn markdown(of: &str, plan: &Plan) -> String {
         format!("{}: {clusters}", code(&it.message))
     });
     list(&mut text, "Would wait for approval", waiting.collect());
+    let unheard = plan.unheard.iter().map(|it| {
+        let clusters = named(&it.clusters);
+        format!("{}: {clusters}", code(&asked(it)))
+    });
+    list(&mut text, "Not known", unheard.collect());
     let problems = plan.problems.iter().map(|problem| {
         let location = problem.location.as_ref();
         let location = location.map(|at| format!("{}: ", code(&at.to_string())));

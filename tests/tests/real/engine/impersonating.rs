@@ -51,7 +51,12 @@ async fn an_application_may_do_what_its_service_account_may_and_nothing_else() -
     let row = bed
         .object("s", |row| row.sync == SyncStatus::Failed)
         .await?;
-    assert!(row.message.contains("Forbidden"), "{}", row.message);
+    assert!(
+        row.message
+            .contains("deployer\" cannot patch resource \"secrets\""),
+        "{}",
+        row.message
+    );
 
     // It may not delete: the object stays, is reported, and is tried again as the same account.
     bed.accept(2, vec![shop(&[config("a", "1")])?]).await?;
