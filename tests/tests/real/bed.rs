@@ -43,16 +43,19 @@ pub(super) async fn start_with(
     ledger: &str,
     instance: &str,
 ) -> Result<(Engine, tokio::task::JoinHandle<()>)> {
-    let options = EngineOptions {
+    let (engine, task) = engine::start(client, options(ledger, instance)?);
+    let task = tokio::spawn(task);
+    engine.loaded().await.map_err(anyhow::Error::msg)?;
+    Ok((engine, task))
+}
+
+pub(super) fn options(ledger: &str, instance: &str) -> Result<EngineOptions> {
+    Ok(EngineOptions {
         namespace: ledger.to_owned(),
         hub: "hub.test/abc".into(),
         cluster: "eu-1".parse()?,
         instance: instance.into(),
-    };
-    let (engine, task) = engine::start(client, options);
-    let task = tokio::spawn(task);
-    engine.loaded().await.map_err(anyhow::Error::msg)?;
-    Ok((engine, task))
+    })
 }
 
 pub(super) async fn bed(name: &str) -> Result<Bed> {

@@ -12,14 +12,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::discovery::{Discovery, verbs};
-use muster_agent::engine::Stop;
+use muster_agent::engine;
 use muster_proto::ApplicationStatus;
 use muster_tests::cluster::Cluster;
 use muster_tests::proxy::Proxy;
 use muster_tests::wait;
 use serde_json::Value;
 
-use super::bed::{Bed, application, bed_with, config, start_with};
+use super::bed::{Bed, application, bed_with, config, options};
 
 /// Hundreds of objects take their time on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -98,15 +98,16 @@ impl Noted {
         Ok(())
     }
 
+    /// In good order, as its program does it: with its last handle the engine ends, and writes down what it knows. One
+    /// that is stopped leaves that to whoever stopped it, and an apply may be repeated.
     async fn restart(&mut self) -> Result<()> {
-        self.bed
-            .engine
-            .stop(Stop::Because("restarted".into()))
-            .await;
-        self.bed.task.abort();
         let ledger = format!("{}-ledger", self.bed.namespace);
         let client = self.proxy.client().await?;
-        (self.bed.engine, self.bed.task) = start_with(client, &ledger, "second").await?;
+        let (next, task) = engine::start(client, options(&ledger, "second")?);
+        drop(std::mem::replace(&mut self.bed.engine, next));
+        tokio::time::timeout(PATIENCE, &mut self.bed.task).await??;
+        self.bed.task = tokio::spawn(task);
+        self.bed.engine.loaded().await.map_err(anyhow::Error::msg)?;
         Ok(())
     }
 
