@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Command};
@@ -47,6 +48,8 @@ pub struct Config {
     pub webhook_secret: Option<Secret>,
     /// How programs render.
     pub rendering: Rendering,
+    /// What plans may take.
+    pub plans: PlanLimits,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines appear: `tracing` filter directives such as `info,muster_hub=debug`.
@@ -60,6 +63,33 @@ pub struct Secret(pub Vec<u8>);
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+/// What plans may take of the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanLimits {
+    /// That are made at the same time.
+    pub at_once: usize,
+    /// That wait for their turn beside those.
+    pub waiting: usize,
+    /// A fetch that takes longer is ended.
+    pub fetch: Duration,
+    /// A plan that takes longer, all in all, is ended.
+    pub whole: Duration,
+    /// Bytes of all that was fetched, on disk: a repository of manifests is far below.
+    pub disk: u64,
+}
+
+impl Default for PlanLimits {
+    fn default() -> Self {
+        Self {
+            at_once: 4,
+            waiting: 32,
+            fetch: Duration::from_secs(180),
+            whole: Duration::from_secs(900),
+            disk: 2 << 30,
+        }
     }
 }
 
@@ -134,6 +164,7 @@ impl Config {
             advertise_enrolment: settings.optional("advertise-enrolment", values::host_and_port)?,
             webhook_secret: webhook_secret(&settings)?,
             rendering: rendering(&settings, environment)?,
+            plans: PlanLimits::default(),
             log_format: settings.required("log-format", log_format)?,
             log: settings.required("log", values::log_filter)?,
         };

@@ -188,7 +188,7 @@ impl Hub {
         };
         let api = api::routes(
             Api {
-                plans: Plans::new(proposals, fleet.clone(), renderer),
+                plans: Plans::new(config.plans, proposals, fleet.clone(), renderer),
                 fleet,
                 invitation,
                 shutdown: serving.clone(),

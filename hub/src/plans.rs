@@ -12,6 +12,7 @@ use futures::FutureExt as _;
 use muster_decide::plan::Plan;
 use tokio::sync::Semaphore;
 
+use crate::config::PlanLimits;
 use crate::fleet::{Decided, Fleet, NotPlanned, Only, Origins, Standing};
 use muster_git::Others;
 use muster_git::proposed::{NotProposed, Proposal, Proposals, Proposed};
@@ -19,14 +20,6 @@ use muster_render::Renderer;
 
 mod trying;
 
-/// Plans that are made at the same time.
-const AT_ONCE: usize = 4;
-/// Plans that wait for their turn beside those.
-const WAITING: usize = 32;
-/// A fetch that takes longer is ended.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(180);
-/// A plan that takes longer, all in all, is ended.
-const TIMEOUT: Duration = Duration::from_secs(900);
 /// How often it is looked whether a fetch brings too much.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -35,6 +28,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(crate) struct Plans(Arc<Shared>);
 
 struct Shared {
+    limits: PlanLimits,
     proposals: Arc<Proposals>,
     fleet: Fleet,
     renderer: Renderer,
@@ -65,13 +59,19 @@ pub(crate) struct Planned {
 }
 
 impl Plans {
-    pub(crate) fn new(proposals: Proposals, fleet: Fleet, renderer: Renderer) -> Self {
+    pub(crate) fn new(
+        limits: PlanLimits,
+        proposals: Proposals,
+        fleet: Fleet,
+        renderer: Renderer,
+    ) -> Self {
         Self(Arc::new(Shared {
+            limits,
             proposals: Arc::new(proposals),
             fleet,
             renderer,
-            places: Semaphore::new(AT_ONCE),
-            queue: Semaphore::new(AT_ONCE + WAITING),
+            places: Semaphore::new(limits.at_once),
+            queue: Semaphore::new(limits.at_once + limits.waiting),
             fetching: Arc::new(Semaphore::new(1)),
         }))
     }
@@ -135,7 +135,7 @@ impl Plans {
         let _queued = shared.queue.try_acquire().map_err(|_| {
             Failed::Unavailable(format!(
                 "{} plans are asked for already: try again in a moment",
-                AT_ONCE + WAITING
+                shared.limits.at_once + shared.limits.waiting
             ))
         })?;
         if shared.places.available_permits() == 0 {
@@ -143,11 +143,12 @@ impl Plans {
         }
         let stopping = |_| Failed::Unavailable("the hub is stopping".to_owned());
         let _place = shared.places.acquire().await.map_err(stopping)?;
-        let done = tokio::time::timeout(TIMEOUT, work).await;
+        let most = shared.limits.whole;
+        let done = tokio::time::timeout(most, work).await;
         done.unwrap_or_else(|_| {
-            let minutes = TIMEOUT.as_secs() / 60;
             Err(Failed::Unavailable(format!(
-                "the plan has taken more than {minutes} minutes and was given up"
+                "the plan has taken more than {} s and was given up",
+                most.as_secs()
             )))
         })
     }
@@ -180,10 +181,12 @@ impl Plans {
         say: impl Fn(String) + Send + 'static,
     ) -> Result<Proposed, Failed> {
         let Shared {
+            limits,
             proposals,
             fetching,
             ..
         } = &*self.0;
+        let (most, disk) = (limits.fetch, limits.disk);
         if fetching.available_permits() == 0 {
             say("waiting for another plan to be fetched".to_owned());
         }
@@ -191,41 +194,54 @@ impl Plans {
         let turn = turn.map_err(|_| Failed::Unavailable("the hub is stopping".to_owned()))?;
         let stop = StopOnDrop(Arc::default());
         // Only this one can be reading from the mirror.
-        let is_alone = self.0.places.available_permits() == AT_ONCE - 1;
+        let is_alone = self.0.places.available_permits() == limits.at_once - 1;
         let mut bring = tokio::task::spawn_blocking({
             let (proposals, stop) = (proposals.clone(), stop.0.clone());
             let followed = standing.followed().clone();
             move || {
                 let _turn = turn;
                 if is_alone {
-                    proposals.tidy();
+                    proposals.tidy(disk);
                 }
                 proposals.bring(&proposal, &followed, &stop, &say)
             }
         });
-        let deadline = tokio::time::Instant::now() + FETCH_TIMEOUT;
+        let deadline = tokio::time::Instant::now() + most;
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
                 biased;
                 brought = &mut bring => {
                     let ended = |error| Failed::Unavailable(format!("the fetch ended inside the hub: {error}"));
-                    return Ok(brought.map_err(ended)??);
+                    let brought = brought.map_err(ended)??;
+                    // It may have come between two looks.
+                    return match is_too_large(proposals, disk).await {
+                        true => Err(too_large()),
+                        false => Ok(brought),
+                    };
                 }
                 () = tokio::time::sleep_until(deadline) => {
-                    let minutes = FETCH_TIMEOUT.as_secs() / 60;
-                    return Err(Failed::Unavailable(format!("the fetch has taken more than {minutes} minutes and was ended")));
+                    let seconds = most.as_secs();
+                    return Err(Failed::Unavailable(format!("the fetch has taken more than {seconds} s and was ended")));
                 }
                 _ = look.tick() => {
-                    let looked = proposals.clone();
-                    let looked = tokio::task::spawn_blocking(move || looked.is_too_large());
-                    if looked.await.unwrap_or(false) {
-                        return Err(NotProposed::Refused("it brings more than the hub takes for a plan".to_owned()).into());
+                    if is_too_large(proposals, disk).await {
+                        return Err(too_large());
                     }
                 }
             }
         }
     }
+}
+
+async fn is_too_large(proposals: &Arc<Proposals>, most: u64) -> bool {
+    let proposals = proposals.clone();
+    let looked = tokio::task::spawn_blocking(move || proposals.is_too_large(most));
+    looked.await.unwrap_or(false)
+}
+
+fn too_large() -> Failed {
+    NotProposed::Refused("it brings more than the hub takes for a plan".to_owned()).into()
 }
 
 /// Brings what only a proposal names, as long as there is time and room.
@@ -238,13 +254,16 @@ async fn others(
         return Others::new();
     };
     let stop = StopOnDrop(Arc::default());
+    let PlanLimits {
+        fetch: most, disk, ..
+    } = shared.limits;
     let fetch = tokio::task::spawn_blocking({
         let (proposals, stop) = (shared.proposals.clone(), stop.0.clone());
         move || {
             let _turn = turn;
             let mut others = Others::new();
             for (origin, repository) in origins {
-                if stop.load(Ordering::Relaxed) || proposals.is_too_large() {
+                if stop.load(Ordering::Relaxed) || proposals.is_too_large(disk) {
                     break;
                 }
                 say(format!(
@@ -258,7 +277,7 @@ async fn others(
         }
     });
     // What did not come is not fetched yet, and the plan says so.
-    let fetched = tokio::time::timeout(FETCH_TIMEOUT, fetch).await;
+    let fetched = tokio::time::timeout(most, fetch).await;
     fetched.ok().and_then(Result::ok).unwrap_or_default()
 }
 

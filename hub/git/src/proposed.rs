@@ -181,15 +181,15 @@ impl Proposals {
     }
 
     /// Whether more came than may. While a proposal comes it grows.
-    pub fn is_too_large(&self) -> bool {
-        bounds::size(&self.folder) > bounds::LARGEST
+    pub fn is_too_large(&self, most: u64) -> bool {
+        bounds::size(&self.folder) > most
     }
 
     /// Throws the mirror away when it has grown old: the next proposal makes it anew. Nobody may be reading from it.
-    pub fn tidy(&self) {
+    pub fn tidy(&self, most: u64) {
         let place = self.mirror.place();
         let is_worn = place.exists() && !mirror::is_usable(&place);
-        if !is_worn && !self.is_too_large() {
+        if !is_worn && !self.is_too_large(most) {
             return;
         }
         if let Err(error) = mirror::remove(&self.folder) {

@@ -75,6 +75,13 @@ fn data_and_repository_are_all_it_needs() {
             by: Hub,
             jail: None,
         },
+        plans: PlanLimits {
+            at_once: 4,
+            waiting: 32,
+            fetch: 180s,
+            whole: 900s,
+            disk: 2147483648,
+        },
         log_format: Text,
         log: "info",
     }

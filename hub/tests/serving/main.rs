@@ -12,6 +12,7 @@ mod enrolment;
 mod git_server;
 mod https;
 mod pauses;
+mod plan_limits;
 mod plans;
 mod script;
 mod served;

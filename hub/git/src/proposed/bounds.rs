@@ -8,8 +8,6 @@ use gix::objs::tree::EntryRef;
 use gix::traverse::tree::{Recorder, Visit, visit::Action};
 use muster_decide::snapshot::is_read;
 
-/// Of all that was fetched, on disk: a repository of manifests is far below.
-pub(super) const LARGEST: u64 = 2 << 30;
 /// Files and folders of a commit.
 const MOST_ENTRIES: usize = 500_000;
 /// Bytes of all files that are read, MiB.
