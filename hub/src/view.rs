@@ -13,8 +13,9 @@ pub use waiting::{Waiting, What};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use muster_decide::{Placement, Placements};
 use muster_proto::{
-    ApplicationName, ApplicationStatus, ClusterName, Digest, Generation, HealthStatus, Pause, Rows,
+    ApplicationName, ApplicationStatus, ClusterName, Generation, HealthStatus, Pause, Rows,
     SyncStatus, Timestamp,
 };
 
@@ -162,26 +163,13 @@ pub struct ClusterView {
     /// End of its newest certificate; 0 when it has none.
     pub certificate_expires: Timestamp,
     /// What should run there, ordered by application.
-    pub placements: Arc<Vec<Placement>>,
+    pub placements: Arc<Placements>,
     /// What people paused here, by application.
     pub pauses: Vec<Pause>,
     /// What its agent last said.
     pub rows: Arc<Rows>,
     /// When the agent last said something; the rows are known since then. 0 when it never did.
     pub reported_at: Timestamp,
-}
-
-/// That an application should run on a cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
-    /// Which application.
-    pub application: ApplicationName,
-    /// Which of its targets took the cluster; empty when it has none.
-    pub target: String,
-    /// Commit that its desired state comes from.
-    pub revision: String,
-    /// Its application digest on this cluster.
-    pub digest: Digest,
 }
 
 /// One application over all clusters.
@@ -264,10 +252,8 @@ impl ClusterView {
 
     /// One application here; `None` when it is not placed.
     pub fn placement(&self, application: &str) -> Option<PlacementStatus<'_>> {
-        let at = self
-            .placements
-            .binary_search_by(|placement| placement.application.as_str().cmp(application))
-            .ok()?;
+        let name = |placement: &Placement| placement.application.name.as_str().cmp(application);
+        let at = self.placements.binary_search_by(name).ok()?;
         Some(self.status_of(&self.placements[at]))
     }
 
@@ -278,12 +264,12 @@ impl ClusterView {
     }
 
     fn status_of<'a>(&'a self, placement: &'a Placement) -> PlacementStatus<'a> {
-        let status = self.rows.applications().get(&placement.application);
+        let status = self.rows.applications().get(&placement.application.name);
         PlacementStatus {
             cluster: self,
             placement,
             status,
-            current: status.is_some_and(|row| row.digest == placement.digest),
+            current: status.is_some_and(|row| row.digest == placement.application.digest()),
             known_since: match self.connection {
                 Connection::Connected => self.reported_at,
                 _ => self.last_seen,

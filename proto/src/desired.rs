@@ -29,7 +29,7 @@ pub struct Desired {
 }
 
 /// Removals wait until every document parsed and every application concerned rendered (DESIGN.md, invariant 6).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Removals {
     /// What is in the inventory and not here is pruned.
     Released,

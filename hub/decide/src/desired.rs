@@ -7,6 +7,7 @@
 //! Clusters that take the same targets, fill placeholders alike and ran the same before have the same outcome: it is
 //! worked out once for each such case ([`cases`]), so that the cost of a commit does not grow with the fleet.
 
+mod alike;
 mod cases;
 mod claims;
 mod losses;
@@ -23,7 +24,9 @@ use muster_proto::{
 };
 
 use crate::Labels;
-use crate::last_good::{LastApplication, LastGood, Placement, Placements, Renderings, distinct};
+use crate::last_good::{
+    LastApplication, LastGood, Placement, Placements, Renderings, distinct, side_by_side,
+};
 use crate::model::Cluster;
 use crate::placement::Placed;
 use crate::problem::{Location, Problem};
@@ -33,6 +36,7 @@ use cases::both;
 use claims::Claims;
 use variants::Variants;
 
+pub use alike::{Alike, word_for};
 pub use losses::Waiting;
 
 /// The enrolled clusters with the labels of their join tokens.
@@ -182,10 +186,14 @@ pub fn decide(
     let mut claims = Claims::new(&variants, &locations);
     let contested = claims.are_possible(&cases);
     let outcomes = cases.iter_mut().map(|case| {
-        let wished = std::mem::take(&mut case.wishes);
-        let (settled, newcomer) = match contested {
-            true => claims.settle(wished, case.before()),
-            false => (wished, None),
+        // What they ran has no object twice.
+        let wished = std::mem::take(&mut case.wishes).into_list();
+        let (settled, newcomer) = match wished {
+            Some(wished) if contested => {
+                let (settled, newcomer) = claims.settle(wished, case.before());
+                (Some(settled), newcomer)
+            }
+            wished => (wished, None),
         };
         if let Some(newcomer) = newcomer {
             let why = || format!("application {newcomer} is held");
@@ -235,33 +243,35 @@ pub fn decide(
     })
 }
 
+/// What clusters of a case run now, `None` when that is what they ran before; and that.
+type Settled<'a> = (Option<Vec<Placement>>, Option<&'a Arc<Placements>>);
+
 /// Makes equal lists of placements one allocation: that of before, where it is the same.
-fn one_each(lists: Vec<(Vec<Placement>, Option<&Arc<Placements>>)>) -> Vec<Arc<Placements>> {
-    let same = |list: &[Placement], before: Option<&Arc<Placements>>| {
-        let before = before.filter(|before| before[..] == *list);
-        before.cloned()
-    };
-    let kept: Vec<_> = lists.iter().map(|(list, had)| same(list, *had)).collect();
-    let key = |list: &[Placement]| -> Vec<(Arc<str>, *const DesiredApplication)> {
-        let parts = list.iter();
-        let parts = parts.map(|it| (it.target.clone(), Arc::as_ptr(&it.application)));
-        parts.collect()
-    };
-    let mut known = HashMap::new();
-    if kept.iter().any(Option::is_none) {
-        for list in distinct(kept.iter().flatten()) {
-            known.insert(key(list), list.clone());
-        }
+fn one_each(lists: Vec<Settled<'_>>) -> Vec<Arc<Placements>> {
+    let mut known: HashMap<Digest, Arc<Placements>> = HashMap::new();
+    if lists.iter().any(|(list, _)| list.is_some()) {
+        let before = lists.iter().filter_map(|(_, before)| *before);
+        known.extend(before.map(|before| (before.name(), before.clone())));
     }
-    let each = lists.into_iter().zip(kept);
-    let each = each.map(|((list, _), kept)| {
-        kept.unwrap_or_else(|| {
-            let known = known.entry(key(&list));
-            known
-                .or_insert_with(|| Arc::new(Placements::new(list)))
-                .clone()
-        })
-    });
+    let nothing = Arc::new(Placements::default());
+    let each = lists
+        .into_iter()
+        .map(|(list, before)| match (list, before) {
+            (None, before) => before.unwrap_or(&nothing).clone(),
+            (Some(list), Some(before)) if before[..] == *list => before.clone(),
+            (Some(list), _) => {
+                let new = Placements::new(list);
+                match known.get(&new.name()) {
+                    Some(known) if **known == new => known.clone(),
+                    // It may hold the same of other commits.
+                    _ => {
+                        let new = Arc::new(new);
+                        known.insert(new.name(), new.clone());
+                        new
+                    }
+                }
+            }
+        });
     each.collect()
 }
 
@@ -296,8 +306,10 @@ fn renderings_of<'a>(
             }
         }
     }
-    let left = before.placements.iter();
-    let left = left.filter(|(cluster, _)| !clusters.contains_key(*cluster));
+    let each = side_by_side(before.placements.iter(), clusters.keys(), |(a, _), b| {
+        a.cmp(b)
+    });
+    let left = each.filter_map(|(had, now)| had.filter(|_| now.is_none()));
     for list in distinct(left.map(|(_, list)| list)) {
         list.iter().for_each(&mut goes);
     }
@@ -315,14 +327,22 @@ fn renderings_of<'a>(
         }
     }
     // What left some clusters may still be on others: mostly on one of the first that are looked at.
+    // On most it stands in the same place.
+    let mut sought: Vec<_> = gone.iter_mut().map(|it| (0, it)).collect();
     for list in distinct(clusters.values().map(|cluster| &cluster.placements)) {
-        gone.retain(|name, digests| {
-            if let Some(placement) = list.of(name) {
+        sought.retain_mut(|(place, (name, digests))| {
+            let is_there = |it: &&Placement| it.application.name == **name;
+            let there = list.get(*place).filter(is_there).or_else(|| {
+                let at = list.binary_search_by(|it| it.application.name.cmp(name));
+                *place = at.unwrap_or_else(|at| at);
+                list.get(at.ok()?)
+            });
+            if let Some(placement) = there {
                 digests.remove(&placement.application.digest());
             }
             !digests.is_empty()
         });
-        if gone.is_empty() {
+        if sought.is_empty() {
             break;
         }
     }

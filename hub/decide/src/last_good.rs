@@ -4,6 +4,7 @@
 //! comparing addresses. The hub stores it as rows ([`rows`]) and reads it back when it starts, so that a restart with a
 //! broken commit at HEAD changes nothing.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -54,11 +55,13 @@ pub struct Placement {
 }
 
 /// What runs on a cluster, by application name, each once. One allocation for all clusters with the same.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placements {
     list: Vec<Placement>,
     /// Names of the rows that hold it.
     parts: Vec<Digest>,
+    /// Over all that these hold.
+    name: Digest,
 }
 
 impl std::ops::Deref for Placements {
@@ -69,14 +72,37 @@ impl std::ops::Deref for Placements {
     }
 }
 
+impl FromIterator<Placement> for Placements {
+    /// In any order; of those that say an application twice, one.
+    fn from_iter<I: IntoIterator<Item = Placement>>(placements: I) -> Self {
+        let mut list: Vec<Placement> = placements.into_iter().collect();
+        list.sort_by(|a, b| a.application.name.cmp(&b.application.name));
+        list.dedup_by(|a, b| a.application.name == b.application.name);
+        Self::new(list)
+    }
+}
+
+impl Default for Placements {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
 impl Placements {
     /// `list` is ordered by application name.
     pub(crate) fn new(list: Vec<Placement>) -> Self {
         debug_assert!(list.is_sorted_by_key(|placement| &placement.application.name));
+        let parts = rows::part_names(&list);
         Self {
-            parts: rows::parts(&list).into_keys().collect(),
+            name: Digest::of(&parts),
+            parts,
             list,
         }
+    }
+
+    /// What tells it from others: equal for those that hold the same, whichever commits that came from.
+    pub(crate) fn name(&self) -> Digest {
+        self.name
     }
 
     /// Of one application.
@@ -97,9 +123,10 @@ impl LastGood {
         &self.placements
     }
 
-    /// Every placement of clusters that differ; of those that run the same, once.
-    pub fn placed(&self) -> impl Iterator<Item = &Placement> {
-        self.distinct().into_iter().flat_map(|list| list.iter())
+    /// Every distinct rendering that runs anywhere.
+    pub fn renderings(&self) -> impl Iterator<Item = &Arc<DesiredApplication>> {
+        let applications = self.applications.values();
+        applications.flat_map(|last| last.renderings.values())
     }
 
     /// Every application, and where its document was.
@@ -117,14 +144,7 @@ impl LastGood {
 
     /// Every object of every rendering.
     pub fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
-        let applications = self.applications.values();
-        let renderings = applications.flat_map(|last| last.renderings.values());
-        renderings.flat_map(|rendering| rendering.objects())
-    }
-
-    /// Every distinct list of placements, in the order of the first clusters that have them.
-    pub(crate) fn distinct(&self) -> Vec<&Arc<Placements>> {
-        distinct(self.placements.values())
+        self.renderings().flat_map(|rendering| rendering.objects())
     }
 }
 
@@ -148,4 +168,25 @@ pub(crate) fn renderings(lists: &[&Arc<Placements>], application: &ApplicationNa
             .or_insert_with(|| placement.application.clone());
     }
     distinct
+}
+
+/// Two ordered sequences side by side; what only one of them has stands alone.
+pub(crate) fn side_by_side<A, B>(
+    before: impl Iterator<Item = A>,
+    now: impl Iterator<Item = B>,
+    order: impl Fn(&A, &B) -> Ordering,
+) -> impl Iterator<Item = (Option<A>, Option<B>)> {
+    let (mut before, mut now) = (before.peekable(), now.peekable());
+    std::iter::from_fn(move || {
+        let order = match (before.peek(), now.peek()) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => order(a, b),
+        };
+        Some((
+            order.is_le().then(|| before.next()).flatten(),
+            order.is_ge().then(|| now.next()).flatten(),
+        ))
+    })
 }

@@ -30,7 +30,7 @@ pub mod specialise;
 pub mod version;
 mod yaml;
 
-pub use desired::{ClusterDecision, Decision, Members, Refused, Waiting, decide};
+pub use desired::{Alike, ClusterDecision, Decision, Members, Refused, Waiting, decide};
 pub use last_good::{LastGood, Placement, Placements};
 pub use placement::Placed;
 pub use problem::{Location, Problem};

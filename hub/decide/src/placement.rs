@@ -180,6 +180,11 @@ impl Placed {
         clusters.map(|((name, labels), group)| (name, labels, *group))
     }
 
+    /// Every group.
+    pub(crate) fn groups(&self) -> std::ops::Range<Group> {
+        0..self.groups.len()
+    }
+
     /// The targets of an application that any cluster takes.
     ///
     /// # Panics
@@ -233,7 +238,7 @@ impl Placed {
                 variants.insert((*target, Seen::Any));
                 continue;
             }
-            let groups = 0..self.groups.len();
+            let groups = self.groups();
             let takes = |group: &Group| self.target(*group, &application.name) == Some(*target);
             let seen = groups
                 .filter(takes)

@@ -254,17 +254,17 @@ fn application_summary(application: &ApplicationView) -> v1::ApplicationSummary 
 
 fn placement(status: PlacementStatus<'_>) -> v1::Placement {
     v1::Placement {
-        application: status.placement.application.to_string(),
+        application: status.placement.application.name.to_string(),
         cluster: status.cluster.name.to_string(),
-        target: status.placement.target.clone(),
-        desired_revision: status.placement.revision.clone(),
+        target: status.placement.target.to_string(),
+        desired_revision: status.placement.application.revision.clone(),
         connection: status.cluster.connection.as_str().to_owned(),
         known_since_ms: status.known_since.0,
         current: status.current,
         status: status.status.map(Into::into),
         paused_until_ms: status
             .cluster
-            .pause(&status.placement.application)
+            .pause(&status.placement.application.name)
             .map_or(0, |pause| pause.until.0),
     }
 }
@@ -278,7 +278,7 @@ fn applications_on<'a>(
     for cluster in clusters {
         for status in cluster.placements() {
             placed
-                .entry(status.placement.application.as_str())
+                .entry(status.placement.application.name.as_str())
                 .or_default()
                 .push(status);
         }

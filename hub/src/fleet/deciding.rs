@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use muster_decide::desired::word_for;
 use muster_decide::last_good::Changes;
 use muster_decide::model::{Fleet, Origin, Repository};
 use muster_decide::placement::{Capabilities, minor};
 use muster_decide::render::{Cache, Wanted, charts};
 use muster_decide::{
-    Decision, LastGood, Location, Members, Placed, Placements, Refused, Snapshot, Sources, decide,
+    Alike, Decision, LastGood, Location, Members, Placed, Refused, Snapshot, Sources, decide,
 };
 use muster_git::{Blobs, Others, Tracked};
 use muster_proto::{
     ApplicationName, Approval, ClusterName, Content, Desired, DesiredApplication, Digest,
-    DigestKey, Removals, Timestamp,
+    DigestKey, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -24,7 +25,7 @@ use super::serving::Served;
 use super::showing::hub_problem;
 use super::task::Task;
 use crate::store::Commit;
-use crate::view::{Placement, Problem, Waiting, What};
+use crate::view::{Problem, Waiting, What};
 
 /// What a decision is about, and where its files are.
 #[derive(Debug, Clone)]
@@ -68,6 +69,7 @@ pub(super) struct Input {
     pub(super) key: DigestKey,
     pub(super) approvals: Arc<BTreeSet<Approval>>,
     pub(super) cache: Cache,
+    pub(super) alike: Alike,
     pub(super) arrived: Arrived,
 }
 
@@ -77,22 +79,18 @@ pub(super) struct Decided {
     pub(super) subject: String,
     pub(super) decision: Decision,
     pub(super) changes: Changes,
-    pub(super) clusters: BTreeMap<ClusterName, ForCluster>,
+    /// What each cluster should be sent, before it is stamped.
+    pub(super) desired: BTreeMap<ClusterName, Arc<Desired>>,
     pub(super) applications: BTreeMap<ApplicationName, (Location, String)>,
     pub(super) contents: HashMap<Digest, Arc<DesiredApplication>>,
     /// Words that did what they were given for, or are about something that is no more.
     pub(super) spent: Vec<Approval>,
 }
 
-/// What one cluster should run, before it is stamped, and the same for people.
-pub(super) struct ForCluster {
-    pub(super) desired: Arc<Desired>,
-    pub(super) placements: Arc<Vec<Placement>>,
-}
-
-/// What came of it: the cache that was lent, and a decision unless it waits for tools.
+/// What came of it: what was lent, and a decision unless it waits for tools.
 pub(super) struct Outcome {
     cache: Cache,
+    alike: Alike,
     /// What it was decided from.
     sources: Sources,
     /// The repositories that the commit names.
@@ -165,6 +163,7 @@ pub(super) fn run(mut input: Input) -> Outcome {
     let decided = (lacking.is_empty() || input.arrived.rush).then(|| made(&mut input, &placed));
     Outcome {
         cache: input.cache,
+        alike: input.alike,
         sources: input.sources,
         whole: placed.fleet.problems.is_empty() && matches!(decided, Some(Ok(_))),
         origins,
@@ -198,22 +197,19 @@ fn newest(
 /// Decides, and makes it ready for the task.
 fn made(input: &mut Input, placed: &Placed) -> Result<Box<Decided>, Refused> {
     decision(input, placed).map(|decision| {
-        let mut alike = Alike::default();
-        let clusters = decision.clusters.iter().map(|(name, cluster)| {
-            let for_cluster = alike.of(&cluster.placements, &cluster.removals, &input.approvals);
-            (name.clone(), for_cluster)
-        });
-        let clusters = clusters.collect();
+        let clusters = decision.clusters.iter();
+        let clusters = clusters.map(|(name, it)| (name, &it.placements, it.removals.clone()));
+        let desired = input.alike.desired(clusters, &input.approvals);
         let applications = applications(
             decision.applications.clone(),
-            decision.last_good.placed(),
+            &decision.last_good,
             &input.sources.fleet.revision,
         );
         Box::new(Decided {
             revision: input.sources.fleet.revision.clone(),
             subject: input.subject.clone(),
             changes: decision.last_good.changes_since(&input.last_good),
-            clusters,
+            desired,
             applications,
             contents: contents(&decision.last_good),
             spent: spent(&input.approvals, &decision),
@@ -222,65 +218,24 @@ fn made(input: &mut Input, placed: &Placed) -> Result<Box<Decided>, Refused> {
     })
 }
 
-/// What clusters that run the same get: made once.
-#[derive(Default)]
-pub(super) struct Alike {
-    desired: HashMap<(*const Placements, Option<String>), Arc<Desired>>,
-    shown: HashMap<*const Placements, Arc<Vec<Placement>>>,
-}
-
-impl Alike {
-    /// Lists must outlive it: they are told apart by their addresses.
-    pub(super) fn of(
-        &mut self,
-        placed: &Arc<Placements>,
-        removals: &Removals,
-        approvals: &BTreeSet<Approval>,
-    ) -> ForCluster {
-        let list = Arc::as_ptr(placed);
-        let held = match removals {
-            Removals::Released => None,
-            Removals::Held(why) => Some(why.clone()),
-        };
-        let desired = self.desired.entry((list, held)).or_insert_with(|| {
-            let applications = placed.iter().map(|placement| placement.application.clone());
-            let words = approvals_for(approvals, placed);
-            let removals = removals.clone();
-            Arc::new(Desired::new(0, applications.collect(), removals, words))
-        });
-        let shown = self.shown.entry(list);
-        ForCluster {
-            desired: desired.clone(),
-            placements: shown
-                .or_insert_with(|| Arc::new(placements(placed)))
-                .clone(),
-        }
-    }
-}
-
 /// Everything that any cluster runs, by digest.
 pub(super) fn contents(last_good: &LastGood) -> HashMap<Digest, Arc<DesiredApplication>> {
-    let mut contents = HashMap::new();
-    for application in last_good.placed().map(|placement| &placement.application) {
-        contents
-            .entry(application.digest())
-            .or_insert_with(|| application.clone());
-    }
-    contents
+    let renderings = last_good.renderings();
+    renderings.map(|it| (it.digest(), it.clone())).collect()
 }
 
 /// For people: every application, where its document is, and the commit of its newest rendering, when `head`
 /// is the newest commit of all.
-pub(super) fn applications<'a>(
+pub(super) fn applications(
     locations: BTreeMap<ApplicationName, Location>,
-    placed: impl Iterator<Item = &'a muster_decide::Placement>,
+    last_good: &LastGood,
     head: &str,
 ) -> BTreeMap<ApplicationName, (Location, String)> {
     let mut applications: BTreeMap<_, _> = locations
         .into_iter()
         .map(|(name, location)| (name, (location, String::new())))
         .collect();
-    for application in placed.map(|placement| &placement.application) {
+    for application in last_good.renderings() {
         if let Content::Objects { .. } = application.content
             && let Some((_, newest)) = applications.get_mut(&application.name)
             && (newest.is_empty() || application.revision == head)
@@ -291,52 +246,14 @@ pub(super) fn applications<'a>(
     applications
 }
 
-/// The words that concern a cluster: those for an application as it should be there.
-fn approvals_for(
-    approvals: &BTreeSet<Approval>,
-    placed: &[muster_decide::Placement],
-) -> Vec<Approval> {
-    if approvals.is_empty() {
-        return Vec::new();
-    }
-    let words = placed
-        .iter()
-        .map(|placement| word_for(&placement.application));
-    words.filter(|word| approvals.contains(word)).collect()
-}
-
-/// The word that lets an agent remove what left an application.
-fn word_for(application: &DesiredApplication) -> Approval {
-    Approval {
-        application: application.name.clone(),
-        digest: application.digest(),
-    }
-}
-
 /// Of the words that a decision knew, those that it leaves nothing to do for.
 fn spent(approvals: &BTreeSet<Approval>, decision: &Decision) -> Vec<Approval> {
     if approvals.is_empty() {
         return Vec::new();
     }
-    let placed = decision.last_good.placed();
-    let wanted: BTreeSet<Approval> = placed
-        .map(|placement| word_for(&placement.application))
-        .collect();
+    let renderings = decision.last_good.renderings();
+    let wanted: BTreeSet<Approval> = renderings.map(|it| word_for(it)).collect();
     approvals.difference(&wanted).cloned().collect()
-}
-
-fn placements(placed: &[muster_decide::Placement]) -> Vec<Placement> {
-    let mut placements: Vec<Placement> = placed
-        .iter()
-        .map(|placement| Placement {
-            application: placement.application.name.clone(),
-            target: placement.target.to_string(),
-            revision: placement.application.revision.clone(),
-            digest: placement.application.digest(),
-        })
-        .collect();
-    placements.sort_by(|a, b| a.application.cmp(&b.application));
-    placements
 }
 
 impl Task {
@@ -353,6 +270,7 @@ impl Task {
         }
         input.arrived = self.renders.take(&basis.sources);
         input.cache = std::mem::take(&mut self.cache);
+        input.alike = std::mem::take(&mut self.alike);
         let deciding = match self.threads {
             Threads::Many => tokio::task::spawn_blocking(move || run(input)),
             Threads::One => tokio::spawn(async move { run(input) }),
@@ -381,6 +299,7 @@ impl Task {
             key: self.store.hub().digest_key.clone(),
             approvals: self.approvals.clone(),
             cache: Cache::default(),
+            alike: Alike::default(),
         };
         Some((basis, input))
     }
@@ -420,6 +339,7 @@ impl Task {
         match outcome {
             Ok(outcome) => {
                 self.cache = outcome.cache;
+                self.alike = outcome.alike;
                 basis.sources = outcome.sources;
                 self.git.follow_others(outcome.origins, outcome.whole);
                 self.ask_agents(outcome.asked);
@@ -451,11 +371,11 @@ impl Task {
         let now = self.now();
         let complete = decided.decision.complete;
         let mut stamps = Vec::new();
-        for (name, for_cluster) in &decided.clusters {
+        for (name, desired) in &decided.desired {
             let Some(member) = self.members.get_mut(name).filter(|member| member.is_in()) else {
                 continue;
             };
-            let before = member.decided.replace(for_cluster.desired.clone());
+            let before = member.decided.replace(desired.clone());
             let target = member.target().expect("it was just decided");
             stamps.extend(member.stamp(&target));
             // Not before it is stored: a session that begins meanwhile must not publish it.
@@ -501,31 +421,41 @@ impl Task {
     fn publish_decided(&mut self, decided: Decided, now: Timestamp) {
         let Decided {
             decision,
-            clusters,
+            mut desired,
             applications,
             contents,
             ..
         } = decided;
         let mut declared = BTreeMap::new();
-        for (name, for_cluster) in clusters {
-            let labels = &decision.clusters[&name].labels;
+        for (name, cluster) in decision.clusters {
             let Some(member) = self.members.get_mut(&name) else {
-                let since = self.declared.get(&name).map_or(now, |view| view.since);
-                let view = declared_view(&name, labels, for_cluster.placements, since);
+                let was = self.declared.remove(&name);
+                let since = was.as_ref().map_or(now, |view| view.since);
+                let view = declared_view(&name, &cluster.labels, cluster.placements, since);
+                if was.as_ref() != Some(&view) {
+                    self.dirty.insert(name.clone());
+                }
                 declared.insert(name, view);
                 continue;
             };
-            member.labels = labels.clone();
-            member.placements = for_cluster.placements;
+            let is_same = Arc::ptr_eq(&member.placements, &cluster.placements)
+                && member.labels == cluster.labels;
+            member.labels = cluster.labels;
+            member.placements = cluster.placements;
+            if !is_same {
+                self.dirty.insert(name.clone());
+            }
             if member.is_in() {
-                member.decided = Some(for_cluster.desired);
+                member.decided = desired.remove(&name);
                 let target = member.target().expect("it was just decided");
                 if member.row.desired_digest == Some(target.digest()) {
                     member.publish(&target);
                 }
             }
         }
-        self.declared = declared;
+        // What is left of before is named by no document any more.
+        let gone = std::mem::replace(&mut self.declared, declared);
+        self.dirty.extend(gone.into_keys());
         self.contents.replace(contents);
         self.last_good = decision.last_good;
         self.board.put_applications(applications);
@@ -553,7 +483,7 @@ impl Task {
         });
         self.board.put_waiting(waiting, now);
         self.board.put_approved(self.approvals.clone());
-        self.all_dirty = true;
+        self.view_dirty = true;
     }
 
     /// The commit is refused whole; what was decided before stays.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster_decide::Labels;
+use muster_decide::{Labels, Placements};
 use muster_proto::{
     ApplicationName, ClusterName, Desired, HealthStatus, Pause, Removals, Rows, SyncStatus,
     Timestamp,
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::idle::Idlers;
 use super::{Asked, Closed, Knows, SessionId};
 use crate::store::{Cluster, ClusterState, Stamp, StoredReport};
-use crate::view::{ClusterView, Connection, Placement, Problem};
+use crate::view::{ClusterView, Connection, Problem};
 
 /// A cluster is shown as unknown so long after its last sign of life.
 pub(super) const SILENT_AFTER_MS: i64 = 45_000;
@@ -29,7 +29,7 @@ pub(super) struct Member {
     /// Of its token, overlaid with those of Git.
     pub(super) labels: Arc<Labels>,
     /// What was decided, for people.
-    pub(super) placements: Arc<Vec<Placement>>,
+    pub(super) placements: Arc<Placements>,
     /// What was decided, before it is stamped.
     pub(super) decided: Option<Arc<Desired>>,
     /// What people paused here, by application; also what is over and was not taken out yet.
@@ -91,10 +91,8 @@ impl Member {
 
     /// An application should run here, or something of it is still there.
     pub(super) fn has(&self, application: &ApplicationName) -> bool {
-        let placed = self
-            .placements
-            .binary_search_by(|placement| placement.application.cmp(application));
-        placed.is_ok() || self.rows.applications().contains_key(application)
+        self.placements.of(application).is_some()
+            || self.rows.applications().contains_key(application)
     }
 
     /// What it should hold, before it is stamped; `None` when nothing was decided.
@@ -297,7 +295,7 @@ impl Member {
 pub(super) fn declared_view(
     name: &ClusterName,
     labels: &Labels,
-    placements: Arc<Vec<Placement>>,
+    placements: Arc<Placements>,
     since: Timestamp,
 ) -> ClusterView {
     ClusterView {

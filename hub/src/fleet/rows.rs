@@ -47,6 +47,7 @@ impl Task {
     /// Takes stamps of members that are stored already.
     pub(super) fn take_stamps(&mut self, stamps: Vec<Stamp>) {
         for stamp in stamps {
+            self.dirty.insert(stamp.cluster.clone());
             let member = self.members.get_mut(&stamp.cluster);
             member.expect("stamps are of members").row.take(stamp);
         }

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use muster_decide::{Labels, LastGood, Location, Members};
+use muster_decide::{Alike, Labels, LastGood, Location, Members};
 use muster_proto::{ApplicationName, Approval, ClusterName, Desired, Removals, Timestamp};
 
-use super::deciding::{Alike, ForCluster, applications, contents};
+use super::deciding::{applications, contents};
 use super::member::declared_view;
 use super::task::Task;
 
@@ -30,21 +30,21 @@ impl Task {
             head.unwrap_or_default(),
         );
         self.board.put_applications(stored.applications);
-        let mut clusters = stored.clusters;
+        let mut desired = stored.desired;
         for (name, labels) in stored.labels {
-            let for_cluster = clusters.remove(&name);
+            let desired = desired.remove(&name);
+            let placements = self.last_good.clusters().get(&name);
+            let placements = placements.filter(|_| desired.is_some()).cloned();
             let Some(member) = self.members.get_mut(&name) else {
-                let placements = for_cluster.map(|decided| decided.placements);
                 let view = declared_view(&name, &labels, placements.unwrap_or_default(), now);
                 self.declared.insert(name, view);
                 continue;
             };
             member.labels = labels;
-            let Some(for_cluster) = for_cluster else {
-                continue;
-            };
-            member.placements = for_cluster.placements;
-            member.decided = Some(for_cluster.desired);
+            if let Some(placements) = placements {
+                member.placements = placements;
+                member.decided = desired;
+            }
         }
         self.contents.replace(contents(&self.last_good));
         for (name, member) in &mut self.members {
@@ -73,7 +73,7 @@ impl Task {
 /// What the store says, for as long as no commit can be decided.
 struct Stored {
     /// By cluster, members and others; what a cluster has no stamp for, nobody decided.
-    clusters: BTreeMap<ClusterName, ForCluster>,
+    desired: BTreeMap<ClusterName, Arc<Desired>>,
     labels: BTreeMap<ClusterName, Arc<Labels>>,
     applications: BTreeMap<ApplicationName, (Location, String)>,
 }
@@ -86,15 +86,11 @@ fn from_store(
     removals: impl Fn(&ClusterName) -> Option<Removals>,
     head: &str,
 ) -> Stored {
-    let applications = applications(last_good.applications(), last_good.placed(), head);
-    let mut alike = Alike::default();
+    let applications = applications(last_good.applications(), last_good, head);
     let clusters = last_good.clusters().iter();
-    let clusters = clusters.filter_map(|(name, placed)| {
-        let for_cluster = alike.of(placed, &removals(name)?, approvals);
-        Some((name.clone(), for_cluster))
-    });
+    let stamped = clusters.filter_map(|(name, placed)| Some((name, placed, removals(name)?)));
     Stored {
-        clusters: clusters.collect(),
+        desired: Alike::default().desired(stamped, approvals),
         labels: last_good.labels(members),
         applications,
     }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_decide::LastGood;
 use muster_decide::render::Cache;
+use muster_decide::{Alike, LastGood};
 use muster_git::Git;
 use muster_proto::{Approval, ClusterName, Timestamp};
 use muster_render::Renderer;
@@ -54,6 +54,7 @@ pub(super) struct Task {
     pub(super) last_good: LastGood,
     pub(super) contents: Contents,
     pub(super) cache: Cache,
+    pub(super) alike: Alike,
     pub(super) deciding: Option<(Basis, JoinHandle<Outcome>)>,
     pub(super) renders: Renders,
     /// Decide again when the present decision is made.
@@ -122,6 +123,7 @@ pub(super) async fn start(
         last_session: 0,
         serving,
         cache: Cache::knowing(last_good.objects(), renderer.tools()),
+        alike: Alike::default(),
         renders: Renders::new(renderer),
         last_good,
         contents: Contents::default(),

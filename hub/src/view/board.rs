@@ -257,27 +257,32 @@ fn said(
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::{Digest, Rows};
+    use muster_decide::Placement;
+    use muster_proto::{DesiredApplication, Digest, Rows, Settings};
 
     use super::*;
-    use crate::view::Placement;
 
     /// A cluster whose placements and rows follow from a number.
     fn cluster(name: usize, seed: u64) -> ClusterView {
         let digit = |place: u32| seed / 7u64.pow(place) % 7;
         let application = |at: u32| format!("app-{at}").parse::<ApplicationName>().unwrap();
         let placed = (0..3).filter(|at| digit(*at) != 0);
+        let wanted = |at| {
+            let settings = Settings::default();
+            DesiredApplication::new(application(at), "r".into(), settings, Vec::new())
+        };
         let placements = placed.clone().map(|at| Placement {
-            application: application(at),
-            target: String::new(),
-            revision: "r".into(),
-            digest: Digest::of(["new"]),
+            target: "".into(),
+            application: Arc::new(wanted(at)),
         });
         let rows = placed
             .filter(|at| digit(*at) != 1)
             .map(|at| ApplicationStatus {
                 application: application(at),
-                digest: Digest::of([if digit(at) == 2 { "old" } else { "new" }]),
+                digest: match digit(at) {
+                    2 => Digest::of(["old"]),
+                    _ => wanted(at).digest(),
+                },
                 revision: "r".into(),
                 sync: [SyncStatus::Synced, SyncStatus::Failed][usize::from(digit(at) == 3)],
                 health: [HealthStatus::Current, HealthStatus::Failed][usize::from(digit(at) == 4)],
@@ -399,7 +404,7 @@ mod tests {
 
         // app-0 is placed here no more, and the agent still tells of it.
         let mut leaving = is.clone();
-        leaving.placements = Arc::new(leaving.placements[1..].to_vec());
+        leaving.placements = Arc::new(leaving.placements[1..].iter().cloned().collect());
         assert_eq!(sync(&mut board, &leaving), SyncStatus::Progressing);
     }
 

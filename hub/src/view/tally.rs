@@ -86,7 +86,7 @@ impl Tallies {
     /// Counts a cluster as it is now instead of as it was.
     pub(super) fn replace(&mut self, was: Option<&ClusterView>, is: Option<&ClusterView>) {
         for status in was.into_iter().flat_map(ClusterView::placements) {
-            let name = &status.placement.application;
+            let name = &status.placement.application.name;
             let Some(tally) = self.0.get_mut(name) else {
                 continue;
             };
@@ -96,7 +96,7 @@ impl Tallies {
             }
         }
         for status in is.into_iter().flat_map(ClusterView::placements) {
-            let name = &status.placement.application;
+            let name = &status.placement.application.name;
             match self.0.get_mut(name) {
                 Some(tally) => tally.count(&status, true),
                 None => {

@@ -4,7 +4,7 @@
 //! back whose loss was not approved, and what waits. What is put back stays in the last good state, marked as waiting,
 //! so nothing is forgotten by later commits or a restart, and nothing slips through in parts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_proto::{ApplicationName, Approval, ClusterName, Digest};
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ struct Loss<'a> {
     clusters: BTreeMap<&'a ClusterName, &'a Placement>,
     /// The places of the cases of these clusters.
     cases: Vec<usize>,
-    /// Its placements before.
+    /// Its placements before; not counted for a loss of few clusters.
     before: usize,
 }
 
@@ -90,10 +90,12 @@ fn is_much(clusters: usize, lost: usize, before: usize) -> bool {
 /// What every application loses, and how many placements there were in all.
 fn losses<'a>(last_good: &'a LastGood, cases: &[Case<'a>]) -> (Vec<Loss<'a>>, usize) {
     let mut all = 0;
-    let mut placed: HashMap<&ApplicationName, usize> = HashMap::new();
     let mut losses: BTreeMap<&ApplicationName, Loss> = BTreeMap::new();
     for (place, case) in cases.iter().enumerate() {
         all += case.before().len() * case.clusters.len();
+        if case.wishes.are_as_before() {
+            continue;
+        }
         for (before, now) in both(case.before(), &case.wishes) {
             let Some(before) = before.filter(|_| now.is_none()) else {
                 continue;
@@ -114,17 +116,22 @@ fn losses<'a>(last_good: &'a LastGood, cases: &[Case<'a>]) -> (Vec<Loss<'a>>, us
             loss.cases.push(place);
         }
     }
-    if losses.is_empty() {
-        return (Vec::new(), all);
-    }
-    for case in cases {
-        for before in case.before() {
-            *placed.entry(&before.application.name).or_default() += case.clusters.len();
-        }
-    }
     let mut losses: Vec<Loss> = losses.into_values().collect();
-    for loss in &mut losses {
-        loss.before = placed[loss.name];
+    // Of how many it is a part is asked of a loss that many clusters have.
+    let many = |loss: &&mut Loss| loss.clusters.len() > FEW_CLUSTERS;
+    let mut many: BTreeMap<_, _> = losses
+        .iter_mut()
+        .filter(many)
+        .map(|loss| (loss.name, &mut loss.before))
+        .collect();
+    if !many.is_empty() {
+        for case in cases {
+            for before in case.before() {
+                if let Some(count) = many.get_mut(&before.application.name) {
+                    **count += case.clusters.len();
+                }
+            }
+        }
     }
     (losses, all)
 }

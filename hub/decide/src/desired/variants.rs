@@ -1,5 +1,6 @@
 //! Every variant of every application, rendered once, and what stands in for those that do not render.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use muster_proto::{
 
 use super::cases::Case;
 use crate::foreign::Foreign;
-use crate::last_good::{LastGood, Placement, Placements, Renderings};
+use crate::last_good::{LastGood, Placement, Renderings, side_by_side};
 use crate::model::{Application, Kind};
 use crate::placement::{Group, Placed, Seen};
 use crate::problem::{Location, Problem};
@@ -37,8 +38,6 @@ type Rendered = BTreeMap<(usize, Seen), Made<Variant>>;
 pub(super) struct Variants<'a> {
     placed: &'a Placed,
     last_good: &'a LastGood,
-    /// Every distinct list of the last good state.
-    lists: Vec<&'a Arc<Placements>>,
     rendered: BTreeMap<ApplicationName, Rendered>,
     /// Per cluster, what is made of each variant with placeholders, in the order of applications.
     filled: Vec<Vec<Made<Arc<DesiredApplication>>>>,
@@ -55,7 +54,6 @@ impl<'a> Variants<'a> {
         Self {
             placed,
             last_good,
-            lists: last_good.distinct(),
             rendered: BTreeMap::new(),
             filled: vec![Vec::new(); placed.labels.len()],
             facts: None,
@@ -141,9 +139,13 @@ impl<'a> Variants<'a> {
                     let clusters = placed.clusters();
                     clusters.map(|(cluster, ..)| placed.facts(cluster)).collect()
                 });
-                for (at, (_, _, group)) in placed.clusters().enumerate() {
+                let takes = placed.groups().map(|group| {
                     let takes = placed.target(group, name) == Some(target);
-                    if !takes || (seen != Seen::Any && placed.seen(group, of) != seen) {
+                    takes && (seen == Seen::Any || placed.seen(group, of) == seen)
+                });
+                let takes: Vec<bool> = takes.collect();
+                for (at, (_, _, group)) in placed.clusters().enumerate() {
+                    if !takes[group] {
                         continue;
                     }
                     let objects = cache.fill(template, &facts[at]);
@@ -171,14 +173,17 @@ impl<'a> Variants<'a> {
         let mut known = HashMap::new();
         let mut others = Others::new();
         let filled = std::mem::take(&mut self.filled);
+        let choices: Vec<_> = self.placed.groups().map(|it| self.choices(it)).collect();
         let clusters = self.placed.clusters().zip(filled);
-        let case_of = clusters.map(|((cluster, _, group), filled)| {
-            let before = self.last_good.placements.get(cluster);
+        let had = self.last_good.placements.iter();
+        let clusters = side_by_side(had, clusters, |(had, _), ((now, ..), _)| had.cmp(now));
+        let clusters = clusters.filter_map(|(had, now)| Some((had.map(|(_, had)| had), now?)));
+        let case_of = clusters.map(|(before, ((cluster, _, group), filled))| {
             let contents: Vec<usize> = filled.iter().map(address).collect();
             let case = (group, before.map(Arc::as_ptr), contents);
             let place = *known.entry(case).or_insert_with(|| {
                 let mut case = Case::of(before);
-                self.wish(&mut case, group, filled, &mut others);
+                self.wish(&mut case, &choices[group], filled, &mut others);
                 cases.push(case);
                 cases.len() - 1
             });
@@ -189,45 +194,74 @@ impl<'a> Variants<'a> {
         (cases, case_of)
     }
 
-    /// What clusters should get of all applications, and whether that is what the commit says.
-    fn wish(
-        &self,
-        case: &mut Case<'a>,
-        group: Group,
-        filled: Vec<Made<Arc<DesiredApplication>>>,
-        others: &mut Others,
-    ) {
-        let mut filled = filled.into_iter();
-        let mut before = case.before().iter().peekable();
-        let mut left = Vec::new();
-        let applications = self.placed.fleet.applications.iter();
+    /// What a group is to get of each application that it takes, or that fails.
+    fn choices(&self, group: Group) -> Vec<Choice<'_>> {
+        let applications = self.placed.fleet.applications.values();
         let targets = applications.zip(self.placed.targets(group));
-        for (((name, application), target), variants) in targets.zip(self.rendered.values()) {
-            while let Some(gone) = before.next_if(|last| last.application.name < *name) {
-                left.push(gone);
-            }
-            let own = before.next_if(|last| last.application.name == *name);
-            let mut fails = failed(application, variants);
-            let variant = target.map(|target| {
-                // Only charts look at their clusters.
+        let choices = targets.zip(self.rendered.values());
+        let choices = choices.map(|((application, target), variants)| {
+            // Only charts look at their clusters.
+            let variant = |target| {
                 let any = variants.get(&(target, Seen::Any));
                 let of = &application.targets[target];
                 let seen = || self.placed.seen(group, of);
                 any.ok_or_else(seen)
                     .or_else(|seen| variants.get(&(target, seen.clone())).ok_or(seen))
-            });
-            if let (Some(Err(Seen::Unknown)), None) = (&variant, &application.unsupported) {
-                // What it has stays. One that never came gets it when its agent has said what the cluster can.
-                if let Some(own) = own {
-                    case.keep(own);
-                    let why = || format!("application {name} does not render");
-                    case.held.get_or_insert_with(why);
-                }
+            };
+            Choice {
+                application,
+                target,
+                same_name: Cell::new(0),
+                fails: failed(application, variants),
+                gets: match target.map(variant) {
+                    Some(Err(Seen::Unknown)) if application.unsupported.is_none() => Gets::Unknown,
+                    Some(Ok(Ok(Variant::Same(rendered)))) => Gets::Same(rendered),
+                    Some(Ok(Ok(Variant::ByCluster))) => Gets::ByCluster,
+                    // It does not render, asks for what can't be done yet, or goes elsewhere.
+                    _ => Gets::Nothing,
+                },
+            }
+        });
+        // One that goes elsewhere is no more here than one that is gone.
+        choices
+            .filter(|choice| choice.target.is_some() || choice.fails)
+            .collect()
+    }
+
+    /// What clusters should get of all applications, and whether that is what the commit says.
+    fn wish(
+        &self,
+        case: &mut Case<'a>,
+        choices: &[Choice<'_>],
+        filled: Vec<Made<Arc<DesiredApplication>>>,
+        others: &mut Others,
+    ) {
+        let mut filled = filled.into_iter();
+        let mut before = case.before().iter().peekable();
+        for choice in choices {
+            let Choice {
+                application,
+                target,
+                fails,
+                ref gets,
+                ..
+            } = *choice;
+            let name = &application.name;
+            // Mostly it is what was there.
+            if let (Gets::Same(rendered), false) = (gets, fails)
+                && case.wishes.push_same(|next| choice.is(next, rendered))
+            {
+                before.next();
                 continue;
             }
-            let rendered = match variant {
-                Some(Ok(Ok(Variant::Same(rendered)))) => Some(rendered.clone()),
-                Some(Ok(Ok(Variant::ByCluster))) => match filled.next() {
+            while let Some(gone) = before.next_if(|last| last.application.name < *name) {
+                self.keep_hidden(case, gone);
+            }
+            let own = before.next_if(|last| last.application.name == *name);
+            let mut fails = fails;
+            let rendered = match gets {
+                Gets::Same(rendered) => Some((*rendered).clone()),
+                Gets::ByCluster => match filled.next() {
                     Some(Ok(filled)) => Some(filled),
                     Some(Err(wrong)) => {
                         case.wrong.push((name.clone(), target, wrong));
@@ -235,14 +269,21 @@ impl<'a> Variants<'a> {
                     }
                     None => None,
                 },
-                // It does not render, asks for what can't be done yet, or goes elsewhere.
-                _ => None,
+                Gets::Unknown => {
+                    // What it has stays. One that never came gets it when its agent has said what the cluster can.
+                    if let Some(own) = own {
+                        case.keep(own);
+                        case.hold_for(name);
+                    }
+                    continue;
+                }
+                Gets::Nothing => None,
             };
             match (target, rendered) {
-                (Some(target), Some(rendered)) => case.wishes.push(Placement {
-                    target: application.targets[target].name.clone(),
-                    application: rendered,
-                }),
+                (Some(target), Some(rendered)) => {
+                    case.wishes
+                        .push(&application.targets[target].name, &rendered);
+                }
                 (Some(target), None) => {
                     let stands_in = match application.unsupported {
                         None => self.stand_in(application, target, own, others),
@@ -251,8 +292,7 @@ impl<'a> Variants<'a> {
                     if let Some(stands_in) = stands_in {
                         case.keep(&stands_in);
                     }
-                    let why = || format!("application {name} does not render");
-                    case.held.get_or_insert_with(why);
+                    case.hold_for(name);
                     fails = false;
                 }
                 (None, _) => {}
@@ -260,17 +300,21 @@ impl<'a> Variants<'a> {
             // Placed there before, and broken now: an object of it may have moved. Nor does it leave a cluster before it
             // renders: that, too, is a removal, and the next decision must still know that it was there.
             if let Some(own) = own.filter(|_| fails) {
-                let why = || format!("application {name} does not render");
-                case.held.get_or_insert_with(why);
+                case.hold_for(name);
                 if target.is_none() {
                     case.keep(own);
                 }
             }
         }
-        for gone in left.into_iter().chain(before) {
-            if self.is_hidden(&gone.application.name) {
-                case.keep(gone);
-            }
+        for gone in before {
+            self.keep_hidden(case, gone);
+        }
+    }
+
+    /// Keeps an application whose document may be one that can't be read.
+    fn keep_hidden(&self, case: &mut Case<'a>, gone: &Placement) {
+        if self.is_hidden(&gone.application.name) {
+            case.keep(gone);
         }
     }
 
@@ -366,7 +410,8 @@ impl<'a> Variants<'a> {
         if own_variant.is_none() && of.variables.is_none() {
             let name = &application.name;
             let of_others = others.entry((name.clone(), target)).or_insert_with(|| {
-                let placed = self.lists.iter().filter_map(|list| list.of(name));
+                let lists = self.last_good.placements.values();
+                let placed = lists.filter_map(|list| list.of(name));
                 let mut placed = placed.filter(|placement| placement.target == of.name);
                 placed.next().cloned()
             });
@@ -374,6 +419,48 @@ impl<'a> Variants<'a> {
         }
         own_variant.or(own).cloned()
     }
+}
+
+/// What clusters of one group are to get of an application.
+struct Choice<'v> {
+    application: &'v Application,
+    /// The target that they take.
+    target: Option<usize>,
+    /// The address of a name that was found to be the target's; 0 before.
+    same_name: Cell<usize>,
+    /// Some variant of it fails for all its clusters.
+    fails: bool,
+    gets: Gets<'v>,
+}
+
+impl Choice<'_> {
+    /// Whether a placement is what clusters get of it. Asked of all, so nothing is looked at twice.
+    fn is(&self, placement: &Placement, rendered: &Arc<DesiredApplication>) -> bool {
+        if !Arc::ptr_eq(&placement.application, rendered) {
+            return false;
+        }
+        let name = Arc::as_ptr(&placement.target).cast::<u8>().addr();
+        if name != self.same_name.get() {
+            let target = self
+                .target
+                .map(|target| &self.application.targets[target].name);
+            if target != Some(&placement.target) {
+                return false;
+            }
+            self.same_name.set(name);
+        }
+        true
+    }
+}
+
+enum Gets<'v> {
+    /// All the same.
+    Same(&'v Arc<DesiredApplication>),
+    /// What each fills in.
+    ByCluster,
+    /// Their agents have not said what they can.
+    Unknown,
+    Nothing,
 }
 
 /// The targets and clusters that something is wrong with.

@@ -4,7 +4,7 @@
 //! some parts, and one a part. Applications are spread over parts by their names, so that a commit which changes one
 //! application of clusters that differ all writes one part of each. Parts and lists are named by what they hold.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,10 @@ use muster_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{LastApplication, LastGood, Placement, Placements, distinct, renderings};
+use super::{
+    LastApplication, LastGood, Placement, Placements, Renderings, distinct, renderings,
+    side_by_side,
+};
 use crate::model::Cluster;
 use crate::problem::Location;
 
@@ -139,26 +142,38 @@ impl LastGood {
             if before.map(|before| before.row()).as_ref() != Some(&row) {
                 changes.put.documents.insert(application_key(name), row);
             }
-            for (digest, rendering) in &*application.renderings {
-                let stored = before.and_then(|before| before.renderings.get(digest));
-                if stored != Some(rendering)
-                    && let Some(row) = RenderingRow::of(rendering)
-                {
-                    let key = rendering_key(name, *digest);
-                    changes.put.renderings.insert(key, row);
+            let nothing = Renderings::new();
+            let had = before.map_or(&nothing, |before| &before.renderings);
+            let each = side_by_side(
+                had.iter(),
+                application.renderings.iter(),
+                |(a, _), (b, _)| a.cmp(b),
+            );
+            for (had, has) in each {
+                match (had, has) {
+                    (Some((digest, _)), None) => {
+                        changes
+                            .removed_renderings
+                            .push(rendering_key(name, *digest));
+                    }
+                    (had, Some((digest, rendering))) => {
+                        if had.map(|(_, had)| had) != Some(rendering)
+                            && let Some(row) = RenderingRow::of(rendering)
+                        {
+                            let key = rendering_key(name, *digest);
+                            changes.put.renderings.insert(key, row);
+                        }
+                    }
+                    (None, None) => {}
                 }
             }
         }
         for (name, before) in &older.applications {
-            let now = self.applications.get(name);
-            if now.is_some_and(|now| Arc::ptr_eq(before, now)) {
+            if self.applications.contains_key(name) {
                 continue;
             }
-            if now.is_none() {
-                changes.removed_documents.push(application_key(name));
-            }
-            let is_kept = |digest| now.is_some_and(|now| now.renderings.contains_key(digest));
-            let gone = before.renderings.keys().filter(|digest| !is_kept(digest));
+            changes.removed_documents.push(application_key(name));
+            let gone = before.renderings.keys();
             changes
                 .removed_renderings
                 .extend(gone.map(|digest| rendering_key(name, *digest)));
@@ -177,10 +192,15 @@ impl LastGood {
     }
 
     fn placements_since(&self, older: &Self, changes: &mut Changes) {
-        let (lists, before) = (lists(self), lists(older));
-        let (names, had) = (part_names(&lists), part_names(&before));
+        let touched = touched(&older.placements, &self.placements);
+        if touched.is_empty() {
+            return;
+        }
+        let (lists, before) = (lists(self, &touched), lists(older, &touched));
+        let mut come: Vec<&Placements> = Vec::new();
         for (name, (list, clusters)) in &lists {
-            if before.get(name).is_some_and(|(_, had)| had == clusters) {
+            let had = before.get(name);
+            if had.is_some_and(|(_, had)| had == clusters) {
                 continue;
             }
             let row = DocumentRow::Placements {
@@ -188,19 +208,30 @@ impl LastGood {
                 parts: list.parts.clone(),
             };
             changes.put.documents.insert(placements_key(name), row);
-            if list.parts.iter().any(|part| !had.contains(part)) {
-                for (part, row) in parts(list) {
-                    if !had.contains(&part) {
-                        let row = DocumentRow::Part(row);
-                        changes.put.documents.insert(part_key(&part), row);
-                    }
+            if had.is_none() {
+                come.push(list);
+            }
+        }
+        let new = not_in(older, come.iter().copied());
+        for list in come {
+            if !list.parts.iter().any(|part| new.contains(part)) {
+                continue;
+            }
+            for part in parts(list).into_values() {
+                let name = part_name(&part);
+                if new.contains(&name) {
+                    let rows = &mut changes.put.documents;
+                    rows.entry(part_key(&name))
+                        .or_insert_with(|| part_row(&part));
                 }
             }
         }
-        let gone = before.keys().filter(|name| !lists.contains_key(*name));
-        changes.removed_documents.extend(gone.map(placements_key));
-        let gone = had.iter().filter(|part| !names.contains(*part));
-        changes.removed_documents.extend(gone.map(part_key));
+        let gone = before.iter().filter(|(name, _)| !lists.contains_key(*name));
+        let gone: Vec<_> = gone.collect();
+        let names = gone.iter().map(|(name, _)| placements_key(name));
+        changes.removed_documents.extend(names);
+        let parts = not_in(self, gone.iter().map(|(_, (list, _))| &***list));
+        changes.removed_documents.extend(parts.iter().map(part_key));
     }
 
     /// Reads rows back. A rendering that is missing or damaged is kept as it is in the clusters until it renders.
@@ -263,7 +294,8 @@ impl LastGood {
         }
         for (clusters, names) in of_lists {
             let held = names.iter().filter_map(|part| parts.get(&part_key(part)));
-            let list = Arc::new(listed(held.flatten().cloned().collect()));
+            // Rows that were damaged may say one twice.
+            let list: Arc<Placements> = Arc::new(held.flatten().cloned().collect());
             let clusters = clusters.into_iter();
             last_good
                 .placements
@@ -271,7 +303,7 @@ impl LastGood {
         }
         let mut known: HashMap<Digest, Arc<Placements>> = HashMap::new();
         for (cluster, list) in of_old {
-            let list = listed(list);
+            let list: Placements = list.into_iter().collect();
             let list = known.entry(list.name()).or_insert_with(|| Arc::new(list));
             last_good.placements.insert(cluster, list.clone());
         }
@@ -299,71 +331,96 @@ impl LastApplication {
     }
 }
 
-impl Placements {
-    /// Over all that its rows hold.
-    fn name(&self) -> Digest {
-        Digest::of(&self.parts)
-    }
-}
-
 /// Lists by name, with the clusters that have them.
 type Lists<'l> = BTreeMap<Digest, (&'l Arc<Placements>, Vec<&'l ClusterName>)>;
 
-fn lists(last_good: &LastGood) -> Lists<'_> {
-    let mut places: HashMap<*const Placements, usize> = HashMap::new();
-    let mut distinct: Vec<(&Arc<Placements>, Vec<&ClusterName>)> = Vec::new();
-    for (cluster, list) in &last_good.placements {
-        let place = *places.entry(Arc::as_ptr(list)).or_insert_with(|| {
-            distinct.push((list, Vec::new()));
-            distinct.len() - 1
-        });
-        distinct[place].1.push(cluster);
-    }
+/// What each cluster runs.
+type ByCluster = BTreeMap<ClusterName, Arc<Placements>>;
+
+/// Names of the lists that any cluster took or left.
+fn touched(before: &ByCluster, now: &ByCluster) -> HashSet<Digest> {
+    let each = side_by_side(before.iter(), now.iter(), |(a, _), (b, _)| a.cmp(b));
+    let lists = each.map(|(had, has)| (had.map(|(_, list)| list), has.map(|(_, list)| list)));
+    let changed = lists.filter(|(had, has)| had.map(Arc::as_ptr) != has.map(Arc::as_ptr));
+    let changed = changed.flat_map(|(had, has)| had.into_iter().chain(has));
+    changed.map(|list| list.name()).collect()
+}
+
+/// Of the lists with these names: who has them.
+fn lists<'l>(last_good: &'l LastGood, names: &HashSet<Digest>) -> Lists<'l> {
     let mut lists = Lists::new();
-    for (list, mut clusters) in distinct {
-        let (_, all) = lists
-            .entry(list.name())
-            .or_insert_with(|| (list, Vec::new()));
-        all.append(&mut clusters);
-        all.sort();
+    for (cluster, list) in &last_good.placements {
+        if names.contains(&list.name()) {
+            let (_, all) = lists
+                .entry(list.name())
+                .or_insert_with(|| (list, Vec::new()));
+            all.push(cluster);
+        }
     }
     lists
 }
 
-fn part_names(lists: &Lists) -> BTreeSet<Digest> {
-    let lists = lists.values();
-    lists.flat_map(|(list, _)| list.parts.clone()).collect()
-}
-
-/// What the parts of a list hold, by their names.
-pub(super) fn parts(list: &[Placement]) -> BTreeMap<Digest, Vec<PlacementsRow>> {
-    let mut parts: BTreeMap<u8, Vec<PlacementsRow>> = BTreeMap::new();
-    for placement in list {
-        let application = &placement.application;
-        // Any function of the name would do.
-        let sum = application.name.as_str().bytes();
-        let part = sum.fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte)) % PARTS;
-        parts.entry(part).or_default().push(PlacementsRow {
-            application: application.name.clone(),
-            target: placement.target.clone(),
-            digest: application.digest(),
-        });
+/// The parts of these lists that no list of a fleet has.
+fn not_in<'l>(
+    last_good: &LastGood,
+    lists: impl Iterator<Item = &'l Placements>,
+) -> BTreeSet<Digest> {
+    let mut parts: HashSet<Digest> = lists.flat_map(|list| list.parts.iter().copied()).collect();
+    for list in last_good.placements.values() {
+        if parts.is_empty() {
+            break;
+        }
+        for part in &list.parts {
+            parts.remove(part);
+        }
     }
-    let named = parts.into_values().map(|rows| {
-        let bytes = rows.iter().flat_map(|row| {
-            let name = row.application.as_str().as_bytes();
-            [name, row.target.as_bytes(), row.digest.as_bytes()]
-        });
-        (Digest::of(bytes), rows)
-    });
-    named.collect()
+    parts.into_iter().collect()
 }
 
-fn listed(mut list: Vec<Placement>) -> Placements {
-    list.sort_by(|a, b| a.application.name.cmp(&b.application.name));
-    // Rows that were damaged may say one twice.
-    list.dedup_by(|a, b| a.application.name == b.application.name);
-    Placements::new(list)
+/// The part that an application falls to.
+fn part_of(application: &ApplicationName) -> u8 {
+    // Any function of the name would do.
+    let sum = application.as_str().bytes();
+    sum.fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte)) % PARTS
+}
+
+/// The parts that a list is made of, by number.
+fn parts(list: &[Placement]) -> BTreeMap<u8, Vec<&Placement>> {
+    let mut parts: BTreeMap<u8, Vec<&Placement>> = BTreeMap::new();
+    for placement in list {
+        let part = part_of(&placement.application.name);
+        parts.entry(part).or_default().push(placement);
+    }
+    parts
+}
+
+/// Names a part by what it holds.
+fn part_name(part: &[&Placement]) -> Digest {
+    let applications = part.iter().map(|placement| &placement.application);
+    let digests: Vec<Digest> = applications.map(|it| it.digest()).collect();
+    let bytes = part.iter().zip(&digests).flat_map(|(placement, digest)| {
+        let name = placement.application.name.as_str().as_bytes();
+        [name, placement.target.as_bytes(), digest.as_bytes()]
+    });
+    Digest::of(bytes)
+}
+
+/// The names of what a list is made of, in their order.
+pub(super) fn part_names(list: &[Placement]) -> Vec<Digest> {
+    let parts = parts(list).into_values();
+    let mut names: Vec<Digest> = parts.map(|part| part_name(&part)).collect();
+    names.sort();
+    names
+}
+
+/// A part as a row.
+fn part_row(part: &[&Placement]) -> DocumentRow {
+    let rows = part.iter().map(|placement| PlacementsRow {
+        application: placement.application.name.clone(),
+        target: placement.target.clone(),
+        digest: placement.application.digest(),
+    });
+    DocumentRow::Part(rows.collect())
 }
 
 impl RenderingRow {
