@@ -1,6 +1,9 @@
 //! `muster check`: what is wrong with a checkout, as `muster status` would show it of the hub.
 
+use std::collections::BTreeMap;
+
 use muster_decide::{Decision, Problem};
+use muster_proto::ApplicationName;
 use serde::Serialize;
 
 use super::words;
@@ -20,6 +23,8 @@ pub(crate) struct Found {
     pub(crate) clusters: usize,
     /// By application.
     pub(crate) problems: Vec<Wrong>,
+    /// What people should know and need not mend, by application.
+    pub(crate) notes: BTreeMap<ApplicationName, String>,
 }
 
 /// A problem, in the form that `muster status -o json` has.
@@ -58,6 +63,7 @@ impl Found {
             variants,
             clusters: decision.clusters.len(),
             problems: decision.problems.iter().map(Wrong::from).collect(),
+            notes: decision.notes.clone(),
         }
     }
 
@@ -80,6 +86,9 @@ pub(crate) fn check(found: &Found) -> Text {
     });
     let columns = ["PROBLEM AT", "APPLICATION", "VARIANT", "CLUSTER", "MESSAGE"];
     let mut text = Text::table(true, &columns, rows.collect());
+    let notes = found.notes.iter();
+    let notes = notes.map(|(name, note)| vec![name.as_str().into(), note.as_str().into()]);
+    text.paragraph(Text::table(true, &["NOTE ON", "MESSAGE"], notes.collect()));
     let (problems, tone) = match found.problems.len() {
         0 => ("no problem".to_owned(), Tone::Good),
         1 => ("1 problem".to_owned(), Tone::Bad),
@@ -96,4 +105,34 @@ pub(crate) fn check(found: &Found) -> Text {
     summary.line([Cell::new(problems, tone), looked.into()]);
     text.paragraph(summary);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::Paper;
+
+    #[test]
+    fn notes_stand_apart_from_problems_and_are_none() {
+        let note = "Flux's HelmRelease are applied as objects (apps/release.yaml:1)";
+        let found = Found {
+            of: "the working tree".into(),
+            applications: 1,
+            variants: 1,
+            clusters: 2,
+            problems: Vec::new(),
+            notes: [("apps".parse().unwrap(), note.to_owned())].into(),
+        };
+        assert!(found.is_well());
+        let paper = Paper {
+            colour: false,
+            size: None,
+        };
+        insta::assert_snapshot!(check(&found).paint(paper), @r"
+        NOTE ON   MESSAGE
+        apps      Flux's HelmRelease are applied as objects (apps/release.yaml:1)
+
+        no problem in the working tree: 1 application, 1 variant, 2 clusters
+        ");
+    }
 }

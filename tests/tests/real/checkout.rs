@@ -216,7 +216,8 @@ async fn a_fleet_that_is_well_is_one_line_and_its_files_as_they_are_count() -> R
           "location": "shop/overlays/test/kustomization.yaml:1",
           "message": "the repository has no file or folder shop/bsae"
         }
-      ]
+      ],
+      "notes": {}
     }
     "#);
     Ok(())
