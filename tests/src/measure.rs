@@ -12,6 +12,7 @@ mod flux;
 mod load;
 mod objects;
 mod peer;
+mod plan;
 mod process;
 mod render;
 mod shipped;
@@ -52,7 +53,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let figures = match arguments.what {
         What::Engine(what) if what.peer.is_some() => peer::measure().await?,
         What::Engine(what) => engine::measure(&what).await?,
-        What::Render(what) => render::measure(&what)?,
+        What::Render(what) => render::measure(&what).await?,
     };
     print!("\n{}", figure::table(&figures));
     if let Some(file) = &arguments.json {

@@ -3,7 +3,7 @@
 //!
 //! Nothing is fetched, run or stored: Git, kustomize and the database take their own time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,12 +12,13 @@ use muster_decide::last_good::Changes;
 use muster_decide::plan::Plan;
 use muster_decide::render::Cache;
 use muster_decide::{
-    Decision, File, FileContent, LastGood, Members, Placed, Placements, Snapshot, Sources, decide,
+    Alike, Decision, File, FileContent, LastGood, Members, Placed, Snapshot, Sources, decide,
 };
 use muster_proto::{ClusterName, Desired, Digest, DigestKey};
 
 use super::engine::median;
 use super::figure::{Figure, Promise};
+use super::plan;
 use super::process::memory;
 
 /// Folders of an application; clusters are spread over them.
@@ -32,12 +33,20 @@ pub(super) struct Arguments {
     applications: usize,
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     clusters: usize,
-    /// In how many of the applications one object of each variant names its cluster.
-    #[arg(long, value_name = "COUNT", default_value_t = 0)]
-    placeholders: usize,
+    /// In how many of the applications one object of each variant names its cluster. May be repeated.
+    #[arg(long, value_name = "COUNT", default_values_t = [0, 1])]
+    placeholders: Vec<usize>,
     /// How often each change is made; the median counts.
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
     rounds: usize,
+}
+
+/// What a case is beside: of memory, in MiB.
+struct Beside {
+    /// The process.
+    empty: f64,
+    /// The files, once they are there.
+    files: Option<f64>,
 }
 
 /// A hub's memory, without the hub.
@@ -47,34 +56,62 @@ struct Fleet {
     last_good: LastGood,
     cache: Cache,
     key: DigestKey,
+    alike: Alike,
     desired: BTreeMap<ClusterName, Arc<Desired>>,
 }
 
 /// All figures.
-pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
+pub(super) async fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
     ensure!(
         arguments.clusters >= 3 && arguments.applications >= 1 && arguments.rounds >= 1,
         "at least three clusters, one application and one round"
     );
-    let empty = memory(std::process::id())?.own;
-    let mut fleet = Fleet::new(arguments);
-    let before = memory(std::process::id())?.own;
+    println!(
+        "{} applications x {} clusters",
+        arguments.applications, arguments.clusters
+    );
+    let mut beside = Beside {
+        empty: memory(std::process::id())?.own,
+        files: None,
+    };
+    let mut figures = Vec::new();
+    for placeholders in &arguments.placeholders {
+        figures.extend(measure_one(arguments, *placeholders, &mut beside).await?);
+    }
+    Ok(figures)
+}
+
+/// A fleet in which so many applications name the cluster.
+async fn measure_one(
+    arguments: &Arguments,
+    placeholders: usize,
+    beside: &mut Beside,
+) -> Result<Vec<Figure>> {
+    let mut fleet = Fleet::new(arguments, placeholders);
+    let own = || anyhow::Ok(memory(std::process::id())?.own - beside.empty);
+    let files = match beside.files {
+        Some(files) => files,
+        None => own()?,
+    };
     let mut figures = Vec::new();
     let mut tell = |name: &str, figure: f64, unit, promise| {
-        println!("{name}: {figure:.3} {unit}");
-        let all = format!(
-            "{} applications x {} clusters: {name}",
-            arguments.applications, arguments.clusters
-        );
+        let all = match placeholders {
+            0 => format!("all alike: {name}"),
+            count => format!("{count} with placeholders: {name}"),
+        };
+        println!("{all}: {figure:.3} {unit}");
         figures.push(Figure::new(all, figure, unit, promise));
     };
 
     let (cold, _) = fleet.commit("cold")?;
     tell("cold", cold, "s", Promise::None);
-    let kept = memory(std::process::id())?.own - before;
+    // What a case before had is free, and taken again or counted here.
+    let kept = own()? - files;
     let promised = Promise::AtMost(1024.0);
     tell("memory of what is decided", kept, "MiB", promised);
-    tell("memory of the files", before - empty, "MiB", Promise::None);
+    if beside.files.replace(files).is_none() {
+        tell("memory of the files", files, "MiB", Promise::None);
+    }
     let (again, changes) = fleet.commit("again")?;
     ensure!(changes == Changes::default(), "nothing changed");
     tell("a commit that changes nothing", again, "s", Promise::None);
@@ -102,8 +139,9 @@ pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
     tell("a label of one cluster", label, "ms", promised);
 
     fleet.change_an_object(arguments.rounds);
+    let sources = fleet.sources("plan");
     let begin = Instant::now();
-    let decision = fleet.decide("plan")?;
+    let decision = fleet.decide(&sources)?;
     let plan = Plan::new(&fleet.last_good, &decision);
     let planned = begin.elapsed().as_secs_f64();
     ensure!(!plan.is_empty(), "an object changed");
@@ -113,16 +151,28 @@ pub(super) fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
         "s",
         Promise::None,
     );
+    let files = std::mem::take(&mut fleet.files);
+    for per_cluster in [false, true].into_iter().take(1 + placeholders.min(1)) {
+        let change = change(&files, per_cluster, arguments.clusters);
+        let rows = plan::measure(&files, &fleet.members, &change, arguments.rounds).await?;
+        for (name, figure, unit, promise) in rows {
+            let of = match per_cluster {
+                false => format!("{name}, {} diffs", change.diffs),
+                true => format!("{name}, a diff a cluster"),
+            };
+            tell(&of, figure, unit, promise);
+        }
+    }
     let peak = memory(std::process::id())?.peak;
     tell("memory at its peak, all in all", peak, "MiB", Promise::None);
     Ok(figures)
 }
 
 impl Fleet {
-    fn new(arguments: &Arguments) -> Self {
+    fn new(arguments: &Arguments, placeholders: usize) -> Self {
         let mut files = BTreeMap::new();
         for application in 0..arguments.applications {
-            let holed = application < arguments.placeholders;
+            let holed = application < placeholders;
             let folder = format!("apps/a{application}");
             files.insert(
                 format!("{folder}/muster.yaml"),
@@ -153,6 +203,7 @@ impl Fleet {
             last_good: LastGood::default(),
             cache: Cache::default(),
             key: DigestKey::new([1; 32]),
+            alike: Alike::default(),
             desired: BTreeMap::new(),
         }
     }
@@ -169,7 +220,8 @@ impl Fleet {
         self.members.insert(name(0), labels(stage, 0));
     }
 
-    fn decide(&mut self, revision: &str) -> Result<Decision> {
+    /// A commit's files in memory.
+    fn sources(&self, revision: &str) -> Sources {
         let files = self.files.iter().map(|(path, text)| {
             let file = File {
                 oid: Digest::of([text]).to_string(),
@@ -177,15 +229,18 @@ impl Fleet {
             };
             (path.clone(), file)
         });
-        let sources = Sources::from(Snapshot {
+        Sources::from(Snapshot {
             repository: None,
             revision: revision.to_owned(),
             files: files.collect(),
-        });
+        })
+    }
+
+    fn decide(&mut self, sources: &Sources) -> Result<Decision> {
         let documents = self.cache.read(&sources.fleet);
         let placed = Placed::new(documents, &self.members, &self.last_good);
         let decision = decide(
-            &sources,
+            sources,
             &placed,
             &self.last_good,
             &BTreeSet::new(),
@@ -198,20 +253,34 @@ impl Fleet {
 
     /// Seconds until every cluster has its desired state and it is known what to store.
     fn commit(&mut self, revision: &str) -> Result<(f64, Changes)> {
+        let sources = self.sources(revision);
         let begin = Instant::now();
-        let decision = self.decide(revision)?;
-        let mut made: HashMap<*const Placements, Arc<Desired>> = HashMap::new();
-        let clusters = decision.clusters.iter().map(|(name, cluster)| {
-            let desired = made.entry(Arc::as_ptr(&cluster.placements));
-            let desired = desired.or_insert_with(|| Arc::new(cluster.desired(0, Vec::new())));
-            (name.clone(), desired.clone())
-        });
-        let desired = clusters.collect();
+        let decision = self.decide(&sources)?;
+        let clusters = decision.clusters.iter();
+        let clusters = clusters.map(|(name, it)| (name, &it.placements, it.removals.clone()));
+        let desired = self.alike.desired(clusters, &BTreeSet::new());
         let changes = decision.last_good.changes_since(&self.last_good);
         let seconds = begin.elapsed().as_secs_f64();
         self.desired = desired;
         self.last_good = decision.last_good;
         Ok((seconds, changes))
+    }
+}
+
+/// A line more in one object of each variant of an application, which says the same on all clusters or names each.
+fn change(files: &BTreeMap<String, String>, per_cluster: bool, clusters: usize) -> plan::Change {
+    let (line, diffs) = match per_cluster {
+        false => ("done", VARIANTS.len()),
+        true => ("${cluster.name}", clusters),
+    };
+    let files = VARIANTS.map(|variant| {
+        let path = format!("apps/a0/{variant}/o3.yaml");
+        let text = format!("{}  plan: \"{variant}, {line}\"\n", files[&path]);
+        (path, text)
+    });
+    plan::Change {
+        files: files.into(),
+        diffs,
     }
 }
 
