@@ -291,7 +291,7 @@ fn examples(page: &str) -> Vec<(&str, Example)> {
         let mut example = Example::default();
         for block in section.split("\n```yaml\n").skip(1) {
             let block = block.split("\n```").next().unwrap();
-            let (head, text) = block.split_once('\n').unwrap();
+            let (head, text) = block.split_once('\n').unwrap_or((block, ""));
             let head = head.strip_prefix("# ").unwrap();
             match head.strip_suffix(" gets") {
                 Some(cluster) => {
