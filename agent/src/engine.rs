@@ -115,6 +115,7 @@ pub struct Engine {
     held: watch::Receiver<Arc<Desired>>,
     rows: watch::Receiver<Arc<Rows>>,
     standing: watch::Receiver<Standing>,
+    hindrance: watch::Receiver<String>,
 }
 
 /// What the handle asks of the task.
@@ -151,6 +152,11 @@ impl Engine {
     /// Where the engine stands.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
+    }
+
+    /// Why the ledger can't be written for some time now; empty when it can.
+    pub(crate) fn hindrance(&self) -> watch::Receiver<String> {
+        self.hindrance.clone()
     }
 
     /// Waits until the ledger was read, so that [`Engine::held`] is what this cluster holds.
@@ -216,16 +222,19 @@ pub(crate) fn channel() -> (Engine, mpsc::Receiver<Request>, Publish) {
     let (held_tx, held) = watch::channel(Arc::new(Desired::none()));
     let (rows_tx, rows) = watch::channel(Arc::new(Rows::default()));
     let (standing_tx, standing) = watch::channel(Standing::Starting(String::new()));
+    let (hindrance_tx, hindrance) = watch::channel(String::new());
     let engine = Engine {
         requests,
         held,
         rows,
         standing,
+        hindrance,
     };
     let publish = Publish {
         held: held_tx,
         rows: rows_tx,
         standing: standing_tx,
+        hindrance: hindrance_tx,
     };
     (engine, inbox, publish)
 }
@@ -236,4 +245,5 @@ pub(crate) struct Publish {
     pub(crate) held: watch::Sender<Arc<Desired>>,
     pub(crate) rows: watch::Sender<Arc<Rows>>,
     pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) hindrance: watch::Sender<String>,
 }

@@ -14,6 +14,7 @@
 //! | held | watch | engine -> session | the accepted desired state |
 //! | rows | watch | engine -> session | status rows, newest wins |
 //! | standing | watch | engine -> session | whether the engine works here, and why not |
+//! | hindrance | watch | engine -> session | why the ledger can't be written, newest wins |
 //! | Session | one gRPC stream each way | session <-> hub | `muster.v1` messages |
 //!
 //! The engine never waits for the session: with the hub away it goes on by what the ledger in the cluster holds. A task

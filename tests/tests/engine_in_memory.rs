@@ -10,6 +10,7 @@ mod in_memory {
     mod taking_over;
     mod times;
     mod unwatchable;
+    mod unwritable;
 }
 
 use std::sync::Arc;

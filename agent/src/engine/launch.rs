@@ -22,8 +22,10 @@ use crate::plan::Step;
 
 /// Calls on their way at once.
 pub(super) const CONCURRENCY: usize = 8;
-/// After a failed write of the ledger.
+/// After a failed write of the ledger; each time it takes double as long.
 const SAVE_AGAIN: Duration = Duration::from_secs(2);
+/// As many failed writes in a row don't pass in a moment: people should know.
+const SAVES_FAIL: u32 = 3;
 
 impl State {
     /// Decides about what is dirty, writes ahead what is new, and starts as much as may be on its way.
@@ -208,7 +210,14 @@ impl State {
                     object.entry = Some(entry);
                 }
             }
+            return Ok(());
         }
+        for (key, _) in entries {
+            if let Some(object) = self.objects.get_mut(&key) {
+                object.waits = format!("waits for the agent: {}", self.save_failure);
+            }
+        }
+        self.rows_changed = true;
         Ok(())
     }
 
@@ -231,16 +240,34 @@ impl State {
     async fn try_save(&mut self, change: &Change, now: Instant) -> Result<bool, LedgerError> {
         match self.save(change).await {
             Ok(()) => {
-                self.save_not_before = None;
+                self.saved();
                 Ok(true)
             }
             Err(LedgerError::Lost(why)) => Err(LedgerError::Lost(why)),
             Err(error) => {
-                tracing::warn!(%error, "the ledger can't be written; tried again");
-                self.save_not_before = Some(now + SAVE_AGAIN);
+                let wait = SAVE_AGAIN * (1 << self.save_failures.min(4));
+                tracing::warn!(%error, retry_in = ?wait, "the ledger can't be written; tried again");
+                self.save_not_before = Some(now + wait);
+                self.save_failures = self.save_failures.saturating_add(1);
+                self.save_failure = format!("its ledger can't be written: {error}");
                 Ok(false)
             }
         }
+    }
+
+    /// The ledger could be written.
+    pub(super) fn saved(&mut self) {
+        self.save_not_before = None;
+        self.save_failures = 0;
+        self.save_failure.clear();
+    }
+
+    /// Why the ledger can't be written for some time now; empty when it can.
+    pub(super) fn hindrance(&self) -> &str {
+        if self.save_failures < SAVES_FAIL {
+            return "";
+        }
+        &self.save_failure
     }
 
     fn start_looks(&mut self) {

@@ -142,6 +142,13 @@ async fn work(
         if let Err(error) = state.launch().await {
             return Some(error.to_string());
         }
+        publish.hindrance.send_if_modified(|told| {
+            let news = told != state.hindrance();
+            if news {
+                state.hindrance().clone_into(told);
+            }
+            news
+        });
         if !state.spoke && (rows_at <= Instant::now() || state.has_looked_around()) {
             rows_at = Instant::now() + ROWS_EVERY;
             if let Some(rows) = state.news() {

@@ -61,6 +61,9 @@ pub(crate) struct State {
     pub(super) unsaved: Change,
     /// The ledger is not tried before.
     pub(super) save_not_before: Option<Instant>,
+    /// How often in a row it could not be written, and why the last time.
+    pub(super) save_failures: u32,
+    pub(super) save_failure: String,
     pub(super) flying: FuturesUnordered<Flight>,
     /// When to ask again which kinds there are, and how long to wait after that.
     pub(super) discovery_at: Option<Instant>,
@@ -131,6 +134,8 @@ impl State {
             by_namespace: BTreeSet::new(),
             unsaved: Change::new(),
             save_not_before: None,
+            save_failures: 0,
+            save_failure: String::new(),
             flying: FuturesUnordered::new(),
             discovery_at: None,
             discovery_wait: Duration::from_millis(100),
@@ -205,6 +210,7 @@ impl State {
                 return Ok(Err(Refused::NotStored(error.to_string())));
             }
         }
+        self.saved();
         for (key, entry) in planned {
             self.objects.entry(key).or_default().entry = Some(entry);
         }

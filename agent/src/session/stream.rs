@@ -49,7 +49,11 @@ pub(super) async fn serve(
         Ok(cluster) => cluster,
         Err(why) => return Ended::Stopped(why),
     };
-    let hello = hello(session, &cluster, transfer.whole(), &hindered.why);
+    let mut hindrance = session.engine.hindrance();
+    let told = hindrance.borrow_and_update().clone();
+    let why = Some(&told).filter(|told| !told.is_empty());
+    let why = why.unwrap_or(&hindered.why);
+    let hello = hello(session, &cluster, transfer.whole(), why);
     let (outgoing, incoming) = match open(session, hello).await {
         Ok(streams) => streams,
         Err(ended) => return ended,
@@ -58,6 +62,8 @@ pub(super) async fn serve(
     let open = Open {
         rows: session.engine.rows(),
         standing: session.engine.standing(),
+        hindrance,
+        told,
         session,
         transfer,
         hindered,
@@ -227,6 +233,9 @@ struct Open<'a> {
     incoming: Streaming<v1::HubMessage>,
     rows: watch::Receiver<Arc<Rows>>,
     standing: watch::Receiver<Standing>,
+    /// Why the engine can't write its ledger; the Hello told what it was then.
+    hindrance: watch::Receiver<String>,
+    told: String,
     to_say: ToSay,
     /// What the hub holds of the rows; `None`: it must be told everything.
     reported: Option<Arc<Rows>>,
@@ -291,6 +300,12 @@ impl Open<'_> {
                 _ = self.standing.changed() => {
                     if let Standing::Stopped(why) = &*self.standing.borrow_and_update() {
                         return Err(Ended::Stopped(why.clone()));
+                    }
+                }
+                // A Hello says so, and that it is over.
+                _ = self.hindrance.changed() => {
+                    if *self.hindrance.borrow_and_update() != self.told {
+                        return Err(Ended::Hindered);
                     }
                 }
                 stored = stored => {

@@ -399,6 +399,20 @@ async fn a_state_that_the_cluster_can_not_store_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn what_keeps_the_ledger_from_being_written_is_told_while_it_does() {
+    let mut hub = ScriptedHub::start().await;
+    let agent = Agent::of(&hub);
+    let visit = hub.visit().await;
+    assert_eq!(visit.hello.hindrance, "");
+    for why in ["no room", "no right", ""] {
+        agent.publish.hindrance.send_replace(why.into());
+        let visit = hub.visit().await;
+        assert_eq!(visit.hello.hindrance, why);
+        assert_eq!(visit.hello.idle, "");
+    }
+}
+
+#[tokio::test]
 async fn what_keeps_an_agent_from_beginning_is_told_until_it_begins() {
     let mut hub = ScriptedHub::start().await;
     let agent = Agent::standing(&hub, Standing::Starting("no room".into()));

@@ -106,6 +106,21 @@ async fn an_agent_that_can_keep_nothing_says_so_applies_nothing_new_and_goes_on_
 }
 
 #[tokio::test]
+async fn an_agent_that_can_write_down_nothing_of_what_it_repairs_says_so_without_any_commit()
+-> Result<()> {
+    let mut scenario = Scenario::shop().await?;
+    let shut = Shut::on(&mut scenario).await?;
+    scenario.edit("settings", "colour", "pink").await?;
+    scenario.becomes("settings", "colour", "blue").await?;
+    scenario.shows("its ledger can't be written: ").await?;
+    scenario.shows(REFUSAL).await?;
+    shut.open().await?;
+    scenario.shows_no_more(REFUSAL).await?;
+    scenario.world.synced("shop", 1).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_agent_that_can_not_begin_says_why_and_begins_when_it_can() -> Result<()> {
     let mut scenario = Scenario::shop().await?;
     scenario.world.member("one").stop_agent().await?;
