@@ -550,7 +550,10 @@ async fn a_plan_says_by_its_exit_code_whether_something_would_change() {
     }
     let run = muster(&environment, "plan a --clster eu-1").await;
     assert_eq!(run.code, ExitCode::Failed);
-    assert_eq!(muster(&environment, "render").await.code, ExitCode::Usage);
+    for line in ["render", "render shop --cluster eu-1 --as-is"] {
+        let run = muster(&environment, line).await;
+        assert_eq!(run.code, ExitCode::Usage, "{line}");
+    }
 }
 
 #[tokio::test]

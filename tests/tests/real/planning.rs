@@ -73,6 +73,10 @@ async fn what_a_plan_says_is_what_a_merge_does() -> Result<()> {
     let of_branch = world.muster(&["plan", "change", "-o", "json"]).await?;
     ensure!(of_branch.code == ExitCode::Changes, "{of_branch:?}");
     assert_eq!(changes(&serde_json::from_str(&of_branch.out)?), expected);
+    let after = ["render", "shop", "--cluster", "one", "--at", "change"];
+    let after = world.muster(&after).await?;
+    ensure!(after.code == ExitCode::Ok, "{after:?}");
+    ensure!(after.out.contains("colour: red"), "{after:?}");
     assert_eq!(
         scenario.value("settings", "colour").await?,
         "blue",

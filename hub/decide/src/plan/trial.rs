@@ -163,3 +163,37 @@ impl Coming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_known_before_is_no_failure_and_what_nobody_found_out_is_one() {
+        let tried = |outcome| Tried {
+            object: ObjectKey {
+                group: String::new(),
+                kind: "ConfigMap".into(),
+                namespace: "shop".into(),
+                name: "a".into(),
+            },
+            outcome,
+            message: "why".into(),
+        };
+        let cases = [
+            (Vec::new(), None, true),
+            (vec![Outcome::NotTried], None, true),
+            (vec![Outcome::NotTried, Outcome::Refused], None, false),
+            (vec![Outcome::Unknown], None, false),
+            (Vec::new(), Some("nobody is connected"), false),
+        ];
+        for (outcomes, incomplete, is_well) in cases {
+            let dry_run = DryRun {
+                objects: outcomes.iter().copied().map(tried).collect(),
+                incomplete: incomplete.map(str::to_owned),
+                ..DryRun::default()
+            };
+            assert_eq!(dry_run.is_well(), is_well, "{dry_run:?}");
+        }
+    }
+}
