@@ -135,9 +135,9 @@ async fn a_fleet_whose_agents_can_write_nothing_fails_the_first_step_and_says_wh
     for seen in [
         "the API servers hold: web on dev-1, eu-prod-1",
         "muster says: web on dev-1, eu-prod-1",
-        // The agents' own reason.
-        "the ledger can't be opened",
-        "code: 500",
+        // The agents' own reason, in their log and at the hub.
+        "the ledger can't be opened; tried again error=an injected fault (500 Internal Server Error)",
+        "an agent of eu-prod-1 is there and writes nothing: its ledger in namespace",
     ] {
         ensure!(err.contains(seen), "no {seen:?} in: {err}");
     }
