@@ -147,7 +147,7 @@ impl Fleet {
                 if let Some(document) = fleet.clusters.get(name) {
                     labels.retain(|key, _| !document.spec.labels.contains_key(key));
                 }
-                (name.clone(), labels)
+                (name.clone(), Arc::new(labels))
             });
             let mut members: Members = listed.collect();
             for name in fleet.clusters.keys() {

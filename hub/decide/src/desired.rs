@@ -40,7 +40,7 @@ pub use alike::{Alike, word_for};
 pub use losses::Waiting;
 
 /// The enrolled clusters with the labels of their join tokens.
-pub type Members = BTreeMap<ClusterName, Labels>;
+pub type Members = BTreeMap<ClusterName, Arc<Labels>>;
 
 /// What one commit means for the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -393,15 +393,14 @@ pub fn clusters(
     members: &Members,
     documents: &BTreeMap<ClusterName, Arc<Cluster>>,
 ) -> BTreeMap<ClusterName, Arc<Labels>> {
-    let mut clusters: BTreeMap<ClusterName, Labels> = members.clone();
+    let mut clusters = members.clone();
     for (name, cluster) in documents {
         let labels = clusters.entry(name.clone()).or_default();
-        labels.extend(cluster.spec.labels.clone());
+        if !cluster.spec.labels.is_empty() {
+            Arc::make_mut(labels).extend(cluster.spec.labels.clone());
+        }
     }
     clusters
-        .into_iter()
-        .map(|(name, labels)| (name, Arc::new(labels)))
-        .collect()
 }
 
 /// The place of the first target that selects a cluster.

@@ -1,6 +1,7 @@
 //! What people and enrolment ask of the fleet task. Each answer comes after it is stored.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_git::{Tracked, Which};
@@ -82,7 +83,7 @@ impl Task {
             Some(row) => row.clone(),
             None => Cluster::invited(name.clone(), BTreeMap::new(), now),
         };
-        row.labels = labels;
+        row.labels = Arc::new(labels);
         if row.state == ClusterState::Removed {
             (row.state, row.state_since) = (ClusterState::Invited, now);
             row.uid.clear();

@@ -66,7 +66,7 @@ pub(super) struct Live {
 impl Member {
     pub(super) fn new(row: Cluster) -> Self {
         Self {
-            labels: Arc::new(row.labels.clone()),
+            labels: row.labels.clone(),
             row,
             placements: Arc::default(),
             decided: None,

@@ -253,7 +253,6 @@ async fn run(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt as _;
 
     use muster_decide::render::{Cache, Tool};
@@ -281,7 +280,7 @@ mod tests {
             revision: "1".into(),
             files: texts.map(file).into(),
         });
-        let members: Members = [("eu-1".parse().unwrap(), BTreeMap::new())].into();
+        let members: Members = [("eu-1".parse().unwrap(), Arc::default())].into();
         let fleet = model::read(&sources.fleet);
         let placed = Placed::new(fleet, &members, &LastGood::default());
         let jobs = Cache::knowing([], tools).jobs(&sources, &placed);

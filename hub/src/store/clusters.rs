@@ -20,7 +20,7 @@ pub struct Cluster {
     /// Since when.
     pub state_since: Timestamp,
     /// Of its join token.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<BTreeMap<String, String>>,
     /// UID of its namespace kube-system; empty before it joined.
     pub uid: String,
     /// Last stamped.
@@ -128,7 +128,7 @@ impl Cluster {
             name,
             state: ClusterState::Invited,
             state_since: now,
-            labels,
+            labels: Arc::new(labels),
             uid: String::new(),
             generation: 0,
             desired_digest: None,
@@ -165,6 +165,7 @@ impl Database {
                 .ok_or_else(|| self.damaged(format!("{state} is no state of a cluster")))?,
             state_since: Timestamp(row.get("state_since_ms")),
             labels: serde_json::from_str(row.get("labels"))
+                .map(Arc::new)
                 .map_err(|error| self.damaged(format!("labels of a cluster: {error}")))?,
             uid: row.get("uid"),
             generation: row.get::<i64, _>("generation").cast_unsigned(),

@@ -195,7 +195,7 @@ impl Fleet {
         }
         let clusters = (0..arguments.clusters).map(|cluster| {
             let stage = VARIANTS[cluster % VARIANTS.len()];
-            (name(cluster), labels(stage, cluster))
+            (name(cluster), Arc::new(labels(stage, cluster)))
         });
         Self {
             files,
@@ -217,7 +217,7 @@ impl Fleet {
     /// From one variant of every application to another.
     fn change_a_label(&mut self, round: usize) {
         let stage = VARIANTS[(round + 1) % VARIANTS.len()];
-        self.members.insert(name(0), labels(stage, 0));
+        self.members.insert(name(0), Arc::new(labels(stage, 0)));
     }
 
     /// A commit's files in memory.

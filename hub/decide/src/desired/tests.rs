@@ -28,7 +28,7 @@ impl Hub {
     fn with(members: &[(&str, &str)]) -> Self {
         let members = members.iter().map(|(name, stage)| {
             let labels = BTreeMap::from([("stage".to_owned(), (*stage).to_owned())]);
-            (name.parse::<ClusterName>().unwrap(), labels)
+            (name.parse::<ClusterName>().unwrap(), Arc::new(labels))
         });
         Self {
             members: members.collect(),
@@ -232,7 +232,7 @@ fn a_label_that_changes_on_one_of_many_clusters_writes_what_two_groups_hold() {
     let before = hub.commit("r1", &files).unwrap();
     let stage = |name: &str| BTreeMap::from([("stage".to_owned(), name.to_owned())]);
     hub.members
-        .insert("c0".parse().unwrap(), stage("production"));
+        .insert("c0".parse().unwrap(), Arc::new(stage("production")));
     let after = hub.commit("r1", &files).unwrap();
     let changes = after.last_good.changes_since(&before.last_good);
     let written: Vec<_> = changes.put.documents.keys().collect();

@@ -1,6 +1,7 @@
 //! What a reviewer is told, commit by commit.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use muster_proto::DigestKey;
 use serde_json::json;
@@ -28,7 +29,7 @@ impl Hub {
         let sources = Sources::from(Snapshot::of("r", files.iter().copied()));
         let members = MEMBERS.map(|(name, stage)| {
             let labels = BTreeMap::from([("stage".to_owned(), stage.to_owned())]);
-            (name.parse().unwrap(), labels)
+            (name.parse().unwrap(), Arc::new(labels))
         });
         let fleet = crate::model::read(&sources.fleet);
         let placed = Placed::new(fleet, &members.into(), &self.last_good);

@@ -1,6 +1,7 @@
 //! What plain YAML is, and what is said of everything else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use muster_proto::DigestKey;
 
@@ -363,7 +364,7 @@ fn a_run_is_wanted_once_and_again_when_a_file_of_it_changed_or_it_was_unlucky() 
             ("k/README.md", text),
         ];
         let snapshot = Snapshot::of("r", files);
-        let members = [("c1".parse().unwrap(), BTreeMap::new())].into();
+        let members = [("c1".parse().unwrap(), Arc::default())].into();
         let fleet = crate::model::read(&snapshot);
         let placed = Placed::new(fleet, &members, &crate::LastGood::default());
         (Sources::from(snapshot), placed)

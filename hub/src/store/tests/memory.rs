@@ -71,7 +71,7 @@ async fn step(store: &Store, number: usize) -> Option<String> {
         format!("{:?}", redeemed.unwrap())
     };
     let mut invited = Cluster::invited(name("eu-1"), BTreeMap::new(), Timestamp(1));
-    invited.labels = [("tier".to_owned(), "one".to_owned())].into();
+    invited.labels = Arc::new([("tier".to_owned(), "one".to_owned())].into());
     let written = match number {
         0 => return Some(redeem(1, 50).await),
         1 => {

@@ -256,7 +256,7 @@ async fn every_hostile_tree_is_refused_by_name_and_the_one_beside_them_goes_on()
     let data = tempfile::tempdir()?;
     let renderer = renderer_within(data.path(), TIMEOUT).await?;
     let hostile = all();
-    let members: Members = [("one".parse()?, BTreeMap::new())].into();
+    let members: Members = [("one".parse()?, Arc::default())].into();
     let began = Instant::now();
     let decision = decided(&renderer, snapshot(&hostile), &members).await?;
     ensure!(began.elapsed() < ALL, "it took {:?}", began.elapsed());

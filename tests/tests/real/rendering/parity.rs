@@ -308,7 +308,7 @@ async fn objects(
         Some((key, value)) => ("one", [(key.to_owned(), value.to_owned())].into()),
         None => (cluster, BTreeMap::new()),
     };
-    let members: Members = [(name.parse()?, labels)].into();
+    let members: Members = [(name.parse()?, Arc::new(labels))].into();
     let decision = decided(renderer, committed(files), &members).await?;
     ensure!(decision.problems.is_empty(), "{:#?}", decision.problems);
     let cluster = &decision.clusters[name];
@@ -423,7 +423,7 @@ pub(super) async fn read(output: Vec<u8>) -> Result<Objects> {
         ("printed.yaml".to_owned(), output),
     ];
     let data = tempfile::tempdir()?;
-    let members: Members = [("one".parse()?, BTreeMap::new())].into();
+    let members: Members = [("one".parse()?, Arc::default())].into();
     let renderer = renderer(data.path()).await?;
     let decision = decided(&renderer, committed(plain.into()), &members).await?;
     ensure!(decision.problems.is_empty(), "{:#?}", decision.problems);

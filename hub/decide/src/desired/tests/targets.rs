@@ -252,7 +252,7 @@ fn a_cluster_that_lacks_a_label_keeps_what_it_had_and_others_move() {
         ]
     );
     // A cluster that comes new gets nothing that was made for another.
-    hub.members.insert("four".parse().unwrap(), BTreeMap::new());
+    hub.members.insert("four".parse().unwrap(), Arc::default());
     let decision = hub.commit("r4", &zoned(text, &["two", "three"])).unwrap();
     assert_eq!(shown(&decision, "four"), "held");
     // Nor does it when the whole variant breaks.

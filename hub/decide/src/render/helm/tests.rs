@@ -30,7 +30,7 @@ fn snapshot(spec: &str, files: &[(&str, &str)]) -> Snapshot {
 /// `b/v1`.
 fn placed(sources: &Sources) -> Placed {
     let names = ["one", "two", "three", "new"].map(|name| name.parse().unwrap());
-    let members: Members = names.map(|name| (name, BTreeMap::new())).into();
+    let members: Members = names.map(|name| (name, Arc::default())).into();
     let can = |kubernetes: &str, serves: &[(&str, bool)]| {
         let serves = serves
             .iter()
