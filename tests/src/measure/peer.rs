@@ -91,7 +91,7 @@ struct Taken {
 /// Both sides at both kinds of work, and how they compare.
 pub(super) async fn measure() -> Result<Vec<Figure>> {
     muster_proto::tls::install_crypto();
-    println!("This takes about 5 minutes, and some 5 more the first time, when Flux is built.");
+    println!("This takes about 11 minutes, and some 5 more the first time, when Flux is built.");
     let programs = shipped::build().await?;
     let (cluster, log) = real::start_audited("one").await?;
     let audit = || Audit::new(log.clone());
