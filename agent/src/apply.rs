@@ -460,7 +460,7 @@ fn is_ending(status: &Status) -> bool {
 }
 
 fn words(key: &ObjectKey, status: &Status) -> String {
-    if key.group.is_empty() && key.kind == "Secret" {
+    if key.is_secret() {
         nameless(status)
     } else {
         one_line(&status.message)

@@ -29,7 +29,7 @@ pub(crate) fn of(object: &Object, key: &ObjectKey, application: &ApplicationName
     if let Some(root) = value.as_object_mut() {
         // A CustomResourceDefinition's status and everybody else's belong to controllers.
         root.remove("status");
-        if key.group.is_empty() && key.kind == "Secret" {
+        if key.is_secret() {
             fold_string_data(root);
         }
         let metadata = entry_map(root, "metadata");

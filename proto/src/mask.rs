@@ -28,7 +28,7 @@ pub fn masked(key: &ObjectKey, object: &Value) -> Value {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
     }
-    if !(key.group.is_empty() && key.kind == "Secret") {
+    if !key.is_secret() {
         return object;
     }
     for (name, value) in object.as_object_mut().into_iter().flatten() {

@@ -28,6 +28,11 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
+    /// Whether it is a Secret: what it holds is shown to nobody.
+    pub fn is_secret(&self) -> bool {
+        self.group.is_empty() && self.kind == "Secret"
+    }
+
     /// Whether its kind is never deleted to be made anew: namespaces and definitions take along what is in them,
     /// volumes their data.
     pub fn is_never_replaced(&self) -> bool {

@@ -50,7 +50,7 @@ pub(crate) fn is_secret(key: &ObjectKey, path: &Path) -> bool {
         Some("f:metadata") => path.get(1).is_some_and(|step| step == "f:labels"),
         _ => false,
     };
-    key.group.is_empty() && key.kind == "Secret" && !harmless
+    key.is_secret() && !harmless
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub struct FieldChange {
 pub(super) fn of_objects(key: &ObjectKey, before: &Value, after: &Value) -> Vec<FieldChange> {
     let text = |field: &str| after.get(field).and_then(Value::as_str).unwrap_or_default();
     let mut compare = Compare {
-        secret: key.group.is_empty() && key.kind == "Secret",
+        secret: key.is_secret(),
         changes: Vec::new(),
     };
     let shape = Shape::of(text("apiVersion"), text("kind"));
