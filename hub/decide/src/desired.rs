@@ -19,8 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use muster_proto::{
-    ApplicationName, Approval, ClusterName, Desired, DesiredApplication, Digest, DigestKey,
-    Generation, Removals,
+    ApplicationName, Approval, ClusterName, DesiredApplication, Digest, DigestKey, Removals,
 };
 
 use crate::Labels;
@@ -70,19 +69,6 @@ pub struct ClusterDecision {
     pub placements: Arc<Placements>,
     /// Whether what is no longer here may go.
     pub removals: Removals,
-}
-
-impl ClusterDecision {
-    /// The desired state to send under a generation.
-    pub fn desired(&self, generation: Generation, approvals: Vec<Approval>) -> Desired {
-        let applications = self.placements.iter().map(|p| p.application.clone());
-        Desired::new(
-            generation,
-            applications.collect(),
-            self.removals.clone(),
-            approvals,
-        )
-    }
 }
 
 /// The commit is refused whole; the last good state stays.
