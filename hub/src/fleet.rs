@@ -601,7 +601,8 @@ impl Fleet {
     }
 }
 
-const STOPPING: &str = "the hub is stopping";
+/// For whoever can't be served any more.
+pub(crate) const STOPPING: &str = "the hub is stopping";
 
 impl Session {
     /// Whose session it is.

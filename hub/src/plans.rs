@@ -13,7 +13,7 @@ use muster_decide::plan::Plan;
 use tokio::sync::Semaphore;
 
 use crate::config::PlanLimits;
-use crate::fleet::{Decided, Fleet, NotPlanned, Only, Origins, Standing};
+use crate::fleet::{Decided, Fleet, NotPlanned, Only, Origins, STOPPING, Standing};
 use muster_git::Others;
 use muster_git::proposed::{NotProposed, Proposal, Proposals, Proposed};
 use muster_render::Renderer;
@@ -141,7 +141,7 @@ impl Plans {
         if shared.places.available_permits() == 0 {
             say("waiting for other plans".to_owned());
         }
-        let stopping = |_| Failed::Unavailable("the hub is stopping".to_owned());
+        let stopping = |_| Failed::Unavailable(STOPPING.to_owned());
         let _place = shared.places.acquire().await.map_err(stopping)?;
         let most = shared.limits.whole;
         let done = tokio::time::timeout(most, work).await;
@@ -191,7 +191,7 @@ impl Plans {
             say("waiting for another plan to be fetched".to_owned());
         }
         let turn = fetching.clone().acquire_owned().await;
-        let turn = turn.map_err(|_| Failed::Unavailable("the hub is stopping".to_owned()))?;
+        let turn = turn.map_err(|_| Failed::Unavailable(STOPPING.to_owned()))?;
         let stop = StopOnDrop(Arc::default());
         // Only this one can be reading from the mirror.
         let is_alone = self.0.places.available_permits() == limits.at_once - 1;

@@ -16,7 +16,7 @@ use super::questions::Questions;
 use super::{Agents, Caller, with_reason};
 use crate::ca::{self, SigningRequest};
 use crate::clock;
-use crate::fleet::{self, Certificate, Grant, Idle, Knows, Waiting};
+use crate::fleet::{self, Certificate, Grant, Idle, Knows, STOPPING, Waiting};
 
 /// An agent that has not said Hello by then is no agent.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -434,5 +434,5 @@ fn broken_connection(status: &Status) -> bool {
 }
 
 fn stopping() -> Status {
-    Status::unavailable("the hub is stopping")
+    Status::unavailable(STOPPING)
 }

@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::Api;
 use super::service::{cluster_name, no_application, no_cluster};
-use crate::fleet::{NotPlanned, Only};
+use crate::fleet::{NotPlanned, Only, STOPPING};
 use crate::plans::Failed;
 use muster_git::proposed::{Edit, NotProposed, Proposal, What, WorkingTree};
 
@@ -110,7 +110,7 @@ impl Api {
                 }
                 () = sender.closed() => return,
                 () = self.shutdown.cancelled() => {
-                    sender.try_send(Err(Status::unavailable("the hub is stopping"))).ok();
+                    sender.try_send(Err(Status::unavailable(STOPPING))).ok();
                     return;
                 }
                 Ok(()) = news.changed() => {
@@ -143,7 +143,7 @@ impl Api {
         let name =
             application_name(&application).map_err(|_| no_application(&view, &application))?;
         let last_good = self.fleet.last_good().await;
-        let last_good = last_good.ok_or_else(|| Status::unavailable("the hub is stopping"))?;
+        let last_good = last_good.ok_or_else(|| Status::unavailable(STOPPING))?;
         let placements = last_good.clusters().get(&cluster_name(&cluster)?);
         let Some(placement) = placements.and_then(|placements| placements.of(&name)) else {
             return Err(match view.application(&application) {

@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 use super::planning::Question;
 use super::token::Person;
 use super::{Api, answers, pauses};
-use crate::fleet::{CommandFailed, Objects, Where};
+use crate::fleet::{CommandFailed, Objects, STOPPING, Where};
 use crate::view::{ClusterView, Connection, View};
 
 type Answer<M> = Result<Response<M>, Status>;
@@ -308,7 +308,7 @@ async fn watch(api: Api, selector: Selector, sender: mpsc::Sender<Result<Fleet, 
             biased;
             () = sender.closed() => return,
             () = api.shutdown.cancelled() => {
-                sender.try_send(Err(Status::unavailable("the hub is stopping"))).ok();
+                sender.try_send(Err(Status::unavailable(STOPPING))).ok();
                 return;
             }
             changed = view.changed() => if changed.is_err() { return },
