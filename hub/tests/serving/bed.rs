@@ -26,6 +26,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::script;
+
 /// Longest that anything awaited here may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -83,7 +85,27 @@ pub(crate) fn config(data: &Path, repository: &Path, more: &[&str]) -> anyhow::R
     Config::from_arguments(arguments)
 }
 
+/// The same for a hub that runs `script` in the place of `tool`, in the real jail.
+pub(crate) fn config_with(data: &Path, repository: &Path, tool: &str, script: &str) -> Config {
+    let program = data.join(tool);
+    script::install(&program, script);
+    let flag = format!("--{tool}={}", program.display());
+    let mut config = config(data, repository, &[&flag]).unwrap();
+    config.rendering.jail = Some(env!("CARGO_BIN_EXE_muster-hub").into());
+    config
+}
+
 impl Bed {
+    /// A hub of this configuration, which was made for these folders.
+    pub(crate) async fn of(config: Config, data: TempDir, repository: TempDir) -> Self {
+        Self {
+            hub: Hub::start(config).await.unwrap(),
+            data,
+            repository,
+            ahead: Arc::default(),
+        }
+    }
+
     pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }

@@ -1,17 +1,14 @@
 //! What plans may take of a hub: their number, their time, their room. Whoever is refused is told, and the next is served.
 
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::time::Duration;
 
-use muster_hub::Hub;
 use muster_hub::config::PlanLimits;
 use muster_proto::wire::v1;
 use tonic::{Code, Streaming};
 
-use crate::bed::{Bed, config, repository};
+use crate::bed::{Bed, config_with, repository};
 use crate::plans::{Fleet, map};
-use crate::script;
 
 /// In the place of kustomize: takes so many seconds.
 fn tool(seconds: u32) -> String {
@@ -27,19 +24,10 @@ printf 'apiVersion: v1\\nkind: ConfigMap\\nmetadata: {{name: made}}\\n'
 /// A fleet whose plans are bounded, and its branch `slow` that takes the tool.
 async fn fleet(seconds: u32, limits: PlanLimits) -> Fleet {
     let (data, repository) = (tempfile::tempdir().unwrap(), repository());
-    let program = data.path().join("kustomize");
-    script::install(&program, &tool(seconds));
-    let flag = format!("--kustomize={}", program.display());
-    let mut config = config(data.path(), repository.path(), &[&flag]).unwrap();
-    config.rendering.jail = Some(env!("CARGO_BIN_EXE_muster-hub").into());
+    let tool = tool(seconds);
+    let mut config = config_with(data.path(), repository.path(), "kustomize", &tool);
     config.plans = limits;
-    let fleet = Fleet::on(Bed {
-        hub: Hub::start(config).await.unwrap(),
-        data,
-        repository,
-        ahead: Arc::default(),
-    })
-    .await;
+    let fleet = Fleet::on(Bed::of(config, data, repository).await).await;
     let document = "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {name: made}\nspec: {namespace: made}\n";
     fleet.branch(
         "slow",

@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
-use muster_hub::Hub;
 use muster_proto::wire::v1;
 use serde_json::Value;
 use tonic::{Code, Status};
 
 use crate::api::{browser, url};
-use crate::bed::{Bed, DEADLINE, config, git, repository, until};
-use crate::script;
+use crate::bed::{Bed, DEADLINE, config_with, git, repository, until};
 
 const CLUSTERS: &str = "apiVersion: muster.dev/v1alpha1\nkind: Cluster\nmetadata: {name: eu-1}\n---\napiVersion: muster.dev/v1alpha1\nkind: Cluster\nmetadata: {name: eu-2}\n";
 const SHOP: &str = "apiVersion: muster.dev/v1alpha1\nkind: Application\nmetadata: {name: shop}\nspec: {namespace: shop}\n";
@@ -627,18 +624,8 @@ printf 'apiVersion: v1\\nkind: ConfigMap\\nmetadata: {name: made}\\n'
 #[tokio::test]
 async fn a_plan_waits_for_tools_to_their_end() {
     let (data, repository) = (tempfile::tempdir().unwrap(), repository());
-    let tool = data.path().join("kustomize");
-    script::install(&tool, TOOL);
-    let flag = format!("--kustomize={}", tool.display());
-    let mut config = config(data.path(), repository.path(), &[&flag]).unwrap();
-    config.rendering.jail = Some(env!("CARGO_BIN_EXE_muster-hub").into());
-    let fleet = Fleet::on(Bed {
-        hub: Hub::start(config).await.unwrap(),
-        data,
-        repository,
-        ahead: Arc::default(),
-    })
-    .await;
+    let config = config_with(data.path(), repository.path(), "kustomize", TOOL);
+    let fleet = Fleet::on(Bed::of(config, data, repository).await).await;
     let document = SHOP.replace("shop", "made");
     fleet.branch(
         "tool",

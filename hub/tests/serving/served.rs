@@ -1,15 +1,11 @@
 //! What charts may ask of their clusters: agents are asked, answer, and are believed while they are away.
 
-use std::sync::Arc;
-
-use muster_hub::Hub;
 use muster_proto::wire::v1;
 use muster_proto::wire::v1::agent_message::Message as ToHub;
 use muster_proto::wire::v1::hub_message::Message as FromHub;
 use tempfile::TempDir;
 
-use crate::bed::{Agent, Bed, commit, config, repository, until};
-use crate::script;
+use crate::bed::{Agent, Bed, commit, config_with, repository, until};
 
 /// In the place of helm: one object, which says what its cluster serves and the chart's values.
 const SCRIPT: &str = "#!/bin/bash
@@ -20,17 +16,8 @@ printf 'apiVersion: v1\\nkind: ConfigMap\\nmetadata: {name: shop}\\ndata: {serve
 ";
 
 async fn bed(data: TempDir, repository: TempDir) -> Bed {
-    let tool = data.path().join("helm");
-    script::install(&tool, SCRIPT);
-    let flag = format!("--helm={}", tool.display());
-    let mut config = config(data.path(), repository.path(), &[&flag]).unwrap();
-    config.rendering.jail = Some(env!("CARGO_BIN_EXE_muster-hub").into());
-    Bed {
-        hub: Hub::start(config).await.unwrap(),
-        data,
-        repository,
-        ahead: Arc::default(),
-    }
+    let config = config_with(data.path(), repository.path(), "helm", SCRIPT);
+    Bed::of(config, data, repository).await
 }
 
 /// A commit of a chart that asks about these.

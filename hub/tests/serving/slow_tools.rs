@@ -1,11 +1,6 @@
 //! A tool that takes its time holds up its own application and no other.
 
-use std::sync::Arc;
-
-use muster_hub::Hub;
-
-use crate::bed::{Bed, commit, config, repository, until};
-use crate::script;
+use crate::bed::{Bed, commit, config_with, repository, until};
 
 /// In the place of kustomize.
 const SCRIPT: &str = "#!/bin/bash
@@ -17,17 +12,8 @@ printf 'apiVersion: v1\\nkind: ConfigMap\\nmetadata: {name: slow}\\n'
 #[tokio::test]
 async fn what_is_still_being_rendered_is_said_and_follows_while_others_move() {
     let (data, repository) = (tempfile::tempdir().unwrap(), repository());
-    let tool = data.path().join("kustomize");
-    script::install(&tool, SCRIPT);
-    let flag = format!("--kustomize={}", tool.display());
-    let mut config = config(data.path(), repository.path(), &[&flag]).unwrap();
-    config.rendering.jail = Some(env!("CARGO_BIN_EXE_muster-hub").into());
-    let bed = Bed {
-        hub: Hub::start(config).await.unwrap(),
-        data,
-        repository,
-        ahead: Arc::default(),
-    };
+    let config = config_with(data.path(), repository.path(), "kustomize", SCRIPT);
+    let bed = Bed::of(config, data, repository).await;
     bed.joined("eu-1").await;
     for (path, text) in [
         ("slow/kustomization.yaml", "resources: []\n"),
