@@ -248,6 +248,13 @@ impl World {
         self.calm().await
     }
 
+    /// A hub that begins has heard of nobody's silence.
+    async fn hub_begins(&mut self) -> Result<()> {
+        self.hub.begin().await?;
+        self.silent = None;
+        Ok(())
+    }
+
     fn restart_agent(&mut self) {
         self.agents += 1;
         // The one before is gone before the next one comes.
@@ -269,22 +276,19 @@ impl World {
             12 => {
                 self.log.say("the hub stops and starts again");
                 self.hub.stop().await?;
-                self.hub.begin().await?;
-                self.silent = None;
+                self.hub_begins().await?;
             }
             13 => {
                 self.log.say("the hub crashes and starts again");
                 self.hub.crash();
-                self.hub.begin().await?;
-                self.silent = None;
+                self.hub_begins().await?;
             }
             14 => {
                 self.log.say("the hub is restored from a backup");
                 self.hub.crash();
                 self.hub.restore(&mut self.chance);
                 self.invitation.may_be_forgotten = true;
-                self.hub.begin().await?;
-                self.silent = None;
+                self.hub_begins().await?;
             }
             15 => {
                 let up = !self.wire.is_up();

@@ -4,12 +4,11 @@
 //! prints, for a branch that changes one object of every variant of an application.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use muster_hub::store::{Cluster, ClusterState, Store};
-use muster_proto::{Removals, Timestamp};
+use muster_proto::Timestamp;
 use serde_json::Value;
 
 use super::figure::Promise;
@@ -100,20 +99,11 @@ async fn register(fleet: &Fleet, members: &Members) -> Result<()> {
     let store = Store::open(&fleet.hub_data(), None, now).await?;
     for (name, labels) in members {
         let cluster = Cluster {
-            name: name.clone(),
             state: ClusterState::Member,
-            state_since: now,
             labels: labels.clone(),
             uid: name.to_string(),
-            generation: 0,
-            desired_digest: None,
-            removals: Removals::Released,
-            accepted_generation: 0,
-            store_was_older: false,
-            agent_version: String::new(),
-            kubernetes_version: String::new(),
-            api_versions: Arc::default(),
             last_seen: now,
+            ..Cluster::invited(name.clone(), BTreeMap::new(), now)
         };
         store.put_cluster(&cluster, false, None).await?;
     }

@@ -71,8 +71,7 @@ impl World {
             0 => {
                 self.log.say("the hub crashes meanwhile");
                 self.hub.crash();
-                self.hub.begin().await?;
-                self.silent = None;
+                self.hub_begins().await?;
             }
             1 => {
                 self.log.say("the wire is cut meanwhile");

@@ -1,5 +1,6 @@
 //! Fields that others applied before us, with every write counted.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
@@ -13,14 +14,20 @@ use serde_json::{Value, json};
 
 use crate::{PATIENCE, count, desired, holding, start, synced};
 
-#[tokio::test]
-async fn what_kubectl_applied_costs_one_patch_once_and_then_nothing() -> Result<()> {
-    let server = Server::new(Options::default());
+/// The namespace, before the agent would make it.
+async fn make_shop(server: &Arc<Server>) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(server.client());
     let namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}}))?;
     namespaces
         .create(&PostParams::default(), &namespace)
         .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_kubectl_applied_costs_one_patch_once_and_then_nothing() -> Result<()> {
+    let server = Server::new(Options::default());
+    make_shop(&server).await?;
     let maps: Api<ConfigMap> = Api::namespaced(server.client(), "shop");
     let kubectl = PostParams {
         field_manager: Some("kubectl-client-side-apply".into()),
@@ -72,11 +79,7 @@ async fn what_kubectl_applied_costs_one_patch_once_and_then_nothing() -> Result<
 #[tokio::test]
 async fn what_others_hold_in_another_version_costs_a_patch_and_an_apply_more() -> Result<()> {
     let server = Server::new(Options::default());
-    let namespaces: Api<Namespace> = Api::all(server.client());
-    let namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}}))?;
-    namespaces
-        .create(&PostParams::default(), &namespace)
-        .await?;
+    make_shop(&server).await?;
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {
         "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}});
     let version = |name: &str, storage: bool| json!({"name": name, "served": true, "storage": storage, "schema": schema});
