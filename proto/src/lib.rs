@@ -19,6 +19,7 @@ pub mod object;
 pub mod pause;
 pub mod report;
 pub mod status;
+pub mod text;
 
 #[cfg(feature = "wire")]
 pub mod join_token;
@@ -42,3 +43,4 @@ pub use status::{
     ApplicationStatus, Drift, DriftKind, FieldChange, HealthStatus, ObjectStatus, SyncStatus,
     Timestamp,
 };
+pub use text::shortened;

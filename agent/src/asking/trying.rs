@@ -13,6 +13,7 @@ use kube::core::DynamicObject;
 use muster_proto::wire::v1;
 use muster_proto::{
     Adoption, ApplicationName, Desired, DesiredApplication, Object, ObjectKey, Removals, Settings,
+    shortened,
 };
 use tokio::time::Instant;
 
@@ -283,10 +284,7 @@ fn told(key: &ObjectKey, untaken: Untaken) -> v1::Tried {
     v1::Tried {
         object: Some(key.into()),
         outcome: outcome.into(),
-        message: match message.char_indices().nth(LONGEST) {
-            Some((end, _)) => format!("{}…", &message[..end]),
-            None => message,
-        },
+        message: shortened(message, LONGEST),
     }
 }
 

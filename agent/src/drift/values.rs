@@ -3,7 +3,7 @@
 //! In: paths, the body we apply, the live object. Out: [`FieldChange`]s, few and short, because they are kept and
 //! reported. Nothing a Secret holds is among them.
 
-use muster_proto::{FieldChange, MASK, ObjectKey};
+use muster_proto::{FieldChange, MASK, ObjectKey, shortened};
 use serde_json::Value;
 
 use super::paths::{Path, shown, value};
@@ -36,11 +36,7 @@ fn told(value: &Value, secret: bool) -> String {
     if secret {
         return MASK.into();
     }
-    let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    shortened(value.to_string(), LONGEST)
 }
 
 /// Of a Secret, only its labels and its type are nobody's secret: annotations quote what was applied.

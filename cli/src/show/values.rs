@@ -1,5 +1,6 @@
 //! Values of fields as lines: what goes and what comes, a long text by the lines that differ.
 
+use muster_proto::shortened;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
@@ -42,10 +43,7 @@ pub(crate) fn short(value: Option<&str>, longest: usize) -> String {
     let Some(value) = value else {
         return "-".to_owned();
     };
-    match value.char_indices().nth(longest) {
-        Some((end, _)) => format!("{}…", &value[..end]),
-        None => value.to_owned(),
-    }
+    shortened(value.to_owned(), longest)
 }
 
 /// A string of several lines.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use muster_proto::wire::v1::agent_message::Message as FromAgent;
 use muster_proto::wire::v1::hub_message::Message as ToAgent;
 use muster_proto::wire::{InvalidMessage, digest, v1};
-use muster_proto::{ClusterName, Digest, Report, Timestamp};
+use muster_proto::{ClusterName, Digest, Report, Timestamp, shortened};
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
@@ -24,6 +24,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(15);
 /// Longest text in a Hello.
 const LONGEST_TEXT: usize = 256;
+/// Characters of a sentence of an agent: it is cut where it becomes a book.
+const LONGEST_SENTENCE: usize = 4 * LONGEST_TEXT;
 
 type Sender = mpsc::Sender<Result<v1::HubMessage, Status>>;
 
@@ -45,7 +47,7 @@ pub(super) async fn run(
         ));
     };
     let idle = (!hello.idle.is_empty()).then(|| Idle {
-        why: shortened(printable(&hello.idle)),
+        why: shortened(printable(&hello.idle), LONGEST_SENTENCE),
         for_good: hello.idle_for_good,
     });
     let hello = read_hello(&caller, hello)?;
@@ -282,7 +284,8 @@ impl Session<'_> {
 
     async fn accepted(&mut self, message: v1::Accepted) -> Result<(), Status> {
         let digest = optional_digest("accepted.desired_digest", &message.desired_digest)?;
-        let refused = (!message.refused.is_empty()).then(|| shortened(message.refused));
+        let refused =
+            (!message.refused.is_empty()).then(|| shortened(message.refused, LONGEST_SENTENCE));
         if let Some(reason) = &refused {
             tracing::warn!(
                 generation = message.generation,
@@ -384,7 +387,7 @@ fn read_hello(caller: &Caller, hello: v1::Hello) -> Result<fleet::Hello, Invalid
         cluster_uid: text("hello.cluster_uid", hello.cluster_uid)?,
         instance: text("hello.instance", hello.instance)?,
         generation: hello.generation,
-        hindrance: shortened(printable(&hello.hindrance)),
+        hindrance: shortened(printable(&hello.hindrance), LONGEST_SENTENCE),
         knows: Knows {
             comparisons: hello.answers,
             dry_runs: hello.tries,
@@ -407,14 +410,6 @@ fn text(field: &'static str, text: String) -> Result<String, InvalidMessage> {
 /// Text of an agent on one line.
 fn printable(text: &str) -> String {
     text.replace(char::is_control, " ")
-}
-
-/// A sentence of an agent, cut where it becomes a book.
-fn shortened(text: String) -> String {
-    match text.char_indices().nth(4 * LONGEST_TEXT) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
 }
 
 fn optional_digest(field: &'static str, bytes: &[u8]) -> Result<Option<Digest>, InvalidMessage> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use muster_decide::plan::{Coming, Diff, DryRun, Outcome, Plan, Trial, Tried};
 use muster_proto::wire::{self, v1};
-use muster_proto::{ClusterName, ObjectKey};
+use muster_proto::{ClusterName, ObjectKey, shortened};
 use tokio::time::Instant;
 
 use crate::fleet::{Decided, Fleet, NotAsked};
@@ -176,7 +176,7 @@ async fn tried_on(
         let knows = |knows: &crate::fleet::Knows| knows.dry_runs;
         match fleet.ask_agent(cluster.clone(), knows, ask, within).await {
             Ok(answer) if answer.error.is_empty() => take(&mut dry_run, answer, most),
-            Ok(answer) => why = shortened(answer.error),
+            Ok(answer) => why = shortened(answer.error, LONGEST),
             Err(not @ (NotAsked::Away | NotAsked::TooOld)) if first => return Err(not),
             Err(not) => {
                 why = in_words(not).to_owned();
@@ -204,7 +204,7 @@ fn take(dry_run: &mut DryRun, answer: v1::Answer, most: usize) {
                 "not-tried" => Outcome::NotTried,
                 _ => Outcome::Unknown,
             },
-            message: shortened(tried.message),
+            message: shortened(tried.message, LONGEST),
         })
     });
     let before = dry_run.objects.len();
@@ -220,12 +220,5 @@ fn in_words(not: NotAsked) -> &'static str {
         NotAsked::TooOld => "its agent is too old",
         NotAsked::Busy => "too much is asked of its agent already",
         NotAsked::Late => "its agent did not answer in time",
-    }
-}
-
-fn shortened(text: String) -> String {
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_proto::{MASK, ObjectKey, Settings};
+use muster_proto::{MASK, ObjectKey, Settings, shortened};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -155,9 +155,5 @@ fn step(name: &str) -> String {
 }
 
 fn told(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    shortened(value.to_string(), LONGEST)
 }
