@@ -115,6 +115,7 @@ pub(crate) fn judge(object: &DynamicObject, kind: &Kind, rule: Option<&Rule>) ->
         .and_then(Value::as_i64);
     if let (Some(observed), Some(generation)) = (observed, metadata.generation)
         && observed < generation
+        && !is_silent(body)
     {
         return Health::in_progress("its controller has not seen the newest spec yet");
     }
@@ -143,10 +144,7 @@ fn generic(body: &Value, kind: &Kind, created: Option<&Time>) -> Health {
             return Health::in_progress(why);
         }
     }
-    let silent = body
-        .get("status")
-        .is_none_or(|status| status.as_object().is_some_and(serde_json::Map::is_empty));
-    if silent && kind.has_status {
+    if is_silent(body) && kind.has_status {
         let created = created.map_or(0, |created| created.0.as_millisecond());
         return Health {
             settles_at: Some(Timestamp(created + GRACE_MS)),
@@ -154,6 +152,20 @@ fn generic(body: &Value, kind: &Kind, created: Option<&Time>) -> Health {
         };
     }
     Health::current()
+}
+
+/// Has no controller written a status? Nor has one where all that it says is the generation that a definition states as
+/// the default, before any: Flux's definitions say -1.
+fn is_silent(body: &Value) -> bool {
+    let says = |(field, value): (&String, &Value)| {
+        field != "observedGeneration" || value.as_i64().is_none_or(|observed| observed > 0)
+    };
+    let status = body.get("status").filter(|status| !status.is_null());
+    status.is_none_or(|status| {
+        status
+            .as_object()
+            .is_some_and(|status| !status.iter().any(says))
+    })
 }
 
 /// The reason and message of a condition, when it has that value.
@@ -233,6 +245,18 @@ mod tests {
             health.at(Timestamp(160_000)),
             (HealthStatus::Current, "no controller reports status")
         );
+    }
+
+    #[test]
+    fn a_status_that_the_definition_fills_in_was_written_by_nobody() {
+        let default = |observed: i64| json!({"metadata": {"generation": 1}, "status": {"observedGeneration": observed}});
+        let health = of("shop.io", "Cart", default(-1));
+        assert_eq!(health.at(Timestamp(159_999)).0, HealthStatus::InProgress);
+        assert_eq!(health.at(Timestamp(160_000)).0, HealthStatus::Current);
+        assert_eq!(of("shop.io", "Cart", default(1)), Health::current());
+        let mut begun = default(-1);
+        begun["status"]["conditions"] = json!([]);
+        assert_eq!(of("shop.io", "Cart", begun).settles_at, None);
     }
 
     #[test]

@@ -41,8 +41,12 @@ impl Line {
     /// Does a person want to see it? What is merely queued is counted, not shown.
     fn needs_an_eye(&self) -> bool {
         let queued = self.sync == SyncStatus::Progressing && self.message.is_empty();
-        let fine = self.sync == SyncStatus::Synced && self.health == HealthStatus::Current;
-        self.drift.is_some() || !(queued || fine)
+        self.drift.is_some() || !(queued || self.is_fine())
+    }
+
+    /// Whatever else is to be said of it is a remark to who asks for it by name.
+    fn is_fine(&self) -> bool {
+        self.sync == SyncStatus::Synced && self.health == HealthStatus::Current
     }
 }
 
@@ -117,6 +121,7 @@ impl Tally {
         self.changed = self.changed.max(line.changed);
         let said = || match line.message.as_str() {
             "" => String::new(),
+            _ if line.is_fine() => String::new(),
             message => format!("{}: {message}", line.key),
         };
         if line.wanted {
@@ -306,11 +311,12 @@ mod tests {
         let mut repaired = line("c", SyncStatus::Synced, HealthStatus::Current, "");
         repaired.drift = Some(drifted);
         let lines = vec![
-            line("a", SyncStatus::Synced, HealthStatus::Current, ""),
+            line("a", SyncStatus::Synced, HealthStatus::Current, "a remark"),
             line("b", SyncStatus::Progressing, HealthStatus::InProgress, ""),
             repaired,
         ];
         let rows = report(lines, &Rows::default(), 5);
+        assert_eq!(rows.applications()["shop"].message, "");
         let names: Vec<_> = rows.objects().keys().map(|key| key.name.as_str()).collect();
         assert_eq!(names, ["c"]);
     }

@@ -7,6 +7,7 @@ mod in_memory {
     mod pauses;
     mod quiet;
     mod ruled;
+    mod settling;
     mod taking_over;
     mod times;
     mod unwatchable;

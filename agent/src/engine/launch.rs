@@ -67,6 +67,7 @@ impl State {
     /// Puts an object where its step belongs.
     fn decide(&mut self, key: Key, now: Instant) {
         self.ask_for_pods(&key, now);
+        self.settle_in_time(&key, now);
         self.queue.take_out(&key);
         let Some(object) = self.objects.get_mut(&key) else {
             return;
@@ -154,6 +155,20 @@ impl State {
             | Step::Blocked(_)
             | Step::Unapproved(_)
             | Step::Stays(_) => {}
+        }
+    }
+
+    /// An object that nobody reports on counts as working from some time on: no event says so.
+    fn settle_in_time(&mut self, key: &Key, now: Instant) {
+        let seen = self.objects.get(key).and_then(|it| it.sight.object());
+        let Some(at) = seen.and_then(|seen| seen.health.settles_at) else {
+            return;
+        };
+        match u64::try_from(at.0 - self.clock.now().0) {
+            Ok(left @ 1..) => self
+                .queue
+                .at(now + Duration::from_millis(left), key.clone()),
+            _ => self.rows_changed = true,
         }
     }
 

@@ -216,8 +216,12 @@ impl Tracked {
         {
             message = format!("{}, and not repaired: {why}", found(*kind));
         }
-        if message.is_empty() && health != HealthStatus::Current {
-            let of_pod = self.pods.as_ref().and_then(|pods| pods.reason.as_deref());
+        if message.is_empty() {
+            let pods = self
+                .pods
+                .as_ref()
+                .filter(|_| health != HealthStatus::Current);
+            let of_pod = pods.and_then(|pods| pods.reason.as_deref());
             message = of_pod.unwrap_or(why).to_owned();
         }
         Some(Line {
@@ -329,6 +333,33 @@ fn found(kind: DriftKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::discovery::Kind;
+    use crate::live;
+
+    #[test]
+    fn what_nobody_reports_on_says_so_also_when_it_counts_as_working() {
+        let mut kind = Kind::config_map();
+        kind.resource.group = "shop.io".into();
+        kind.has_status = true;
+        let object = serde_json::json!({"metadata": {"name": "c", "creationTimestamp": "1970-01-01T00:00:00Z"}});
+        let object = serde_json::from_value(object).unwrap();
+        let tracked = Tracked {
+            entry: Some(Entry::planned("shop.io/v1", &"shop".parse().unwrap())),
+            sight: Sight::Present(live::look(&object, &kind, None)),
+            ..Tracked::default()
+        };
+        let key = Arc::new(crate::graph::namespace_key("c"));
+        let line = |now| {
+            let line = tracked
+                .line(&key, &Guards::default(), Timestamp(now))
+                .unwrap();
+            (line.health, line.message)
+        };
+        let silent = "its controller has not reported a status yet".to_owned();
+        assert_eq!(line(59_999), (HealthStatus::InProgress, silent));
+        let settled = "no controller reports status".to_owned();
+        assert_eq!(line(60_000), (HealthStatus::Current, settled));
+    }
 
     #[tokio::test]
     async fn the_api_server_is_left_alone_for_as_long_as_it_asks() {

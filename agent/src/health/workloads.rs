@@ -88,6 +88,8 @@ fn deployment(body: &Value, metadata: &ObjectMeta) -> Health {
             "{} replicas of the old version are still there",
             all - updated
         ))
+    } else if all > wanted {
+        Health::in_progress(format!("{} replicas are still to go", all - wanted))
     } else if available < wanted {
         Health::in_progress(format!("{available} of {wanted} replicas are available"))
     } else {
@@ -333,6 +335,7 @@ mod tests {
             (rollout(3, 1, 3), InProgress),
             (rollout(4, 3, 3), InProgress),
             (rollout(3, 3, 2), InProgress),
+            (rollout(5, 5, 5), InProgress),
             (rollout(3, 3, 3), Current),
             (json!({"spec": {"paused": true}}), Suspended),
             (
@@ -424,6 +427,12 @@ mod tests {
             (
                 "",
                 "Service",
+                json!({"spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}),
+                Current,
+            ),
+            (
+                "",
+                "Service",
                 json!({"spec": {"type": "ClusterIP"}}),
                 Current,
             ),
@@ -468,10 +477,34 @@ mod tests {
                 InProgress,
             ),
             (
+                "apiregistration.k8s.io",
+                "APIService",
+                condition("Available", "True"),
+                Current,
+            ),
+            (
                 "apps",
                 "ReplicaSet",
                 json!({"spec": {"replicas": 2}, "status": {"availableReplicas": 1}}),
                 InProgress,
+            ),
+            (
+                "apps",
+                "ReplicaSet",
+                json!({"spec": {"replicas": 2}, "status": {"availableReplicas": 2, "replicas": 3}}),
+                InProgress,
+            ),
+            (
+                "apps",
+                "ReplicaSet",
+                json!({"spec": {"replicas": 2}, "status": {"availableReplicas": 2, "replicas": 2}}),
+                Current,
+            ),
+            (
+                "policy",
+                "PodDisruptionBudget",
+                json!({"status": {"observedGeneration": 1, "currentHealthy": 2, "desiredHealthy": 2}}),
+                Current,
             ),
             (
                 "policy",
