@@ -153,8 +153,14 @@ fn is_immutable(cause: &StatusCause) -> bool {
         "may not change once set",
         "may not be changed once set",
         "cannot be changed",
+        "cannot change roleRef",
     ]) || cause.reason == "FieldValueForbidden"
-        && says(&["updates to", "may not change fields", "after creation"])
+        && says(&[
+            "updates to",
+            "may not change fields",
+            "may not be changed in an update",
+            "after creation",
+        ])
 }
 
 /// Is a port or an address refused only because the live object has it?
@@ -234,6 +240,16 @@ mod tests {
             ),
             (
                 "FieldValueForbidden",
+                "may not be changed in an update.",
+                true,
+            ),
+            (
+                "FieldValueInvalid",
+                "Invalid value: {}: cannot change roleRef",
+                true,
+            ),
+            (
+                "FieldValueForbidden",
                 "may not be used when `type` is 'ClusterIP'",
                 false,
             ),
@@ -290,7 +306,9 @@ mod tests {
             namespace: String::new(),
             name: "x".into(),
         };
-        assert!(key("", "PersistentVolumeClaim").is_never_replaced());
+        for kind in ["Namespace", "PersistentVolume", "PersistentVolumeClaim"] {
+            assert!(key("", kind).is_never_replaced(), "{kind}");
+        }
         assert!(key("apiextensions.k8s.io", "CustomResourceDefinition").is_never_replaced());
         assert!(!key("batch", "Job").is_never_replaced());
     }

@@ -223,3 +223,160 @@ async fn a_volume_claim_is_never_deleted_to_be_made_anew() -> Result<()> {
     assert_eq!(claims.get("disk").await?.metadata.uid, Some(uid));
     Ok(())
 }
+
+/// The words of the API server for what can't be changed differ from kind to kind.
+#[tokio::test]
+async fn whatever_words_say_that_it_can_not_be_changed_it_is_made_anew() -> Result<()> {
+    let bed = bed("replace-words").await?;
+    let pods = json!({"metadata": {"labels": {"app": "a", "tier": "b"}},
+        "spec": {"nodeSelector": {"no": "such"}, "containers": [{"name": "m", "image": "m"}]}});
+    let role = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name});
+    let selector = |label: &str, value: &str| json!({"matchLabels": {label: value}});
+    let own = |name: &str| format!("{}-{name}", bed.namespace);
+    let table = [
+        (
+            "rbac.authorization.k8s.io/v1",
+            "RoleBinding",
+            "/roleRef",
+            role("view"),
+            role("edit"),
+        ),
+        (
+            "rbac.authorization.k8s.io/v1",
+            "ClusterRoleBinding",
+            "/roleRef",
+            role("view"),
+            role("edit"),
+        ),
+        (
+            "scheduling.k8s.io/v1",
+            "PriorityClass",
+            "/value",
+            json!(1),
+            json!(2),
+        ),
+        (
+            "storage.k8s.io/v1",
+            "StorageClass",
+            "/provisioner",
+            json!("example.com/a"),
+            json!("example.com/b"),
+        ),
+        (
+            "storage.k8s.io/v1",
+            "StorageClass",
+            "/parameters",
+            json!({"a": "b"}),
+            json!({"a": "c"}),
+        ),
+        (
+            "networking.k8s.io/v1",
+            "IngressClass",
+            "/spec/controller",
+            json!("example.com/a"),
+            json!("example.com/b"),
+        ),
+        (
+            "node.k8s.io/v1",
+            "RuntimeClass",
+            "/handler",
+            json!("a"),
+            json!("b"),
+        ),
+        (
+            "v1",
+            "Secret",
+            "/type",
+            json!("example.com/a"),
+            json!("example.com/b"),
+        ),
+        (
+            "apps/v1",
+            "Deployment",
+            "/spec/selector",
+            selector("app", "a"),
+            selector("tier", "b"),
+        ),
+        (
+            "apps/v1",
+            "DaemonSet",
+            "/spec/selector",
+            selector("app", "a"),
+            selector("tier", "b"),
+        ),
+        (
+            "apps/v1",
+            "StatefulSet",
+            "/spec/selector",
+            selector("app", "a"),
+            selector("tier", "b"),
+        ),
+        (
+            "apps/v1",
+            "StatefulSet",
+            "/spec/serviceName",
+            json!("a"),
+            json!("b"),
+        ),
+        (
+            "v1",
+            "Pod",
+            "/spec/containers/0/command",
+            json!(["a"]),
+            json!(["b"]),
+        ),
+    ];
+    let of = |place: usize, second: bool| {
+        let (version, kind, field, before, after) = &table[place];
+        let name = own(&place.to_string());
+        let mut object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}});
+        match *kind {
+            "PriorityClass" => object["value"] = json!(1),
+            "StorageClass" => object["provisioner"] = json!("example.com/a"),
+            "Pod" => object["spec"] = pods["spec"].clone(),
+            "Deployment" | "DaemonSet" | "StatefulSet" => {
+                object["spec"] = json!({"selector": selector("app", "a"), "template": pods});
+            }
+            "IngressClass" => object["spec"] = json!({}),
+            _ => {}
+        }
+        let (parent, last) = field.rsplit_once('/').unwrap_or_default();
+        let parent = object
+            .pointer_mut(parent)
+            .unwrap_or_else(|| unreachable!("{field}"));
+        parent[last] = if second {
+            after.clone()
+        } else {
+            before.clone()
+        };
+        object
+    };
+    let all = |second| -> Vec<Value> { (0..table.len()).map(|place| of(place, second)).collect() };
+    let accept = async |generation, second| {
+        let shop = application("shop", replacing(&bed), &all(second))?;
+        bed.accept(generation, vec![shop]).await
+    };
+    accept(1, false).await?;
+    let count = u32::try_from(table.len())?;
+    bed.row("shop", |row| row.synced == count).await?;
+    accept(2, true).await?;
+    wait::until("all are as the second commit says", PATIENCE, async || {
+        let rows = bed.engine.rows().borrow().clone();
+        let failed: Vec<_> = rows.objects().values().collect();
+        let failed = failed.iter().filter(|row| row.sync == SyncStatus::Failed);
+        let failed: Vec<_> = failed
+            .map(|row| format!("{}: {}", row.key, row.message))
+            .collect();
+        ensure!(failed.is_empty(), "{failed:#?}");
+        ensure!(rows.generation() == 2 && rows.applications()["shop"].synced == count);
+        Ok(())
+    })
+    .await?;
+    // Those outside the namespace go, too.
+    bed.accept(3, Vec::new()).await?;
+    wait::until("nothing is left", PATIENCE, async || {
+        ensure!(bed.engine.rows().borrow().applications().is_empty());
+        Ok(())
+    })
+    .await
+}
