@@ -69,7 +69,7 @@ impl State {
         let step = tracked.step(need.key, &self.guards);
         if matches!(
             step,
-            Step::Apply | Step::Compare | Step::Look | Step::Wait(_)
+            Step::Apply | Step::Compare | Step::Look | Step::Wait(_) | Step::Refused(_)
         ) {
             return false;
         }
@@ -118,7 +118,8 @@ impl State {
         };
         match (step, &object.wanted) {
             (Step::Apply | Step::Refused(_), Some(_)) => removal::of_changing(entry),
-            (Step::Prune | Step::Wait(_), None) => {
+            // Also what goes only once somebody approves: it will need its operator then.
+            (Step::Prune | Step::Wait(_) | Step::Unapproved(_), None) => {
                 let suffix = format!(".{}", key.group);
                 let operators = self.definitions().filter_map(|(definition, tracked)| {
                     let owner = tracked.entry.as_ref()?;
