@@ -21,6 +21,7 @@ mod compare;
 mod order;
 mod preview;
 mod replace;
+mod versions;
 
 pub(crate) use compare::shown;
 pub(crate) use order::{Order, apply as carry_out, compare as compare_with, not_equal};

@@ -126,6 +126,11 @@ impl<'a> Whose<'a> {
         version(entry) == api_version || self.reaches_other_versions()
     }
 
+    /// Is what this entry holds taken, in another version than this one?
+    pub(crate) fn reaches(&self, entry: &ManagedFieldsEntry, api_version: &str) -> bool {
+        version(entry) != api_version && self.reaches_other_versions() && self.takes(entry)
+    }
+
     /// Does this field manager write for people? kubectl does, but for what `kubectl rollout restart` marks: undone, the
     /// Pods would be rolled again. So does a tool that the application names.
     pub(crate) fn is_of_people(&self, manager: &str) -> bool {

@@ -13,7 +13,7 @@ use kube::core::{DynamicObject, ObjectMeta};
 use muster_proto::{Adoption, ObjectKey};
 use serde_json::{Value, json};
 
-use super::{Error, Failure, Writer, compare, failure, replace};
+use super::{Error, Failure, Writer, compare, failure, replace, versions};
 use crate::desired::wanted::Wanted;
 use crate::live::Sight;
 use crate::takeover::{self, Whose};
@@ -206,7 +206,8 @@ async fn take_over(
     let managed: &[ManagedFieldsEntry] = metadata.managed_fields.as_deref().unwrap_or_default();
     let kind = &order.wanted.kind;
     let version = &kind.resource.api_version;
-    let Some(taken) = takeover::taken_over(managed, version, whose) else {
+    let managed = versions::known(order, managed, whose).await?;
+    let Some(taken) = takeover::taken_over(&managed, version, whose) else {
         return Ok(None);
     };
     let mut patch = vec![

@@ -76,55 +76,80 @@ async fn what_kubectl_applied_costs_one_patch_once_and_then_nothing() -> Result<
     Ok(())
 }
 
-#[tokio::test]
-async fn what_others_hold_in_another_version_costs_a_patch_and_an_apply_more() -> Result<()> {
-    let server = Server::new(Options::default());
-    make_shop(&server).await?;
+/// Defines a kind Cart in these versions, the first of which is stored.
+async fn define_carts(server: &Arc<Server>, versions: &[&str]) -> Result<()> {
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {
         "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}});
-    let version = |name: &str, storage: bool| json!({"name": name, "served": true, "storage": storage, "schema": schema});
+    let versions = versions.iter().enumerate().map(|(place, name)| {
+        json!({"name": name, "served": true, "storage": place == 0, "schema": schema})
+    });
     let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "carts.shop.io"},
         "spec": {"group": "shop.io", "scope": "Namespaced", "names": {"kind": "Cart", "plural": "carts"},
-            "versions": [version("v1", true), version("v1beta1", false)]}});
+            "versions": versions.collect::<Vec<_>>()}});
     let definitions: Api<CustomResourceDefinition> = Api::all(server.client());
+    let tests = PatchParams::apply("tests").force();
     definitions
-        .create(&PostParams::default(), &serde_json::from_value(definition)?)
+        .patch("carts.shop.io", &tests, &Patch::Apply(&definition))
         .await?;
-    let carts = |version: &str| -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk("shop.io", version, "Cart");
-        Api::namespaced_with(server.client(), "shop", &ApiResource::from_gvk(&kind))
-    };
-    let cart = |version: &str, spec: Value| {
-        json!({"apiVersion": format!("shop.io/{version}"), "kind": "Cart",
-        "metadata": {"name": "c"}, "spec": spec})
-    };
+    Ok(())
+}
+
+fn carts(server: &Arc<Server>, version: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("shop.io", version, "Cart");
+    Api::namespaced_with(server.client(), "shop", &ApiResource::from_gvk(&kind))
+}
+
+fn cart(version: &str, spec: Value) -> Value {
+    json!({"apiVersion": format!("shop.io/{version}"), "kind": "Cart", "metadata": {"name": "c"}, "spec": spec})
+}
+
+/// As soon as its kind is served.
+async fn made_by_kubectl(server: &Arc<Server>, cart: &Value) -> Result<()> {
     let kubectl = PostParams {
         field_manager: Some("kubectl-client-side-apply".into()),
         ..PostParams::default()
     };
-    let before = cart("v1beta1", json!({"size": 1, "bell": "loud"}));
+    let (_, version) = cart["apiVersion"]
+        .as_str()
+        .and_then(|version| version.split_once('/'))
+        .unwrap_or_default();
     wait::until("the kind is served", PATIENCE, async || {
-        let before = serde_json::from_value(before.clone())?;
-        carts("v1beta1").create(&kubectl, &before).await?;
+        let cart = serde_json::from_value(cart.clone())?;
+        carts(server, version).create(&kubectl, &cart).await?;
         Ok(())
     })
-    .await?;
+    .await
+}
+
+/// In the newest version.
+async fn labelled_by_hand(server: &Arc<Server>) -> Result<()> {
     let label = json!({"metadata": {"labels": {"team": "shop"}}});
     let by_hand = PatchParams {
         field_manager: Some("kubectl-label".into()),
         ..PatchParams::default()
     };
-    carts("v1")
+    carts(server, "v1")
         .patch("c", &by_hand, &Patch::Merge(&label))
         .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_others_hold_in_another_version_costs_a_patch_and_an_apply_more() -> Result<()> {
+    let server = Server::new(Options::default());
+    make_shop(&server).await?;
+    define_carts(&server, &["v1", "v1beta1"]).await?;
+    let before = json!({"size": 1, "bell": "loud"});
+    made_by_kubectl(&server, &cart("v1beta1", before)).await?;
+    labelled_by_hand(&server).await?;
 
     let engine = start(&server, "first").await?;
     let (objects, _) = count(&server);
     let wanted = cart("v1", json!({"size": 2}));
     engine.accept(holding(1, &[wanted])?).await?;
     synced(&engine, 1).await?;
-    let taken = carts("v1").get("c").await?;
+    let taken = carts(&server, "v1").get("c").await?;
     assert_eq!(taken.data["spec"], json!({"size": 2}));
     let labels = taken.metadata.labels.unwrap_or_default();
     assert_eq!(
@@ -139,5 +164,29 @@ async fn what_others_hold_in_another_version_costs_a_patch_and_an_apply_more() -
     assert_eq!(held, [(Some("muster"), Some("shop.io/v1"))]);
     // What was held in our version is put into our entry before the apply, the rest by a patch and an apply after it.
     assert_eq!(objects.load(Ordering::SeqCst), 4);
+    Ok(())
+}
+
+/// The API server forgets who holds what in a version that it knows nothing of any more, with the first write of all.
+#[tokio::test]
+async fn what_was_held_in_a_version_that_is_gone_is_taken_before_anything_is_written() -> Result<()>
+{
+    let server = Server::new(Options::default());
+    make_shop(&server).await?;
+    define_carts(&server, &["v1", "v1beta1"]).await?;
+    let before = json!({"size": 1, "bell": "loud"});
+    made_by_kubectl(&server, &cart("v1beta1", before)).await?;
+    labelled_by_hand(&server).await?;
+    define_carts(&server, &["v1"]).await?;
+
+    let engine = start(&server, "first").await?;
+    let (objects, _) = count(&server);
+    let wanted = cart("v1", json!({"size": 2}));
+    engine.accept(holding(1, &[wanted])?).await?;
+    synced(&engine, 1).await?;
+    let taken = carts(&server, "v1").get("c").await?;
+    assert_eq!(taken.data["spec"], json!({"size": 2}));
+    // One patch and one apply: nothing is held in another version after that.
+    assert_eq!(objects.load(Ordering::SeqCst), 2);
     Ok(())
 }

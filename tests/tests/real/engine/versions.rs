@@ -199,3 +199,49 @@ async fn what_kubectl_applied_in_a_version_that_is_not_served_any_more_leaves_wi
     becomes(&objects(&bed, &group, "v1", "Cart"), json!({"size": 2})).await?;
     Ok(())
 }
+
+/// The same where the API server knows nothing of the old version any more: it drops what is held in it with the first
+/// write, whoever that is of.
+#[tokio::test]
+async fn what_kubectl_applied_in_a_version_that_is_gone_leaves_with_git_beside_what_others_hold()
+-> Result<()> {
+    let bed = bed("versions-unknown").await?;
+    let group = format!("{}.example.com", bed.namespace);
+    define(&bed, &carts(&group, &[("v1", true), ("v1alpha1", true)])).await?;
+    let (old, new) = (
+        objects(&bed, &group, "v1alpha1", "Cart"),
+        objects(&bed, &group, "v1", "Cart"),
+    );
+    let before = json!({"size": 1, "bell": "loud"});
+    made_by_kubectl(&old, &cart(&group, "v1alpha1", before)).await?;
+    let bag = json!({"spec": {"bag": "brown"}});
+    new.patch("c", &manager("kubectl-edit"), &Patch::Merge(&bag))
+        .await?;
+    let colour = json!({"spec": {"colour": "red"}});
+    new.patch("c", &manager("painter"), &Patch::Merge(&colour))
+        .await?;
+    define(&bed, &carts(&group, &[("v1", true)])).await?;
+    wait::until("the old version is served no more", PATIENCE, async || {
+        ensure!(old.get("c").await.is_err());
+        Ok(())
+    })
+    .await?;
+    let held = held_by(&new.get("c").await?);
+    ensure!(
+        held.iter()
+            .any(|(_, version)| version.ends_with("v1alpha1")),
+        "{held:?}"
+    );
+
+    let wanted = cart(&group, "v1", json!({"size": 2}));
+    bed.accept(1, vec![application("shop", bed.settings(), &[wanted])?])
+        .await?;
+    bed.synced("shop").await?;
+    let found = new.get("c").await?;
+    assert_eq!(found.data["spec"], json!({"size": 2, "colour": "red"}));
+    let mut held = held_by(&found);
+    held.sort();
+    let held: Vec<&str> = held.iter().map(|(manager, _)| manager.as_str()).collect();
+    assert_eq!(held, ["muster", "painter"]);
+    Ok(())
+}
