@@ -1,7 +1,7 @@
 //! The enrolment listener's service: a join token against a certificate.
 //!
 //! In: a token's secret and a signing request of which only the public key is taken. Out: a certificate for the name
-//! that the token was made for, remembered before it is handed out. Guessing is hopeless (256 bits), but costs work, so
+//! that the token was made for, remembered as the only good one before it is handed out. Guessing is hopeless (256 bits), but costs work, so
 //! each address may be wrong only so often.
 
 mod guesses;
@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status};
 
 use crate::ca::{Ca, SigningRequest};
 use crate::clock::{self, Clock};
-use crate::fleet::{Certificate, Fleet, TokenRefused};
+use crate::fleet::{Fleet, TokenRefused};
 use crate::listen::{self, Http};
 use guesses::Guesses;
 
@@ -104,20 +104,11 @@ impl EnrolmentService for Service {
                 "cluster_uid: the UID of the namespace kube-system, 1 to 256 characters",
             ));
         }
-        let Enrolment { fleet, ca, .. } = &self.enrolment;
-        let cluster = match fleet.redeem_token(secret, cluster_uid).await {
-            Ok(cluster) => cluster,
-            Err(refused) => return Err(self.refuse(refused, address)),
-        };
-        let issued = ca.certify_agent(&request, &cluster, clock::date(self.now()));
-        let certificate = Certificate {
-            serial: issued.serial.clone(),
-            not_after: issued.ends,
-        };
-        fleet
-            .certificate_issued(cluster.clone(), certificate)
-            .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let (ca, now) = (self.enrolment.ca.clone(), clock::date(self.now()));
+        let certify = move |cluster: &_| ca.certify_agent(&request, cluster, now);
+        let fleet = &self.enrolment.fleet;
+        let redeemed = fleet.redeem_token(secret, cluster_uid, certify).await;
+        let (cluster, issued) = redeemed.map_err(|refused| self.refuse(refused, address))?;
         tracing::info!(%cluster, serial = issued.serial, "a cluster joined");
         Ok(Response::new(EnrolResponse {
             cluster: cluster.to_string(),

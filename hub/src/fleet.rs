@@ -41,6 +41,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::ca::Issued;
 use crate::clock::Clock;
 use crate::store::Store;
 use crate::view::View;
@@ -118,6 +119,15 @@ pub struct Certificate {
     pub serial: String,
     /// Its end.
     pub not_after: Timestamp,
+}
+
+impl From<&Issued> for Certificate {
+    fn from(issued: &Issued) -> Self {
+        Self {
+            serial: issued.serial.clone(),
+            not_after: issued.ends,
+        }
+    }
 }
 
 /// A session that may go on.
@@ -282,6 +292,9 @@ pub struct Session {
 
 type Answer<T> = oneshot::Sender<T>;
 
+/// Makes a certificate for a name.
+type Certify = Box<dyn FnOnce(&ClusterName) -> Issued + Send>;
+
 /// What comes to the task.
 pub(crate) enum Request {
     Connect(Box<Hello>, Answer<Result<Grant, Refused>>),
@@ -290,9 +303,9 @@ pub(crate) enum Request {
     Redeem {
         secret: String,
         cluster_uid: String,
-        answer: Answer<Result<ClusterName, TokenRefused>>,
+        certify: Certify,
+        answer: Answer<Result<(ClusterName, Issued), TokenRefused>>,
     },
-    CertificateIssued(ClusterName, Certificate, Answer<Result<(), CommandFailed>>),
     CreateJoinToken {
         by: String,
         cluster: ClusterName,
@@ -343,6 +356,7 @@ pub(crate) enum FromSession {
     Accepted(Accepted, Answer<()>),
     Report(Report, Answer<bool>),
     Serves(Served, Answer<()>),
+    Renewed(Certificate, Answer<Result<(), CommandFailed>>),
     Alive(Duration),
     Ended,
 }
@@ -400,7 +414,9 @@ impl Fleet {
             .unwrap_or_else(|| Err(Refused::Unavailable(STOPPING.into())))
     }
 
-    /// Takes a join token's secret against the name it was made for. Of two at once, one wins.
+    /// Takes a join token's secret against the name it was made for and the certificate that `certify` makes for that
+    /// name: from then on the cluster's only good one. Of two at once with one token, one wins; of two tokens of one
+    /// cluster, the one that is taken last.
     ///
     /// # Errors
     /// When the token is unknown, used or expired, or can't be marked as used.
@@ -408,28 +424,17 @@ impl Fleet {
         &self,
         secret: String,
         cluster_uid: String,
-    ) -> Result<ClusterName, TokenRefused> {
+        certify: impl FnOnce(&ClusterName) -> Issued + Send + 'static,
+    ) -> Result<(ClusterName, Issued), TokenRefused> {
         let request = |answer| Request::Redeem {
             secret,
             cluster_uid,
+            certify: Box::new(certify),
             answer,
         };
         self.ask(request)
             .await
             .unwrap_or_else(|| Err(TokenRefused::Unavailable(STOPPING.into())))
-    }
-
-    /// Remembers a certificate; to be called before it is handed out.
-    ///
-    /// # Errors
-    /// When it can't be written: then don't hand it out.
-    pub async fn certificate_issued(
-        &self,
-        cluster: ClusterName,
-        certificate: Certificate,
-    ) -> Result<(), CommandFailed> {
-        self.command(|answer| Request::CertificateIssued(cluster, certificate, answer))
-            .await
     }
 
     /// Invites a cluster. `by` is who asked, for the audit log (as below).
@@ -630,6 +635,17 @@ impl Session {
         let (answer, answered) = oneshot::channel();
         self.send(FromSession::Serves(served, answer));
         answered.await.ok();
+    }
+
+    /// Remembers a newer certificate of the agent; to be called before it is handed out.
+    ///
+    /// # Errors
+    /// When it can't be written, or the session is over, such as by a newer join token: then don't hand it out.
+    pub async fn renewed(&self, certificate: Certificate) -> Result<(), CommandFailed> {
+        let (answer, answered) = oneshot::channel();
+        self.send(FromSession::Renewed(certificate, answer));
+        let stopping = |_| Err(CommandFailed::Unavailable(STOPPING.into()));
+        answered.await.unwrap_or_else(stopping)
     }
 
     /// The peer gave a sign of life, so long ago. 45 s after the last one (messages count) the cluster is shown as

@@ -195,13 +195,19 @@ impl Store {
         either!(self, store => store.put_token(hash, cluster, expires, audit))
     }
 
-    /// Uses a join token up. Of two at once, one gets [`Redeemed::Now`]: then the cluster is a member with that UID, and its
-    /// earlier certificates are revoked.
+    /// Uses a join token up. Of two at once, one gets [`Redeemed::Now`]: then the cluster is a member with that UID, and
+    /// what `certify` makes for its name is its only good certificate.
     ///
     /// # Errors
     /// When it can't be written; then nothing was.
-    pub async fn redeem(&self, hash: &[u8; 32], uid: &str, now: Timestamp) -> Result<Redeemed> {
-        either!(self, store => store.redeem(hash, uid, now))
+    pub async fn redeem(
+        &self,
+        hash: &[u8; 32],
+        uid: &str,
+        now: Timestamp,
+        certify: impl FnOnce(ClusterName) -> StoredCertificate,
+    ) -> Result<Redeemed> {
+        either!(self, store => store.redeem(hash, uid, now, certify))
     }
 
     /// Every certificate that was issued and has not ended.

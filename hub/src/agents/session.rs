@@ -337,16 +337,7 @@ impl Session<'_> {
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let now = clock::date((self.agents.clock)());
         let issued = self.agents.ca.certify_agent(&request, cluster, now);
-        let certificate = Certificate {
-            serial: issued.serial,
-            not_after: issued.ends,
-        };
-        if let Err(error) = self
-            .agents
-            .fleet
-            .certificate_issued(cluster.clone(), certificate)
-            .await
-        {
+        if let Err(error) = self.session.renewed(Certificate::from(&issued)).await {
             // The old one is good for days: ask again at the next tick.
             tracing::warn!(%error, "a certificate could not be renewed");
             self.wanted.renewal = Asked::No;

@@ -1,6 +1,6 @@
 //! Who may begin a session, and what their Hello says about the hub's own memory. Pure.
 
-use muster_proto::{Digest, Generation, Timestamp};
+use muster_proto::{ClusterName, Digest, Generation, Timestamp};
 
 use super::{Certificate, Hello, Refused};
 use crate::store::{Cluster, ClusterState, StoredCertificate};
@@ -52,7 +52,7 @@ pub(super) fn admit(
         changed,
         certificate: match certificate {
             Some(_) => None,
-            None => Some(remembered(&hello.certificate, &cluster)),
+            None => Some(hello.certificate.clone().stored_for(cluster.name.clone())),
         },
         cluster,
     })
@@ -91,12 +91,15 @@ fn may_come(
     }))
 }
 
-fn remembered(certificate: &Certificate, cluster: &Cluster) -> StoredCertificate {
-    StoredCertificate {
-        serial: certificate.serial.clone(),
-        cluster: cluster.name.clone(),
-        not_after: certificate.not_after,
-        revoked: false,
+impl Certificate {
+    /// As it is remembered: good.
+    pub(super) fn stored_for(self, cluster: ClusterName) -> StoredCertificate {
+        StoredCertificate {
+            serial: self.serial,
+            cluster,
+            not_after: self.not_after,
+            revoked: false,
+        }
     }
 }
 

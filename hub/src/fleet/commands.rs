@@ -9,8 +9,11 @@ use muster_proto::{ClusterName, Digest, Timestamp};
 use ring::rand::SecureRandom;
 
 use super::task::Task;
-use super::{Certificate, Closed, CommandFailed, NewToken, Objects, STOPPING, TokenRefused};
-use crate::store::{Audit, Cluster, ClusterState, Redeemed, StoreError, StoredCertificate};
+use super::{
+    Certificate, Certify, Closed, CommandFailed, NewToken, Objects, STOPPING, TokenRefused,
+};
+use crate::ca::Issued;
+use crate::store::{Audit, Cluster, ClusterState, Redeemed, StoreError};
 use crate::view::Connection;
 
 /// Who asks for a fetch waits so long for the repositories beside the fleet's.
@@ -27,18 +30,27 @@ impl Task {
         &mut self,
         secret: &str,
         cluster_uid: &str,
-    ) -> Result<ClusterName, TokenRefused> {
+        certify: Certify,
+    ) -> Result<(ClusterName, Issued), TokenRefused> {
         let now = self.now();
-        let redeemed = self.store.redeem(&hash(secret), cluster_uid, now).await;
+        let mut issued = None;
+        let certify = |name: ClusterName| {
+            let certificate = Certificate::from(&*issued.insert(certify(&name)));
+            certificate.stored_for(name)
+        };
+        let hash = hash(secret);
+        let redeemed = self.store.redeem(&hash, cluster_uid, now, certify).await;
         let redeemed = redeemed.map_err(|error| TokenRefused::Unavailable(error.to_string()))?;
-        let name = match redeemed {
-            Redeemed::Now(name) => name,
+        let certificate = match redeemed {
+            Redeemed::Now(certificate) => certificate,
             Redeemed::Before(name) => return Err(TokenRefused::Used(name)),
             Redeemed::Expired(name) => return Err(TokenRefused::Expired(name)),
             Redeemed::Unknown => return Err(TokenRefused::Unknown),
         };
+        let name = certificate.cluster.clone();
         tracing::debug!(cluster = %name, "a join token was redeemed");
         self.revoke(&name);
+        self.remember_certificate(certificate);
         if let Some(member) = self.members.get_mut(&name) {
             member.close_all(Closed::Revoked);
             member.row.state = ClusterState::Member;
@@ -46,20 +58,16 @@ impl Task {
             member.row.uid = cluster_uid.to_owned();
         }
         self.dirty.insert(name.clone());
-        Ok(name)
+        Ok((name, issued.expect("a token that is redeemed is certified")))
     }
 
-    pub(super) async fn certificate_issued(
+    /// Of a live session, so of no certificate that was revoked.
+    pub(super) async fn renewed(
         &mut self,
-        cluster: ClusterName,
+        name: &ClusterName,
         certificate: Certificate,
     ) -> Result<(), CommandFailed> {
-        let certificate = StoredCertificate {
-            serial: certificate.serial,
-            cluster,
-            not_after: certificate.not_after,
-            revoked: false,
-        };
+        let certificate = certificate.stored_for(name.clone());
         let now = self.now();
         self.store.put_certificate(&certificate, now).await?;
         self.remember_certificate(certificate);

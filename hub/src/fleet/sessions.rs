@@ -10,8 +10,8 @@ use super::idle::Idler;
 use super::member::{Live, Member};
 use super::task::Task;
 use super::{
-    Accepted, Asked, Closed, FromSession, Grant, Hello, Idle, Knows, NotAsked, Refused, Session,
-    SessionId, Waiting,
+    Accepted, Asked, Closed, CommandFailed, FromSession, Grant, Hello, Idle, Knows, NotAsked,
+    Refused, Session, SessionId, Waiting,
 };
 use crate::store::{Audit, Cluster, ClusterState, StoreError};
 use crate::view::Connection;
@@ -177,6 +177,7 @@ impl Task {
                     answer.send(()).ok()
                 }
                 FromSession::Report(_, answer) => answer.send(true).ok(),
+                FromSession::Renewed(_, answer) => answer.send(Err(over())).ok(),
                 FromSession::Alive(_) | FromSession::Ended => None,
             };
             return;
@@ -198,6 +199,9 @@ impl Task {
                 member.heard(now, now);
                 self.agent_serves(&name, served);
                 answer.send(()).ok();
+            }
+            FromSession::Renewed(certificate, answer) => {
+                answer.send(self.renewed(&name, certificate).await).ok();
             }
             FromSession::Alive(ago) => {
                 let before = member.connected_since;
@@ -272,6 +276,10 @@ impl Task {
             Err(error) => self.store_failed(&error),
         }
     }
+}
+
+fn over() -> CommandFailed {
+    CommandFailed::Refused("this session is over".into())
 }
 
 fn take_in(member: &mut Member, report: Report, now: Timestamp) -> bool {

@@ -227,14 +227,11 @@ impl Task {
             Request::Redeem {
                 secret,
                 cluster_uid,
+                certify,
                 answer,
             } => {
-                let redeemed = self.redeem(&secret, &cluster_uid).await;
+                let redeemed = self.redeem(&secret, &cluster_uid, certify).await;
                 answer.send(redeemed).ok();
-            }
-            Request::CertificateIssued(cluster, certificate, answer) => {
-                let issued = self.certificate_issued(cluster, certificate).await;
-                answer.send(issued).ok();
             }
             Request::CreateJoinToken {
                 by,

@@ -111,8 +111,8 @@ pub struct Audit {
 /// What became of a join token that was shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Redeemed {
-    /// It lets this cluster in, and is used now.
-    Now(ClusterName),
+    /// It lets a cluster in, by this certificate, and is used now.
+    Now(StoredCertificate),
     /// It was used before.
     Before(ClusterName),
     /// Its time is over.
@@ -246,11 +246,17 @@ impl Database {
     }
 
     /// Uses a join token up. Of two at once, one gets [`Redeemed::Now`]: then the cluster is a member with that UID,
-    /// and its earlier certificates are revoked.
+    /// and what `certify` makes for its name is its only good certificate.
     ///
     /// # Errors
     /// When it can't be written; then the token is as good as before.
-    pub async fn redeem(&self, hash: &[u8; 32], uid: &str, now: Timestamp) -> Result<Redeemed> {
+    pub async fn redeem(
+        &self,
+        hash: &[u8; 32],
+        uid: &str,
+        now: Timestamp,
+        certify: impl FnOnce(ClusterName) -> StoredCertificate,
+    ) -> Result<Redeemed> {
         let mut transaction = self.write().await?;
         let redeemed = async {
             let used = sqlx::query_scalar::<_, String>(
@@ -297,12 +303,17 @@ impl Database {
                 .bind(&cluster)
                 .execute(&mut *transaction)
                 .await?;
+            let name = cluster.parse();
+            let name = name.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            // In one transaction with the revocation, or two who join at once would both be left good.
+            let certificate = certify(name);
+            insert_certificate(&mut transaction, &certificate).await?;
             transaction.commit().await?;
-            Ok(Ok(cluster))
+            Ok(Ok(certificate))
         };
         let redeemed: std::result::Result<_, sqlx::Error> = redeemed.await;
         Ok(match redeemed.map_err(|error| self.explain(error))? {
-            Ok(cluster) => Redeemed::Now(self.name(cluster)?),
+            Ok(certificate) => Redeemed::Now(certificate),
             Err(None) => Redeemed::Unknown,
             Err(Some((cluster, true))) => Redeemed::Before(self.name(cluster)?),
             Err(Some((cluster, false))) => Redeemed::Expired(self.name(cluster)?),
@@ -348,16 +359,7 @@ impl Database {
                 .bind(now.0)
                 .execute(&mut *transaction)
                 .await?;
-            sqlx::query(
-                "INSERT INTO certificate (serial, cluster, not_after_ms, revoked) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (serial) DO UPDATE SET revoked = excluded.revoked",
-            )
-            .bind(&certificate.serial)
-            .bind(certificate.cluster.as_str())
-            .bind(certificate.not_after.0)
-            .bind(certificate.revoked)
-            .execute(&mut *transaction)
-            .await?;
+            insert_certificate(&mut transaction, certificate).await?;
             transaction.commit().await
         };
         written.await.map_err(|error| self.explain(error))
@@ -436,6 +438,23 @@ async fn upsert(transaction: &mut Transaction<'static, Sqlite>, cluster: &Cluste
 /// As JSON, for a column.
 pub(super) fn json(api_versions: &BTreeMap<String, bool>) -> String {
     serde_json::to_string(api_versions).expect("text can be written")
+}
+
+async fn insert_certificate(
+    transaction: &mut Transaction<'static, Sqlite>,
+    certificate: &StoredCertificate,
+) -> Written {
+    sqlx::query(
+        "INSERT INTO certificate (serial, cluster, not_after_ms, revoked) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (serial) DO UPDATE SET revoked = excluded.revoked",
+    )
+    .bind(&certificate.serial)
+    .bind(certificate.cluster.as_str())
+    .bind(certificate.not_after.0)
+    .bind(certificate.revoked)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
 async fn revoke_all(

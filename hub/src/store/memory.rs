@@ -159,6 +159,7 @@ impl Memory {
         hash: &[u8; 32],
         uid: &str,
         now: Timestamp,
+        certify: impl FnOnce(ClusterName) -> StoredCertificate,
     ) -> Result<Redeemed> {
         self.write(|content| {
             let Some(token) = content.join_tokens.get_mut(hash) else {
@@ -186,7 +187,9 @@ impl Memory {
                 what: name.to_string(),
             });
             content.revoke(&name);
-            Redeemed::Now(name)
+            let certificate = certify(name);
+            content.put_certificate(&certificate);
+            Redeemed::Now(certificate)
         })
         .await
     }
@@ -206,9 +209,7 @@ impl Memory {
     ) -> Result<()> {
         self.write(|content| {
             content.certificates.retain(|_, old| old.not_after > now);
-            let known = content.certificates.entry(certificate.serial.clone());
-            let known = known.or_insert_with(|| certificate.clone());
-            known.revoked = certificate.revoked;
+            content.put_certificate(certificate);
         })
         .await
     }
@@ -347,6 +348,12 @@ impl Memory {
 impl Content {
     fn put_cluster(&mut self, cluster: &Cluster) {
         self.clusters.insert(cluster.name.clone(), cluster.clone());
+    }
+
+    fn put_certificate(&mut self, certificate: &StoredCertificate) {
+        let known = self.certificates.entry(certificate.serial.clone());
+        let known = known.or_insert_with(|| certificate.clone());
+        known.revoked = certificate.revoked;
     }
 
     fn revoke(&mut self, cluster: &ClusterName) {

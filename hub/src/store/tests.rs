@@ -141,11 +141,11 @@ async fn of_two_who_show_one_token_at_once_one_gets_in() {
     let store = open(folder.path()).await.unwrap();
     invite(&store, "eu-1", [1; 32], 100).await;
     let (one, two) = tokio::join!(
-        store.redeem(&[1; 32], "uid-a", Timestamp(50)),
-        store.redeem(&[1; 32], "uid-b", Timestamp(50)),
+        store.redeem(&[1; 32], "uid-a", Timestamp(50), certificate("01", 500)),
+        store.redeem(&[1; 32], "uid-b", Timestamp(50), certificate("02", 500)),
     );
     let (one, two) = (one.unwrap(), two.unwrap());
-    let won = |redeemed: &Redeemed| *redeemed == Redeemed::Now(name("eu-1"));
+    let won = |redeemed: &Redeemed| matches!(redeemed, Redeemed::Now(_));
     let lost = |redeemed: &Redeemed| *redeemed == Redeemed::Before(name("eu-1"));
     assert!(
         won(&one) && lost(&two) || lost(&one) && won(&two),
@@ -154,6 +154,11 @@ async fn of_two_who_show_one_token_at_once_one_gets_in() {
     let cluster = store.clusters().await.unwrap().remove(0);
     assert_eq!(cluster.state, ClusterState::Member);
     assert_eq!(cluster.uid, if won(&one) { "uid-a" } else { "uid-b" });
+    let certificates = store.certificates(Timestamp(50)).await.unwrap();
+    let [kept] = &certificates[..] else {
+        panic!("{certificates:?}");
+    };
+    assert!([one, two].contains(&Redeemed::Now(kept.clone())));
 }
 
 #[tokio::test]
@@ -161,7 +166,7 @@ async fn an_expired_or_unknown_token_lets_nobody_in() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await.unwrap();
     invite(&store, "eu-1", [1; 32], 100).await;
-    let redeem = |hash, now| store.redeem(hash, "uid", Timestamp(now));
+    let redeem = |hash, now| store.redeem(hash, "uid", Timestamp(now), certificate("01", 500));
     assert_eq!(redeem(&[2; 32], 50).await.unwrap(), Redeemed::Unknown);
     assert_eq!(
         redeem(&[1; 32], 100).await.unwrap(),
@@ -176,27 +181,34 @@ async fn joining_again_revokes_what_was_issued_before() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await.unwrap();
     invite(&store, "eu-1", [1; 32], 100).await;
-    store.redeem(&[1; 32], "a", Timestamp(2)).await.unwrap();
-    for (serial, not_after) in [("01", 500), ("02", 10)] {
-        let certificate = StoredCertificate {
-            serial: serial.into(),
-            cluster: name("eu-1"),
-            not_after: Timestamp(not_after),
-            revoked: false,
-        };
-        store
-            .put_certificate(&certificate, Timestamp(3))
-            .await
-            .unwrap();
-    }
+    let redeem = async |hash, now, certify| {
+        let redeemed = store.redeem(hash, "uid", Timestamp(now), certify).await;
+        assert!(matches!(redeemed, Ok(Redeemed::Now(_))), "{redeemed:?}");
+    };
+    redeem(&[1; 32], 2, certificate("01", 500)).await;
+    let renewed = certificate("02", 10)(name("eu-1"));
+    store.put_certificate(&renewed, Timestamp(3)).await.unwrap();
     invite(&store, "eu-1", [2; 32], 100).await;
-    store.redeem(&[2; 32], "b", Timestamp(20)).await.unwrap();
+    redeem(&[2; 32], 20, certificate("03", 500)).await;
     let certificates = store.certificates(Timestamp(20)).await.unwrap();
     let left: Vec<_> = certificates
         .iter()
         .map(|certificate| (certificate.serial.as_str(), certificate.revoked))
         .collect();
-    assert_eq!(left, [("01", true)]);
+    assert_eq!(left, [("01", true), ("03", false)]);
+}
+
+/// A certificate for whatever name.
+fn certificate(
+    serial: &'static str,
+    not_after: i64,
+) -> impl FnOnce(ClusterName) -> StoredCertificate {
+    move |cluster| StoredCertificate {
+        serial: serial.into(),
+        cluster,
+        not_after: Timestamp(not_after),
+        revoked: false,
+    }
 }
 
 fn rendering(application: &str) -> (RenderingKey, RenderingRow) {

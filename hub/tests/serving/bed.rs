@@ -123,6 +123,18 @@ impl Bed {
         }
     }
 
+    /// Another hub on the same data, once this one has stopped.
+    pub(crate) async fn restart(self) -> Self {
+        self.hub.stop().await.unwrap();
+        let config = config(self.data.path(), self.repository.path(), &[]).unwrap();
+        Self {
+            hub: Hub::start_at(config, shifted(self.ahead.clone()))
+                .await
+                .unwrap(),
+            ..self
+        }
+    }
+
     pub(crate) fn move_clock(&self, days: i64) {
         self.ahead.store(days * 24 * 3600 * 1000, Ordering::SeqCst);
     }

@@ -4,7 +4,7 @@ use muster_proto::tls::Identity;
 use rcgen::{CertificateParams, KeyPair, SanType};
 use tonic::Code;
 
-use crate::bed::{Bed, enrol, enrol_with};
+use crate::bed::{Bed, Member, enrol, enrol_with, reason};
 
 #[tokio::test]
 async fn a_token_used_twice_at_once_lets_one_in() {
@@ -105,4 +105,33 @@ async fn an_address_may_guess_only_so_often() {
     bed.move_clock(0);
     bed.ahead.store(61_000, std::sync::atomic::Ordering::SeqCst);
     assert!(enrol(&good).await.is_ok());
+}
+
+#[tokio::test]
+async fn of_two_tokens_of_one_cluster_used_at_once_one_certificate_is_good() {
+    let bed = Bed::start().await;
+    let first = bed.joined("eu-1").await;
+    let mut open = bed.session(&first).await;
+    let (one, two) = (bed.join_token("eu-1").await, bed.join_token("eu-1").await);
+    let (one, two) = tokio::join!(enrol(&one), enrol(&two));
+    let members = [first, one.unwrap(), two.unwrap()];
+    assert_eq!(reason(&open.ended().await), "revoked");
+    let good = who_is_let_in(&bed, &members).await;
+    assert!(matches!(good[..], [1] | [2]), "{good:?}");
+
+    let restarted = bed.restart().await;
+    assert_eq!(who_is_let_in(&restarted, &members).await, good);
+}
+
+/// Which of them get a session. To those the hub says that their certificates are old.
+async fn who_is_let_in(bed: &Bed, members: &[Member]) -> Vec<usize> {
+    bed.move_clock(11);
+    let mut good = Vec::new();
+    for (number, member) in members.iter().enumerate() {
+        match bed.session(member).await.hear_beside_state().await {
+            Ok(_) => good.push(number),
+            Err(status) => assert_eq!(reason(&status), "revoked"),
+        }
+    }
+    good
 }

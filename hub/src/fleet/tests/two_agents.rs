@@ -115,7 +115,9 @@ async fn an_agent_that_can_not_work_and_one_in_another_cluster_are_shown_until_t
         .create_join_token("alice", name, BTreeMap::new(), hour)
         .await
         .unwrap();
-    let rebuilt = hub.fleet.redeem_token(token.secret, "another".into());
+    let rebuilt = hub
+        .fleet
+        .redeem_token(token.secret, "another".into(), certified("02"));
     rebuilt.await.unwrap();
     assert_eq!(waits.closed.await, Ok(Closed::Revoked));
     hub.shows_cluster("nothing", |cluster| cluster.message.is_empty())

@@ -54,12 +54,7 @@ async fn step(store: &Store, number: usize) -> Option<String> {
         by: "bob".into(),
         reason: "why not".into(),
     };
-    let certificate = |serial: &str, not_after| StoredCertificate {
-        serial: serial.into(),
-        cluster: name("eu-1"),
-        not_after: Timestamp(not_after),
-        revoked: false,
-    };
+    let certificate = |serial, not_after| super::certificate(serial, not_after)(name("eu-1"));
     let commit = |revision: &str, complete, at| Commit {
         at: Timestamp(at),
         revision: revision.into(),
@@ -67,7 +62,9 @@ async fn step(store: &Store, number: usize) -> Option<String> {
         complete,
     };
     let redeem = async |hash: u8, at| {
-        let redeemed = store.redeem(&[hash; 32], "uid", Timestamp(at)).await;
+        let certify = super::certificate(if hash == 1 { "00" } else { "03" }, 500);
+        let hash = [hash; 32];
+        let redeemed = store.redeem(&hash, "uid", Timestamp(at), certify).await;
         format!("{:?}", redeemed.unwrap())
     };
     let mut invited = Cluster::invited(name("eu-1"), BTreeMap::new(), Timestamp(1));
