@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_proto::{ApplicationName, Digest, Object, ObjectKey, Settings};
+use muster_proto::{Additions, ApplicationName, Digest, Object, ObjectKey, Settings};
 use serde_json::Value;
 
 use crate::body;
@@ -55,6 +55,7 @@ pub(super) fn wanted(
         known.object.digest == object.digest
             && known.application == *application
             && known.settings.ignore == settings.ignore
+            && people(&known.settings) == people(settings)
             && known.settings.replace == settings.replace
     };
     if let Some(known) = known.filter(same) {
@@ -74,9 +75,12 @@ pub(super) fn wanted(
         settings: settings.clone(),
         object: object.clone(),
         kind: kind.clone(),
-        digest: match &ignore {
-            Some(ignore) => Digest::of([sent.as_bytes(), ignore.digest.as_bytes()]),
-            None => sent,
+        digest: {
+            let rules = ignore.iter().map(|ignore| ignore.digest);
+            let rules: Vec<Digest> = rules.chain(people_digest(settings)).collect();
+            rules.iter().fold(sent, |all, rules| {
+                Digest::of([all.as_bytes(), rules.as_bytes()])
+            })
         },
         applying: Applying::stated(&value),
         rule: None,
@@ -88,4 +92,19 @@ pub(super) fn wanted(
         replace: marks::replace(&value).unwrap_or(settings.replace),
         trouble: None,
     }
+}
+
+/// What becomes of what others write on an object.
+fn people(settings: &Settings) -> (Additions, &[String]) {
+    (settings.additions, &settings.take_over)
+}
+
+/// Part of what an object is applied for: what was let be until now is not seen again by itself. None where nothing is
+/// stated.
+fn people_digest(settings: &Settings) -> Option<Digest> {
+    let people = people(settings);
+    (people != (Additions::default(), &[])).then(|| {
+        let text = serde_json::to_vec(&people).expect("plain data can be written");
+        Digest::of([text])
+    })
 }

@@ -240,7 +240,11 @@ proptest! {
 }
 
 fn one(step_of: impl FnOnce(&mut Settings, &mut World)) -> Step {
-    let mut settings = Settings::default();
+    one_of(Settings::default(), step_of)
+}
+
+/// Of an object that was applied with these settings.
+fn one_of(mut settings: Settings, step_of: impl FnOnce(&mut Settings, &mut World)) -> Step {
     let mut world = World::default();
     let shape = Shape::from([(0, BTreeMap::from([(0, 0)]))]);
     let state = desired(&shape, &settings, Removals::Released);
@@ -278,11 +282,17 @@ fn drift_is_repaired_or_left_as_the_application_says() {
         one(|_, world| see(world, added())),
         Step::Repair(DriftKind::Added)
     );
-    let reported = |settings: &mut Settings, world: &mut World| {
-        settings.additions = Additions::Report;
-        see(world, added());
+    let reported = Settings {
+        additions: Additions::Report,
+        ..Settings::default()
     };
-    assert_eq!(one(reported), Step::Leave(DriftKind::Added));
+    let step = one_of(reported, |_, world| see(world, added()));
+    assert_eq!(step, Step::Leave(DriftKind::Added));
+    // What becomes of what others write is looked at anew when that changes.
+    let report = |settings: &mut Settings, _: &mut World| settings.additions = Additions::Report;
+    assert_eq!(one(report), Step::Apply);
+    let take_over = |settings: &mut Settings, _: &mut World| settings.take_over = vec!["x".into()];
+    assert_eq!(one(take_over), Step::Apply);
     let off = |settings: &mut Settings, world: &mut World| {
         settings.self_heal = false;
         see(world, changed());

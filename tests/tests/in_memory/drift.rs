@@ -225,5 +225,12 @@ async fn what_a_person_adds_is_taken_away_reported_or_left_as_the_application_sa
     add("kubectl-edit", "left-alone").await?;
     synced(&engine, 3).await?;
     assert_eq!(keys().await?, "left-alone of-a-controller shown value");
-    Ok(())
+
+    // What was let be goes when the application says so, without any event of it.
+    engine.accept(shop(4, Additions::Repair)?).await?;
+    wait::until("it is taken away", PATIENCE, async || {
+        ensure!(keys().await? == "of-a-controller value");
+        Ok(())
+    })
+    .await
 }
