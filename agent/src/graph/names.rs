@@ -246,7 +246,12 @@ impl Found<'_> {
     }
 
     fn pod(&mut self, pod: &Value) {
-        self.text(pod, "/serviceAccountName", "", "ServiceAccount");
+        // Its old name is ignored where the new one is stated.
+        let account = match text(pod, "/serviceAccountName") {
+            "" => "/serviceAccount",
+            _ => "/serviceAccountName",
+        };
+        self.text(pod, account, "", "ServiceAccount");
         self.cluster(
             pod,
             "/priorityClassName",
@@ -332,24 +337,32 @@ impl Found<'_> {
         let group = "gateway.networking.k8s.io";
         if kind == "Gateway" {
             self.cluster(object, "/spec/gatewayClassName", group, "GatewayClass");
+            for listener in items(object, "/spec/listeners") {
+                for secret in items(listener, "/tls/certificateRefs") {
+                    self.referent(secret, "", "Secret");
+                }
+            }
             return;
         }
-        for parent in items(object, "/spec/parentRefs") {
-            let kind = match text(parent, "/kind") {
-                "" => "Gateway",
-                kind => kind,
-            };
-            let namespace = match text(parent, "/namespace") {
-                "" => self.namespace.to_owned(),
-                namespace => namespace.to_owned(),
-            };
-            let group = parent
-                .get("group")
-                .and_then(Value::as_str)
-                .unwrap_or(group)
-                .to_owned();
-            self.in_namespace(&group, kind, &namespace, text(parent, "/name"));
+        for rule in items(object, "/spec/rules") {
+            for backend in items(rule, "/backendRefs") {
+                self.referent(backend, "", "Service");
+            }
         }
+        for parent in items(object, "/spec/parentRefs") {
+            self.referent(parent, group, "Gateway");
+        }
+    }
+
+    /// Whom a reference of the Gateway API means; group and kind are what it means when it says nothing of them.
+    fn referent(&mut self, reference: &Value, group: &str, kind: &str) {
+        let or = |field: &str, otherwise: &str| {
+            let stated = reference.get(field).and_then(Value::as_str);
+            stated.unwrap_or(otherwise).to_owned()
+        };
+        let (group, kind) = (or("group", group), or("kind", kind));
+        let namespace = or("namespace", self.namespace);
+        self.in_namespace(&group, &kind, &namespace, text(reference, "/name"));
     }
 }
 
@@ -428,6 +441,18 @@ mod tests {
     }
 
     #[test]
+    fn the_old_name_of_a_service_account_counts_where_the_new_one_is_not_stated() {
+        let of = |spec: Value| references("", "Pod", json!({"spec": spec}));
+        assert_eq!(
+            of(json!({"serviceAccount": "old"})),
+            ["ServiceAccount web/old"]
+        );
+        // The API server ignores the old one then.
+        let both = json!({"serviceAccount": "old", "serviceAccountName": "robot"});
+        assert_eq!(of(both), ["ServiceAccount web/robot"]);
+    }
+
+    #[test]
     fn other_kinds_name_what_they_can_not_do_without() {
         let rbac = "rbac.authorization.k8s.io";
         let table = [
@@ -495,8 +520,11 @@ mod tests {
             (
                 "gateway.networking.k8s.io",
                 "HTTPRoute",
-                json!({"spec": {"parentRefs": [{"name": "door"}, {"name": "gate", "namespace": "edge"}]}}),
+                json!({"spec": {"parentRefs": [{"name": "door"}, {"name": "gate", "namespace": "edge"}],
+                    "rules": [{"backendRefs": [{"name": "front"}, {"name": "far", "namespace": "edge", "kind": "Service"}]}]}}),
                 vec![
+                    "Service edge/far",
+                    "Service web/front",
                     "Gateway.gateway.networking.k8s.io edge/gate",
                     "Gateway.gateway.networking.k8s.io web/door",
                 ],
@@ -504,8 +532,11 @@ mod tests {
             (
                 "gateway.networking.k8s.io",
                 "Gateway",
-                json!({"spec": {"gatewayClassName": "fancy"}}),
-                vec!["GatewayClass.gateway.networking.k8s.io fancy"],
+                json!({"spec": {"gatewayClassName": "fancy", "listeners": [{"tls": {"certificateRefs": [{"name": "cert"}]}}]}}),
+                vec![
+                    "Secret web/cert",
+                    "GatewayClass.gateway.networking.k8s.io fancy",
+                ],
             ),
             (
                 "admissionregistration.k8s.io",
