@@ -131,7 +131,8 @@ pub(crate) struct Unread {
     error: kube::Error,
 }
 
-/// Every listable kind in its group's preferred version.
+/// Every listable kind, in its group's preferred version where that has it, else in the first of the others: many a
+/// group serves some of its kinds in an older or a newer version only.
 ///
 /// # Errors
 /// When any group does not answer: the caller must not take a part for the whole.
@@ -140,21 +141,31 @@ pub(crate) async fn ask_everything(client: &Client) -> Result<Vec<Arc<Kind>>, Un
         let of = of.to_owned();
         move |error| Unread { of, error }
     };
-    let mut versions = vec!["v1".to_owned()];
+    let mut groups_of_versions = vec![vec!["v1".to_owned()]];
     let groups = client
         .list_api_groups()
         .await
         .map_err(unread("the cluster"))?;
     for group in groups.groups {
-        let preferred = group
-            .preferred_version
-            .or(group.versions.into_iter().next());
-        versions.extend(preferred.map(|version| version.group_version));
+        let versions = group.versions.into_iter();
+        let mut named: Vec<String> = versions.map(|version| version.group_version).collect();
+        if let Some(preferred) = group.preferred_version {
+            named.retain(|version| *version != preferred.group_version);
+            named.insert(0, preferred.group_version);
+        }
+        groups_of_versions.push(named);
     }
     let mut all = Vec::new();
-    for version in versions {
-        let kinds = ask(client, &version).await.map_err(unread(&version))?;
-        all.extend(kinds.into_values().filter(|kind| kind.listable));
+    for versions in groups_of_versions {
+        let mut kinds = Kinds::new();
+        for version in versions {
+            let more = ask(client, &version).await.map_err(unread(&version))?;
+            let listable = more.into_iter().filter(|(_, kind)| kind.listable);
+            for (name, kind) in listable {
+                kinds.entry(name).or_insert(kind);
+            }
+        }
+        all.extend(kinds.into_values());
     }
     Ok(all)
 }
@@ -219,6 +230,7 @@ fn kinds_of(api_version: &str, list: &APIResourceList) -> Kinds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scripted::client_that_answers;
     use serde_json::json;
 
     #[test]
@@ -237,5 +249,49 @@ mod tests {
             "/apis/apps/v1/namespaces/web/deployments/front"
         );
         assert!(!kinds["Review"].listable);
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_its_groups_preferred_version_lacks_is_found_in_another() {
+        let list = |version: &str, kinds: &[&str]| {
+            let resource = |kind: &&str| {
+                json!({"name": format!("{}s", kind.to_lowercase()), "singularName": "", "namespaced": true,
+                    "kind": kind, "verbs": ["list", "watch"]})
+            };
+            let resources: Vec<_> = kinds.iter().map(resource).collect();
+            json!({"kind": "APIResourceList", "groupVersion": version, "resources": resources})
+        };
+        let served = [
+            ("/api/v1", list("v1", &["ConfigMap"])),
+            ("/apis/gw.test/v1", list("gw.test/v1", &["Gateway"])),
+            (
+                "/apis/gw.test/v1beta1",
+                list("gw.test/v1beta1", &["Gateway", "Grant"]),
+            ),
+            (
+                "/apis",
+                json!({"kind": "APIGroupList", "groups": [{"name": "gw.test",
+                    "versions": [{"groupVersion": "gw.test/v1", "version": "v1"},
+                        {"groupVersion": "gw.test/v1beta1", "version": "v1beta1"}],
+                    "preferredVersion": {"groupVersion": "gw.test/v1", "version": "v1"}}]}),
+            ),
+        ];
+        let served = BTreeMap::from(served);
+        let client =
+            client_that_answers(move |(request, _)| match served.get(request.uri.path()) {
+                Some(answer) => (200, answer.clone()),
+                None => (404, json!({})),
+            });
+        let kinds = ask_everything(&client).await.unwrap();
+        let mut found: Vec<String> = kinds.iter().map(|kind| kind.path("", None)).collect();
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "/api/v1/configmaps",
+                "/apis/gw.test/v1/gateways",
+                "/apis/gw.test/v1beta1/grants"
+            ]
+        );
     }
 }

@@ -92,8 +92,10 @@ pub(crate) fn is_mark(name: &str) -> bool {
 /// The mark that forbids to remove an object, as written.
 pub(crate) fn keep(metadata: &ObjectMeta) -> Option<String> {
     for (mark, value) in KEEPS {
-        let found = annotation(metadata, mark).or_else(|| value_of(&metadata.labels, mark));
-        if found == Some(value) {
+        // As their tools read them: on either side, in any case.
+        let found = [annotation(metadata, mark), value_of(&metadata.labels, mark)];
+        let forbids = |found: &str| found.trim().eq_ignore_ascii_case(value);
+        if found.into_iter().flatten().any(forbids) {
             return Some(format!("{mark}: {value}"));
         }
     }
@@ -142,6 +144,11 @@ mod tests {
         }
         let label = json!({"labels": {"kustomize.toolkit.fluxcd.io/prune": "disabled"}});
         assert!(kept(label).is_some());
+        let loud = json!({"annotations": {"helm.sh/resource-policy": " Keep"}});
+        assert!(kept(loud).is_some());
+        let both = json!({"annotations": {"kustomize.toolkit.fluxcd.io/prune": "enabled"},
+            "labels": {"kustomize.toolkit.fluxcd.io/prune": "disabled"}});
+        assert!(kept(both).is_some());
         for harmless in [
             json!({"annotations": {"muster.dev/prune": "enabled"}}),
             json!({"annotations": {"muster.dev/apply": "create-only"}}),

@@ -52,7 +52,8 @@ fn passing(group: &str, kind: &str) -> bool {
     kind == "Event" || (group.is_empty() && kind == "Endpoints") || group == "metrics.k8s.io"
 }
 
-/// Is it there for its own sake? What has an owner goes with it, and some objects are in every namespace.
+/// Is it there for its own sake? What has an owner goes with it, and some objects are in every namespace; what a mark
+/// protects stays all the same.
 fn stays(kind: &str, name: &str, metadata: &ObjectMeta) -> bool {
     let owned = metadata
         .owner_references
@@ -62,7 +63,7 @@ fn stays(kind: &str, name: &str, metadata: &ObjectMeta) -> bool {
         (kind, name),
         ("ConfigMap", "kube-root-ca.crt") | ("ServiceAccount", "default")
     );
-    !owned && !standing
+    marks::keep(metadata).is_some() || (!owned && !standing)
 }
 
 fn shown(kind: &str, name: &str, metadata: &ObjectMeta) -> String {
@@ -81,7 +82,9 @@ mod tests {
     fn what_stands_for_itself_keeps_its_namespace_and_is_named() {
         let plain = json!({});
         let owned = json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]});
-        let table: [(&str, &str, &Value, bool); 6] = [
+        let protected = json!({"ownerReferences": owned["ownerReferences"],
+            "annotations": {"helm.sh/resource-policy": "keep"}});
+        let table: [(&str, &str, &Value, bool); 7] = [
             ("ConfigMap", "kube-root-ca.crt", &plain, false),
             ("ConfigMap", "other", &plain, true),
             ("ServiceAccount", "default", &plain, false),
@@ -89,6 +92,8 @@ mod tests {
             // A StatefulSet's claims have no owner: they hold the data.
             ("PersistentVolumeClaim", "data-db-0", &plain, true),
             ("Pod", "p", &owned, false),
+            // A StatefulSet may own its claims; who marks one wants it.
+            ("PersistentVolumeClaim", "data-db-1", &protected, true),
         ];
         for (kind, name, metadata, expected) in table {
             let metadata = serde_json::from_value(metadata.clone()).unwrap();
