@@ -3,6 +3,7 @@
 //! In: the hub's answer to a certificate request, or the bytes of a store. Out: [`Credentials`] whose parts have been
 //! checked against each other. The key is made here, by ring, and goes nowhere but into the store ([`Place`]).
 
+mod keeping;
 mod request;
 mod store;
 
@@ -16,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 
+pub use keeping::{Keeping, keep};
 pub use request::CertificateRequest;
 pub use store::{Place, StoreError};
 

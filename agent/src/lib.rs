@@ -5,6 +5,7 @@
 //! | [`run`] | the order of life: credentials, then engine and session, then the end | [`program`], a test |
 //! | [`engine`] | ledger, live state, every write to the API server | [`run`] |
 //! | [`session`] (within [`run`]) | the connection to the hub, credentials and their renewal | [`run`] |
+//! | [`credentials::keep`] | where credentials are kept, once the agent is a member | [`run`] |
 //! | [`asking`], one a question | nothing: it reads, and tries by dry runs | [`session`] |
 //!
 //! | channel | kind | from -> to | carries |
@@ -15,6 +16,8 @@
 //! | rows | watch | engine -> session | status rows, newest wins |
 //! | standing | watch | engine -> session | whether the engine works here, and why not |
 //! | hindrance | watch | engine -> session | why the ledger can't be written, newest wins |
+//! | newest | watch | session -> keep | renewed credentials |
+//! | unkept | watch | keep -> session | why they are not kept yet, newest wins |
 //! | Session | one gRPC stream each way | session <-> hub | `muster.v1` messages |
 //!
 //! The engine never waits for the session: with the hub away it goes on by what the ledger in the cluster holds. A task
@@ -58,6 +61,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::bail;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, Options};
 use crate::engine::EngineOptions;
@@ -93,6 +97,13 @@ pub async fn run_in(
         credentials = membership::credentials(&client, &options, &way) => credentials?,
         () = &mut shutdown => return Ok(()),
     };
+    let (keeping, keep) = credentials::keep(
+        options.credentials.clone(),
+        client.clone(),
+        options.waits,
+        backoff::random,
+    );
+    let _keep = AbortOnDropHandle::new(tokio::spawn(keep));
     loop {
         let instance = uuid::Uuid::new_v4().to_string();
         let (engine, task) = engine::start_at(
@@ -105,10 +116,10 @@ pub async fn run_in(
             },
             options.clock.clone(),
         );
-        let mut task = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(task));
+        let mut task = AbortOnDropHandle::new(tokio::spawn(task));
         let session = Session {
             credentials,
-            place: options.credentials.clone(),
+            keeping: keeping.clone(),
             client: client.clone(),
             dial: session::by_tls(options.proxies.clone()),
             engine,

@@ -62,7 +62,10 @@ async fn load(
     let mut held = loop {
         match options.credentials.load(client).await {
             Ok(held) => break held,
-            Err(error) if error.may_pass() => retry(&error, &mut backoff, way).await,
+            Err(error) if error.may_pass() => {
+                let what = "the agent can't begin before it knows who it is: nothing is applied or repaired, and the hub hears nothing of it. See that the API server answers and lets the agent read that Secret; it tries again";
+                retry(what, &error, &mut backoff, way).await;
+            }
             Err(error) => return Err(error.into()),
         }
     };
@@ -83,7 +86,10 @@ async fn join(
     let uid = loop {
         match cluster_uid(client).await {
             Ok(uid) => break uid,
-            Err(error) => retry(&format!("{error:#}"), &mut backoff, way).await,
+            Err(error) => {
+                let what = "can't join yet: which cluster this is must be known first";
+                retry(what, &format!("{error:#}"), &mut backoff, way).await;
+            }
         }
     };
     enrol(token, options, way, &uid).await
@@ -98,15 +104,16 @@ async fn keep(
 ) -> anyhow::Result<Credentials> {
     let mut backoff = Backoff::new(options.waits);
     while let Err(error) = options.credentials.save(client, &joined).await {
-        retry(&error, &mut backoff, way).await;
+        let what = "the cluster has joined, and the agent begins once its credentials are kept";
+        retry(what, &error, &mut backoff, way).await;
     }
     tracing::info!(cluster = %joined.cluster, place = %options.credentials, "joined the fleet");
     Ok(joined)
 }
 
-async fn retry(error: &impl std::fmt::Display, backoff: &mut Backoff, way: &Way) {
+async fn retry(what: &str, error: &impl std::fmt::Display, backoff: &mut Backoff, way: &Way) {
     let wait = backoff.next((way.random)());
-    tracing::warn!(%error, retry_in = ?wait, "trying again");
+    tracing::warn!(%error, retry_in = ?wait, "{what}");
     tokio::time::sleep(wait).await;
 }
 
@@ -237,6 +244,36 @@ mod tests {
             message.ends_with("says: this join token has expired"),
             "{message}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_that_can_not_be_read_for_now_are_read_when_they_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = crate::scripted::TestCa::new().credentials("eu-1", "h:1");
+        let kept = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "muster-agent"},
+            "data": {"credentials.json": k8s_openapi::ByteString(held.to_bytes())}});
+        let tries = Arc::new(AtomicU32::new(0));
+        let counted = tries.clone();
+        let refusal = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403,
+            "reason": "Forbidden", "message": "secrets \"muster-agent\" is forbidden"});
+        let client = client_that_answers(move |(parts, _)| {
+            assert_eq!(parts.method, http::Method::GET);
+            match counted.fetch_add(1, Ordering::Relaxed) {
+                0..20 => (403, refusal.clone()),
+                _ => (200, kept.clone()),
+            }
+        });
+        let options = Options {
+            credentials: Place::Secret {
+                namespace: "muster-system".into(),
+                name: "muster-agent".into(),
+            },
+            ..options(Join::Absent("no token is given".into()), &folder)
+        };
+        let way = by_tls(Proxies::default());
+        let read = credentials(&client, &options, &way).await.unwrap();
+        assert_eq!(read, held);
+        assert_eq!(tries.load(Ordering::Relaxed), 21);
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::backoff::{Backoff, Waits};
-use crate::credentials::{Credentials, Place};
+use crate::credentials::{Credentials, Keeping};
 use crate::engine::{Cluster, Engine, Standing, Stop};
 use ended::Ended;
 use stream::{Hindered, Idle};
@@ -29,9 +29,9 @@ use transfer::Transfer;
 pub struct Session {
     /// Who we are; replaced when the hub renews them.
     pub credentials: Credentials,
-    /// Where renewed credentials are kept before they are used.
-    pub place: Place,
-    /// For a place in the cluster.
+    /// Keeps renewed credentials.
+    pub keeping: Keeping,
+    /// For what is asked of the cluster.
     pub client: kube::Client,
     /// The way to the hub.
     pub dial: Dial,

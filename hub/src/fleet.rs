@@ -82,6 +82,8 @@ pub struct Hello {
     pub knows: Knows,
     /// Why it could not keep what it was sent last; empty when nothing is in its way.
     pub hindrance: String,
+    /// Why the renewed certificate that it uses is not kept; empty when nothing is in its way.
+    pub unkept: String,
 }
 
 /// What can be asked of an agent of some version.

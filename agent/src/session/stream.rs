@@ -26,7 +26,7 @@ use super::ended::{Ended, ended};
 use super::transfer::Transfer;
 use crate::asking;
 use crate::backoff::{Backoff, Waits};
-use crate::credentials::{CertificateRequest, Credentials, StoreError};
+use crate::credentials::CertificateRequest;
 use crate::engine::{Cluster, Held, Refused, Standing};
 use crate::serving;
 
@@ -49,11 +49,14 @@ pub(super) async fn serve(
         Ok(cluster) => cluster,
         Err(why) => return Ended::Stopped(why),
     };
-    let mut hindrance = session.engine.hindrance();
-    let told = hindrance.borrow_and_update().clone();
-    let why = Some(&told).filter(|told| !told.is_empty());
-    let why = why.unwrap_or(&hindered.why);
-    let hello = hello(session, &cluster, transfer.whole(), why);
+    let hindrance = Told::now(session.engine.hindrance());
+    let unkept = Told::now(session.keeping.unkept());
+    let why = Some(&hindrance.told).filter(|told| !told.is_empty());
+    let hello = v1::Hello {
+        hindrance: why.unwrap_or(&hindered.why).clone(),
+        unkept: unkept.told.clone(),
+        ..hello(session, &cluster, transfer.whole())
+    };
     let (outgoing, incoming) = match open(session, hello).await {
         Ok(streams) => streams,
         Err(ended) => return ended,
@@ -63,7 +66,7 @@ pub(super) async fn serve(
         rows: session.engine.rows(),
         standing: session.engine.standing(),
         hindrance,
-        told,
+        unkept,
         session,
         transfer,
         hindered,
@@ -191,7 +194,6 @@ fn hello<'a>(
     session: &'a Session,
     cluster: &Cluster,
     whole: impl Iterator<Item = &'a Arc<DesiredApplication>>,
-    hindrance: &str,
 ) -> v1::Hello {
     let held = session.engine.held().borrow().clone();
     let name = |application: &Arc<DesiredApplication>| v1::HeldApplication {
@@ -214,12 +216,10 @@ fn hello<'a>(
             .map(name)
             .chain(whole.map(name))
             .collect(),
-        idle: String::new(),
-        idle_for_good: false,
         answers: true,
-        hindrance: hindrance.to_owned(),
         tries: true,
         serves: true,
+        ..v1::Hello::default()
     }
 }
 
@@ -233,20 +233,42 @@ struct Open<'a> {
     incoming: Streaming<v1::HubMessage>,
     rows: watch::Receiver<Arc<Rows>>,
     standing: watch::Receiver<Standing>,
-    /// Why the engine can't write its ledger; the Hello told what it was then.
-    hindrance: watch::Receiver<String>,
-    told: String,
+    /// Why the engine can't write its ledger.
+    hindrance: Told,
+    /// Why the certificate is not kept.
+    unkept: Told,
     to_say: ToSay,
     /// What the hub holds of the rows; `None`: it must be told everything.
     reported: Option<Arc<Rows>>,
     /// The key that a renewed certificate will be for.
     renewal: Option<CertificateRequest>,
     /// While something is being stored, no further message is read.
-    in_hand: Option<BoxFuture<'static, Stored>>,
+    in_hand: Option<BoxFuture<'static, Result<Held, Refused>>>,
     /// What people asked; it ends with the session.
     answering: JoinSet<v1::Answer>,
     /// What the cluster serves, of what the hub asked about in this session.
     serving: BoxStream<'static, v1::ApiVersions>,
+}
+
+/// A reason that a Hello told as it was then.
+struct Told {
+    newest: watch::Receiver<String>,
+    told: String,
+}
+
+impl Told {
+    fn now(mut newest: watch::Receiver<String>) -> Self {
+        let told = newest.borrow_and_update().clone();
+        Self { newest, told }
+    }
+
+    /// Returns when it is another one. Cancel-safe.
+    async fn is_old(&mut self) {
+        if self.newest.wait_for(|why| *why != self.told).await.is_err() {
+            // Nobody is left to tell another one.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// What the hub is to be told, made into a message when there is room.
@@ -268,12 +290,6 @@ impl ToSay {
             || self.api_versions.is_some()
             || !self.answers.is_empty()
     }
-}
-
-/// Something was stored, or could not be.
-enum Stored {
-    State(Result<Held, Refused>),
-    Credentials(Box<Credentials>, Result<(), StoreError>),
 }
 
 impl Open<'_> {
@@ -303,11 +319,8 @@ impl Open<'_> {
                     }
                 }
                 // A Hello says so, and that it is over.
-                _ = self.hindrance.changed() => {
-                    if *self.hindrance.borrow_and_update() != self.told {
-                        return Err(Ended::Hindered);
-                    }
-                }
+                () = self.hindrance.is_old() => return Err(Ended::Hindered),
+                () = self.unkept.is_old() => return Err(Ended::Hindered),
                 stored = stored => {
                     self.in_hand = None;
                     self.stored(stored)?;
@@ -365,8 +378,7 @@ impl Open<'_> {
                     Ended::Lost(error.to_string())
                 })?;
                 let engine = self.session.engine.clone();
-                self.in_hand =
-                    Some(async move { Stored::State(engine.accept(desired).await) }.boxed());
+                self.in_hand = Some(async move { engine.accept(desired).await }.boxed());
             }
             Some(Message::FullReportWanted(_)) => {
                 self.reported = None;
@@ -421,25 +433,22 @@ impl Open<'_> {
                 tracing::error!(%error, "the renewed certificate can't be used; the old one stays")
             }
             Ok(credentials) => {
-                let (place, client) = (self.session.place.clone(), self.session.client.clone());
-                let save = async move {
-                    let saved = place.save(&client, &credentials).await;
-                    Stored::Credentials(Box::new(credentials), saved)
-                };
-                self.in_hand = Some(save.boxed());
+                tracing::info!("the certificate was renewed; the next connection uses it");
+                self.session.keeping.put(credentials.clone());
+                self.session.credentials = credentials;
             }
         }
     }
 
-    fn stored(&mut self, stored: Stored) -> Result<(), Ended> {
+    fn stored(&mut self, stored: Result<Held, Refused>) -> Result<(), Ended> {
         match stored {
-            Stored::State(Ok(held)) => {
+            Ok(held) => {
                 self.transfer.accepted();
                 *self.hindered = Hindered::new(self.session.waits);
                 tracing::info!(generation = held.generation, "a desired state was accepted");
                 self.accepted(held, String::new());
             }
-            Stored::State(Err(refused)) => match refused {
+            Err(refused) => match refused {
                 Refused::Older { .. } | Refused::OtherContent(_) => {
                     tracing::warn!(%refused, "a desired state was refused");
                     let held = self.session.engine.held().borrow().clone();
@@ -456,13 +465,6 @@ impl Open<'_> {
                 }
                 Refused::Stopped(why) => return Err(Ended::Stopped(why)),
             },
-            Stored::Credentials(credentials, Ok(())) => {
-                tracing::info!("the certificate was renewed; the next connection uses it");
-                self.session.credentials = *credentials;
-            }
-            Stored::Credentials(_, Err(error)) => {
-                tracing::error!(%error, "the renewed certificate can't be kept; the old one stays in use");
-            }
         }
         Ok(())
     }

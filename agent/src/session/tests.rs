@@ -17,9 +17,9 @@ use tonic::Status;
 
 use super::{Session, by_tls, run};
 use crate::backoff::{Waits, random};
-use crate::credentials::{Credentials, Place};
+use crate::credentials::{Credentials, Keeping, Place, keep};
 use crate::engine::{self, Cluster, Held, Publish, Refused, Request, Standing, Stop};
-use crate::scripted::{DEADLINE, ScriptedHub, Visit, client_that_answers};
+use crate::scripted::{DEADLINE, ScriptedHub, Visit, client_that_answers, eventually};
 
 /// An agent whose engine is the test.
 struct Agent {
@@ -29,6 +29,7 @@ struct Agent {
     place: Place,
     _folder: tempfile::TempDir,
     session: AbortOnDropHandle<Credentials>,
+    _keep: AbortOnDropHandle<()>,
 }
 
 impl Agent {
@@ -52,19 +53,21 @@ impl Agent {
         publish.standing.send_replace(standing);
         let place = Place::Directory(folder.path().to_owned());
         let instance = uuid::Uuid::new_v4().to_string();
+        let waits = Waits {
+            first: Duration::from_millis(1),
+            longest: Duration::from_millis(20),
+            rarely: Duration::from_millis(20),
+            ..Waits::default()
+        };
+        let (keeping, keep) = keep(place.clone(), no_api_server(), waits, random);
         let session = Session {
             credentials: hub.ca.credentials("eu-1", &address),
-            place: place.clone(),
-            client: client_that_answers(|_| panic!("a session asks no API server")),
+            keeping,
+            client: no_api_server(),
             dial: by_tls(proxies),
             engine,
             instance: instance.clone(),
-            waits: Waits {
-                first: Duration::from_millis(1),
-                longest: Duration::from_millis(20),
-                rarely: Duration::from_millis(20),
-                ..Waits::default()
-            },
+            waits,
             random,
         };
         Self {
@@ -74,6 +77,7 @@ impl Agent {
             place,
             _folder: folder,
             session: AbortOnDropHandle::new(tokio::spawn(run(session))),
+            _keep: AbortOnDropHandle::new(tokio::spawn(keep)),
         }
     }
 
@@ -83,6 +87,12 @@ impl Agent {
             Request::Accept(desired, answer) => (*desired, answer),
             Request::Stop(..) | Request::About(..) => panic!("no state was offered"),
         }
+    }
+
+    /// The certificate that is kept.
+    async fn kept(&self) -> Option<Vec<u8>> {
+        let kept = self.place.load(&no_api_server()).await.unwrap()?;
+        Some(kept.for_tls().chain[0].to_vec())
     }
 
     /// Takes the next state, as the engine does.
@@ -96,6 +106,16 @@ impl Agent {
         answer.send(Ok(held)).unwrap();
         desired
     }
+}
+
+fn no_api_server() -> kube::Client {
+    client_that_answers(|_| panic!("a session asks no API server"))
+}
+
+/// Of a session that is renewed nothing.
+fn keeps_nothing() -> Keeping {
+    let nowhere = Place::Directory("unused".into());
+    keep(nowhere, no_api_server(), Waits::default(), random).0
 }
 
 fn works() -> Standing {
@@ -459,13 +479,56 @@ async fn a_renewed_certificate_is_kept_and_used_by_the_next_connection() {
 
     let visit = hub.visit().await;
     assert_eq!(visit.peer.certificate.unwrap().to_vec(), leaf);
-    let kept = agent
-        .place
-        .load(&client_that_answers(|_| unreachable!()))
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(kept.for_tls().chain[0].to_vec(), leaf);
+    eventually("it is kept", async || {
+        (agent.kept().await? == leaf).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_that_can_not_be_kept_is_used_and_told_until_it_is_kept() {
+    let mut hub = ScriptedHub::start().await;
+    let agent = Agent::of(&hub);
+    let Place::Directory(directory) = &agent.place else {
+        panic!("its credentials are in a directory");
+    };
+    let in_the_way = directory.join("credentials.json.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let mut visit = hub.visit().await;
+    assert_eq!(visit.hello.unkept, "");
+    let leaf = renew(&hub, &mut visit).await;
+
+    visit.gone().await;
+    let visit = hub.visit().await;
+    let told = format!("the credentials can't be kept in {}", agent.place);
+    assert!(
+        visit.hello.unkept.starts_with(&told),
+        "{}",
+        visit.hello.unkept
+    );
+    assert_eq!((&*visit.hello.hindrance, &*visit.hello.idle), ("", ""));
+    assert_eq!(visit.peer.certificate.as_ref().unwrap().to_vec(), leaf);
+    std::fs::remove_dir(in_the_way).unwrap();
+
+    visit.gone().await;
+    let visit = hub.visit().await;
+    assert_eq!(visit.hello.unkept, "");
+    assert_eq!(visit.peer.certificate.unwrap().to_vec(), leaf);
+    assert_eq!(agent.kept().await.unwrap(), leaf);
+}
+
+/// Renews the agent's certificate; the new one.
+async fn renew(hub: &ScriptedHub, visit: &mut Visit) -> Vec<u8> {
+    visit
+        .say(hub_message::Message::RenewalDue(v1::RenewalDue {}))
+        .await;
+    let agent_message::Message::Renew(request) = visit.hear().await else {
+        panic!("expected a request");
+    };
+    let certificates = hub.ca.sign(&request.csr_der, "eu-1");
+    let leaf = certificates[0].clone();
+    visit.say(renewed(certificates)).await;
+    leaf
 }
 
 fn renewed(certificates: Vec<Vec<u8>>) -> hub_message::Message {
@@ -545,11 +608,10 @@ async fn somebody_who_is_not_the_hub_hears_nothing() {
     let mut hub = ScriptedHub::start().await;
     let impostor = ScriptedHub::start().await;
     let (engine, _asked, _publish) = engine::channel();
-    let folder = tempfile::tempdir().unwrap();
     let session = Session {
         credentials: hub.ca.credentials("eu-1", &impostor.agents.to_string()),
-        place: Place::Directory(folder.path().to_owned()),
-        client: client_that_answers(|_| unreachable!()),
+        keeping: keeps_nothing(),
+        client: no_api_server(),
         dial: by_tls(Proxies::default()),
         engine,
         instance: "i".into(),
@@ -599,14 +661,13 @@ async fn the_hub_is_reached_through_a_proxy() {
 async fn an_expired_certificate_is_told_as_that() {
     let hub = ScriptedHub::start().await;
     let (engine, _asked, _publish) = engine::channel();
-    let folder = tempfile::tempdir().unwrap();
     let held = hub.ca.credentials("eu-1", &hub.agents.to_string());
     let request = crate::credentials::CertificateRequest::new().unwrap();
     let expired = hub.ca.sign_until(&request.csr_der(), "eu-1", 2001);
     let session = Session {
         credentials: request.renewed(expired, &held).unwrap(),
-        place: Place::Directory(folder.path().to_owned()),
-        client: client_that_answers(|_| unreachable!()),
+        keeping: keeps_nothing(),
+        client: no_api_server(),
         dial: by_tls(Proxies::default()),
         engine,
         instance: "i".into(),

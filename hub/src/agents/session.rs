@@ -379,6 +379,7 @@ fn read_hello(caller: &Caller, hello: v1::Hello) -> Result<fleet::Hello, Invalid
         instance: text("hello.instance", hello.instance)?,
         generation: hello.generation,
         hindrance: shortened(printable(&hello.hindrance), LONGEST_SENTENCE),
+        unkept: shortened(printable(&hello.unkept), LONGEST_SENTENCE),
         knows: Knows {
             comparisons: hello.answers,
             dry_runs: hello.tries,

@@ -137,6 +137,7 @@ mod tests {
             desired_digest: (generation > 0).then(|| Digest::of([[generation as u8]])),
             applications: Vec::new(),
             hindrance: String::new(),
+            unkept: String::new(),
             knows: crate::fleet::Knows::default(),
         }
     }

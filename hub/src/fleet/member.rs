@@ -45,6 +45,8 @@ pub(super) struct Member {
     pub(super) refused: Option<String>,
     /// Why it could not keep what it was sent last; empty when nothing is in its way.
     pub(super) hindrance: String,
+    /// Why the renewed certificate that it uses is not kept; empty when nothing is in its way.
+    pub(super) unkept: String,
     /// Since when it is connected, in this life of the hub.
     pub(super) connected_since: Option<Timestamp>,
     /// How its connection was shown last.
@@ -78,6 +80,7 @@ impl Member {
             reported_at: Timestamp(0),
             refused: None,
             hindrance: String::new(),
+            unkept: String::new(),
             connected_since: None,
             shown_as: None,
             certificate_expires: Timestamp(0),
@@ -217,6 +220,13 @@ impl Member {
             let message = format!(
                 "the agent of {name} takes nothing new, and keeps the cluster as it was last told: {}",
                 self.hindrance
+            );
+            problems.push(problem(message, Timestamp(0)));
+        }
+        if !self.unkept.is_empty() {
+            let message = format!(
+                "the agent of {name} uses a renewed certificate that it can't keep; a restart comes with the one before, for as long as that is good: {}",
+                self.unkept
             );
             problems.push(problem(message, Timestamp(0)));
         }

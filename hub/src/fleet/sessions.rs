@@ -78,6 +78,7 @@ impl Task {
         });
         member.refused = None;
         member.hindrance = hello.hindrance;
+        member.unkept = hello.unkept;
         // The row's last sign of life is already this one: what was before decides.
         if was != Some(Connection::Connected) {
             member.connected_since = Some(now);

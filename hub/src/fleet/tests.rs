@@ -189,6 +189,7 @@ fn hello(instance: &str, holds: Option<&Desired>) -> Hello {
         desired_digest: holds.map(Desired::digest),
         applications: Vec::new(),
         hindrance: String::new(),
+        unkept: String::new(),
         knows: Knows::default(),
     }
 }

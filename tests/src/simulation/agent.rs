@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use muster_agent::backoff::Waits;
 use muster_agent::clock::Clock;
 use muster_agent::config::{Join, Options};
-use muster_agent::credentials::Place;
+use muster_agent::credentials::{self, Place};
 use muster_agent::engine::{self, Engine, EngineOptions};
 use muster_agent::enrol::Way;
 use muster_agent::membership;
@@ -132,6 +132,13 @@ async fn live(
             Ok(credentials) => credentials,
             Err(why) => return why,
         };
+    let (keeping, keep) = credentials::keep(
+        options.credentials.clone(),
+        home.client.clone(),
+        options.waits,
+        jitter,
+    );
+    let _keep = AbortOnDropHandle::new(tokio::spawn(keep));
     for turn in 1_u32.. {
         let instance = format!("instance-{number}.{turn}");
         let (engine, task) = engine::start_at(
@@ -150,7 +157,7 @@ async fn live(
         let wire = home.wire.clone();
         let session = Session {
             credentials,
-            place: options.credentials.clone(),
+            keeping: keeping.clone(),
             client: home.client.clone(),
             dial: Arc::new(move |credentials| {
                 let (wire, hub) = (wire.clone(), credentials.hub.clone());

@@ -85,3 +85,20 @@ async fn the_certificate_before_a_renewal_stays_good() {
     connects(&hub, "01").await.unwrap();
     hub.stop().await;
 }
+
+#[tokio::test]
+async fn a_certificate_that_an_agent_can_not_keep_is_shown_until_it_is_kept() {
+    let bed = Bed::new();
+    let hub = bed.start().await;
+    joins(&hub, invite(&hub).await, "01").await;
+    let mut told = hello("a", None);
+    told.unkept = "the vault is shut".into();
+    let _grant = hub.fleet.connect(told).await.unwrap();
+    let expected = "the agent of eu-1 uses a renewed certificate that it can't keep; a restart comes with the one before, for as long as that is good: the vault is shut";
+    hub.shows_cluster("why", |cluster| cluster.message == expected)
+        .await;
+    let _grant = hub.fleet.connect(hello("a", None)).await.unwrap();
+    hub.shows_cluster("nothing", |cluster| cluster.message.is_empty())
+        .await;
+    hub.stop().await;
+}
