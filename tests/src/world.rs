@@ -196,6 +196,13 @@ impl World {
         self.ahead.fetch_add(time, Ordering::Relaxed);
     }
 
+    /// Turns the hub's clock back, so that what it makes now is as old when the time has passed. Handshakes know nothing of
+    /// its clock: to them, what it makes ahead of the machine's is not good yet.
+    pub fn turn_back(&self, time: Duration) {
+        let time = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        self.ahead.fetch_sub(time, Ordering::Relaxed);
+    }
+
     /// Where agents connect to the hub.
     ///
     /// # Errors

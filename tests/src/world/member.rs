@@ -21,6 +21,8 @@ pub struct Member {
     pub hub: Option<SocketAddr>,
     /// The agent's time of day, from its next start on.
     pub clock: Clock,
+    /// The Secret in its namespace that holds its key and certificate from its next start on, instead of a folder.
+    pub secret: Option<String>,
     folder: TempDir,
     running: Option<Agent>,
 }
@@ -56,6 +58,7 @@ impl Member {
             namespace,
             hub: None,
             clock: Clock::system(),
+            secret: None,
             folder,
             running: None,
         };
@@ -71,13 +74,21 @@ impl Member {
         let mut arguments = vec![
             "--join-token-file".to_owned(),
             self.folder.path().join("join-token").display().to_string(),
-            "--data".to_owned(),
-            self.credentials().display().to_string(),
             "--kubeconfig".to_owned(),
             self.cluster.kubeconfig.display().to_string(),
             "--namespace".to_owned(),
             self.namespace.clone(),
         ];
+        arguments.extend(match &self.secret {
+            Some(name) => [
+                "--credentials-secret".to_owned(),
+                format!("{}/{name}", self.namespace),
+            ],
+            None => [
+                "--data".to_owned(),
+                self.credentials().display().to_string(),
+            ],
+        });
         if let Some(hub) = self.hub {
             arguments.extend(["--hub".to_owned(), hub.to_string()]);
         }
@@ -105,6 +116,7 @@ impl Member {
             namespace: self.namespace.clone(),
             hub: self.hub,
             clock: self.clock.clone(),
+            secret: self.secret.clone(),
             folder,
             running: None,
         })

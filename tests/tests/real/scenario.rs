@@ -1,5 +1,7 @@
 //! What scenarios share: a fleet with one real cluster, and a look at objects that goes past hub and agent.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
@@ -62,6 +64,16 @@ impl Scenario {
         let scenario = Self::start(shop).await?;
         scenario.world.synced("shop", 1).await?;
         ensure!(scenario.value("settings", "colour").await? == "blue");
+        Ok(scenario)
+    }
+
+    /// The shop, of a hub that is that far behind the machine's clock.
+    pub(super) async fn shop_in_the_past(behind: Duration) -> Result<Self> {
+        let namespace = unique("scenario");
+        let world = World::start(&borrowed(&shop(&namespace))).await?;
+        world.turn_back(behind);
+        let scenario = Self::on(world, namespace).await?;
+        scenario.world.synced("shop", 1).await?;
         Ok(scenario)
     }
 
