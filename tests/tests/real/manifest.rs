@@ -10,8 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, Secret, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use muster_tests::cluster::{Cluster, real};
@@ -155,7 +156,19 @@ async fn an_agent_in_a_cluster_keeps_its_credentials_in_the_secret_and_needs_the
     );
     let token = "muster-agent-join";
     secrets.delete(token, &DeleteParams::default()).await?;
+    let rights = without_its_rights(&cluster).await?;
     let agent = as_its_pod(&cluster, &folder).await?;
+    let waits = wait::until("it says what it waits for", SOON, async || {
+        let said = agent.log_tail();
+        ensure!(said.contains("the agent can't begin before it knows who it is"));
+        ensure!(
+            said.contains("the credentials in Secret muster-system/muster-agent can't be read")
+        );
+        Ok(())
+    });
+    told(waits.await, &agent)?;
+    let bindings = Api::<ClusterRoleBinding>::all(cluster.client()?);
+    bindings.create(&PostParams::default(), &rights).await?;
     world
         .push(
             "Paint it",
@@ -306,6 +319,28 @@ async fn as_its_pod(cluster: &Cluster, folder: &Folder) -> Result<Process> {
         &variables,
         &folder.path.join("agent.log"),
     )
+}
+
+/// Takes the agent's rights from it, its Secret's too; to be given back.
+async fn without_its_rights(cluster: &Cluster) -> Result<ClusterRoleBinding> {
+    let bindings = Api::<ClusterRoleBinding>::all(cluster.client()?);
+    let mut rights = bindings.get("muster-agent").await?;
+    rights.metadata.resource_version = None;
+    bindings
+        .delete("muster-agent", &DeleteParams::default())
+        .await?;
+    let question = serde_json::from_value(json!({"metadata": {}, "spec": {
+        "user": "system:serviceaccount:muster-system:muster-agent",
+        "resourceAttributes":
+            {"namespace": "muster-system", "verb": "get", "resource": "secrets", "name": "muster-agent"}}}))?;
+    let reviews = Api::<SubjectAccessReview>::all(cluster.client()?);
+    wait::until("its rights are gone", SOON, async || {
+        let review = reviews.create(&PostParams::default(), &question).await?;
+        ensure!(review.status.is_some_and(|status| !status.allowed));
+        Ok(())
+    })
+    .await?;
+    Ok(rights)
 }
 
 /// `token` and `ca.crt`, as the kubelet mounts them.
