@@ -2,7 +2,7 @@
 //!
 //! The same rule holds twice. In drift: [`left`] says what our entry holds apart from such fields. In an apply onto an
 //! object that is there: [`fit`] takes such a field out of the body when somebody else owns it, and keeps the live
-//! value when nobody does. An object is created as Git states it.
+//! value when nobody does. An object is created as Git states it, and made [`anew`] so.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use muster_proto::{Digest, IgnoreRule, ObjectKey};
@@ -115,10 +115,7 @@ impl Left {
 
 /// A body fit to be applied onto `live`.
 pub(crate) fn fit(mut body: Value, live: &Value, ignore: Option<&Ignore>) -> Value {
-    let managed: Vec<ManagedFieldsEntry> = live
-        .pointer("/metadata/managedFields")
-        .and_then(|managed| serde_json::from_value(managed.clone()).ok())
-        .unwrap_or_default();
+    let managed = managed(live);
     let free = of_others(ignore, &managed);
     let held = managed
         .iter()
@@ -136,6 +133,23 @@ pub(crate) fn fit(mut body: Value, live: &Value, ignore: Option<&Ignore>) -> Val
     }
     take_out(&mut body, &free);
     body
+}
+
+/// A body to make an object anew in place of `live`: as Git states it, but for replicas under an autoscaler, of which
+/// there are as many as before.
+pub(crate) fn anew(mut body: Value, live: &Value) -> Value {
+    if managed(live).iter().any(scales)
+        && let Some(replicas) = live.pointer("/spec/replicas")
+    {
+        body["spec"]["replicas"] = replicas.clone();
+    }
+    body
+}
+
+fn managed(live: &Value) -> Vec<ManagedFieldsEntry> {
+    live.pointer("/metadata/managedFields")
+        .and_then(|managed| serde_json::from_value(managed.clone()).ok())
+        .unwrap_or_default()
 }
 
 /// Is this an autoscaler's, or of anything but a person at `kubectl`, and holds replicas?
@@ -256,10 +270,6 @@ mod tests {
 
     fn live(spec: Value, managed: &[Value]) -> Value {
         json!({"spec": spec, "metadata": {"managedFields": managed}})
-    }
-
-    fn managed(live: &Value) -> Vec<ManagedFieldsEntry> {
-        serde_json::from_value(live["metadata"]["managedFields"].clone()).unwrap()
     }
 
     #[test]

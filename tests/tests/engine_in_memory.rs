@@ -6,6 +6,7 @@ mod in_memory {
     mod ordering;
     mod pauses;
     mod quiet;
+    mod replacing;
     mod ruled;
     mod settling;
     mod taking_over;

@@ -135,7 +135,7 @@ async fn send(order: &Order, stated: &[u8], fitted: &mut Fitted) -> Result<Dynam
         match super::apply(writer, kind, key, &body, order.make_namespace).await {
             Ok(applied) => return Ok(applied),
             Err(Error::Api(status)) if status.code == 422 => {
-                return replace::replace(order, &fitted.body, &status).await;
+                return replace::replace(order, stated, &status).await;
             }
             Err(Error::Api(status))
                 if status.code == 409 && fitted.version.is_some() && races < RACES =>

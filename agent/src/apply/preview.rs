@@ -48,8 +48,8 @@ pub(crate) async fn preview(order: &Order) -> Result<Preview, Failure> {
             Some(live) => ignore::fit(stated.clone(), live, wanted.ignore.as_deref()),
             None => stated.clone(),
         };
-        let bytes = muster_proto::object::canonical(&sent);
-        let dry = super::try_dry(writer, &wanted.kind, key, bytes.clone()).await;
+        let fitted = muster_proto::object::canonical(&sent);
+        let dry = super::try_dry(writer, &wanted.kind, key, fitted).await;
         let outcome = match dry {
             Ok(then) if looks < LOOKS && moved(live.as_ref(), &then) => continue,
             Ok(then) => Outcome::Applied(then),

@@ -13,27 +13,24 @@ use serde_json::Value;
 
 use super::order::Order;
 use super::{Error, Failure, Removed};
+use crate::ignore;
 
-/// Replaces the object that refused `body`, or says why not. `refusal` is what the API server said of the apply.
+/// Replaces the object that refused what Git states, or says why not. `refusal` is what the API server said of the apply.
 pub(super) async fn replace(
     order: &Order,
-    body: &[u8],
+    stated: &[u8],
     refusal: &Status,
 ) -> Result<DynamicObject, Failure> {
     let (writer, kind, key) = (&order.writer, &order.wanted.kind, &*order.key);
-    let live = may_be_replaced(order, body, refusal).await?;
-    let uid = live
-        .pointer("/metadata/uid")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let Replaced { uid, body } = may_be_replaced(order, stated, refusal).await?;
     let refused = refused(key, refusal);
     tracing::warn!(object = %key, refused = %refused.message, "an object that can't be changed is deleted and made anew");
-    match super::remove(writer, kind, key, uid).await? {
-        Removed::Gone => make(order, body).await,
+    match super::remove(writer, kind, key, &uid).await? {
+        Removed::Gone => make(order, &body).await,
         Removed::Going => match super::get(&writer.client, kind, key).await? {
             // It is applied again when it is gone.
             Some(going) => Ok(going),
-            None => make(order, body).await,
+            None => make(order, &body).await,
         },
         Removed::Other => Err(Failure {
             message: format!(
@@ -54,12 +51,20 @@ fn refused(key: &ObjectKey, refusal: &Status) -> Failure {
     }
 }
 
-/// The object that refused `body`, when it may be replaced and that would work. Changes nothing.
+/// What would be replaced, and by what.
+pub(super) struct Replaced {
+    /// Of the object that goes.
+    uid: String,
+    /// Of the one that comes.
+    body: Vec<u8>,
+}
+
+/// The object that refused what Git states, when it may be replaced and that would work. Changes nothing.
 pub(super) async fn may_be_replaced(
     order: &Order,
-    body: &[u8],
+    stated: &[u8],
     refusal: &Status,
-) -> Result<Value, Failure> {
+) -> Result<Replaced, Failure> {
     let (writer, kind, key) = (&order.writer, &order.wanted.kind, &*order.key);
     let refused = refused(key, refusal);
     let causes = causes(refusal);
@@ -86,12 +91,18 @@ pub(super) async fn may_be_replaced(
             ..refused
         });
     };
-    if let Err(why) = would_be_made(order, body, &live).await? {
+    let body = serde_json::from_slice(stated).expect("we wrote it");
+    let body = muster_proto::object::canonical(&ignore::anew(body, &live));
+    if let Err(why) = would_be_made(order, &body, &live).await? {
         return Err(and(&format!(
             "it is not deleted, because it could not be made anew: {why}"
         )));
     }
-    Ok(live)
+    let uid = live.pointer("/metadata/uid").and_then(Value::as_str);
+    Ok(Replaced {
+        uid: uid.unwrap_or_default().to_owned(),
+        body,
+    })
 }
 
 async fn make(order: &Order, body: &[u8]) -> Result<DynamicObject, Failure> {
