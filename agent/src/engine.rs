@@ -13,6 +13,7 @@ use crate::asking::Subject;
 use crate::clock::Clock;
 
 mod asked;
+mod braking;
 mod detecting;
 mod kinds;
 mod launch;

@@ -44,13 +44,17 @@ impl State {
         self.discover_when_due(now);
         self.rebuild_when_due(now);
         self.write_ahead(now).await?;
-        self.start_looks();
-        self.start_compares();
-        self.start_applies();
+        let may_call = self.may_call(now);
+        if may_call {
+            self.start_fetches();
+            self.start_looks();
+            self.start_compares();
+            self.start_applies();
+        }
         let applying = !self.queue.applies.is_empty()
             || !self.queue.looks.is_empty()
             || !self.queue.applying.is_empty();
-        if !applying {
+        if may_call && !applying {
             self.start_prunes();
         }
         let quiet = self.queue.is_quiet() && !self.is_flying();

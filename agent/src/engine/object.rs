@@ -6,6 +6,7 @@ use std::time::Duration;
 use muster_proto::{Drift, DriftKind, FieldChange, HealthStatus, ObjectKey, SyncStatus, Timestamp};
 use tokio::time::Instant;
 
+use super::braking;
 use super::pods::Pods;
 use crate::apply::Failure;
 use crate::desired::wanted::Wanted;
@@ -15,9 +16,6 @@ use crate::inventory::Entry;
 use crate::live::Sight;
 use crate::plan::{self, Found, Guards, Step};
 use crate::report::Line;
-
-/// The API server is left alone for no longer, whatever it asks.
-const LONGEST_ASKED: Duration = Duration::from_secs(300);
 
 /// One object: wanted, ours, or both.
 #[derive(Debug, Default)]
@@ -149,9 +147,8 @@ impl Tracked {
         } else {
             Duration::from_secs(2 << doublings).min(Duration::from_secs(300))
         };
-        // What priority and fairness asks of a client that it turns away, up to a bound: it may be a proxy that asks.
-        let least = Duration::from_secs(u64::from(failure.code == 429));
-        let asked = failure.retry_after.min(LONGEST_ASKED);
+        let least = braking::pause(&failure).unwrap_or_default();
+        let asked = failure.retry_after.min(braking::LONGEST);
         let wait = wait.max(least).max(asked);
         self.failure = Some(failure);
         let at = now + wait;
@@ -376,6 +373,6 @@ mod tests {
         assert_eq!(wait(500, 0), Duration::from_millis(500));
         assert_eq!(wait(429, 0), Duration::from_secs(1));
         assert_eq!(wait(429, 17), Duration::from_secs(17));
-        assert_eq!(wait(503, 86_400), LONGEST_ASKED);
+        assert_eq!(wait(503, 86_400), braking::LONGEST);
     }
 }

@@ -30,6 +30,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 impl State {
     /// Takes in what came of a call.
     pub(super) fn outcome(&mut self, outcome: Outcome) {
+        self.brake(&outcome);
         match outcome {
             Outcome::Applied {
                 key,

@@ -67,6 +67,10 @@ impl State {
         else {
             return;
         };
+        if let Some(at) = self.brake.filter(|at| *at > now) {
+            self.queue.at(at, key.clone());
+            return;
+        }
         pods.at = None;
         self.flying
             .push(work::pods(self.client.clone(), key.clone(), selector));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use muster_proto::{ApplicationName, ObjectKey};
 use tokio::time::Instant;
 
+use crate::discovery::Kind;
 use crate::graph::{self, Stage};
 use crate::live::watches::KindId;
 
@@ -46,6 +47,8 @@ pub(crate) struct Queue {
     pub(crate) compares: BTreeSet<Key>,
     /// To be looked for, by kind and namespace.
     pub(crate) looks: BTreeMap<(KindId, String), BTreeSet<Key>>,
+    /// To be looked at by themselves.
+    pub(crate) fetches: BTreeMap<Key, Arc<Kind>>,
     /// To be decided about again at a time.
     timers: BTreeSet<(Instant, Key)>,
 }
@@ -136,5 +139,6 @@ impl Queue {
             && self.prunes.is_empty()
             && self.compares.is_empty()
             && self.looks.is_empty()
+            && self.fetches.is_empty()
     }
 }

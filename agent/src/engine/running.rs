@@ -228,6 +228,7 @@ impl State {
             rows,
             discovery,
             unsaved,
+            self.brake,
             self.pauses_at,
             self.rebuild_at,
             self.queue.next_timer(),

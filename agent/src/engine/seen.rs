@@ -13,7 +13,6 @@ use super::detecting::SOON;
 use super::object::Tracked;
 use super::queue::Key;
 use super::state::{Listing, State};
-use super::work;
 use crate::discovery::Kind;
 use crate::live::watches::{self, Event, Scope, Trouble};
 use crate::live::{self, Sight};
@@ -158,13 +157,12 @@ impl State {
         scope.is_none_or(|scope| self.listings.get(scope).is_some_and(fails))
     }
 
-    /// Looks at one object, unless that is under way.
+    /// Has one object looked at, unless that is under way.
     pub(super) fn fetch(&mut self, key: Key, kind: Arc<Kind>) {
         if let Some(object) = self.objects.get_mut(&key)
             && !std::mem::replace(&mut object.looking, true)
         {
-            self.flying
-                .push(work::fetch(self.client.clone(), key, kind));
+            self.queue.fetches.insert(key, kind);
         }
     }
 

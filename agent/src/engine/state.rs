@@ -65,6 +65,8 @@ pub(crate) struct State {
     pub(super) save_failures: u32,
     pub(super) save_failure: String,
     pub(super) flying: FuturesUnordered<Flight>,
+    /// No call about an object starts before.
+    pub(super) brake: Option<Instant>,
     /// When to ask again which kinds there are, and how long to wait after that.
     pub(super) discovery_at: Option<Instant>,
     pub(super) discovery_wait: Duration,
@@ -137,6 +139,7 @@ impl State {
             save_failures: 0,
             save_failure: String::new(),
             flying: FuturesUnordered::new(),
+            brake: None,
             discovery_at: None,
             discovery_wait: Duration::from_millis(100),
             discovering: false,

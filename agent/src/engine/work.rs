@@ -63,6 +63,21 @@ pub(crate) enum Outcome {
     Discovered(Vec<(String, Result<Kinds, kube::Error>)>),
 }
 
+impl Outcome {
+    /// Why a call about objects did not do what it should.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Applied { result, .. } => result.as_ref().err(),
+            Self::Compared { result, .. } => result.as_ref().err(),
+            Self::Pruned { result, .. } => result.as_ref().err(),
+            Self::Looked { result, .. } => result.as_ref().err(),
+            Self::Fetched { result, .. } => result.as_ref().err(),
+            Self::Pods { result, .. } => result.as_ref().err(),
+            Self::Rebuilt(_) | Self::Discovered(_) => None,
+        }
+    }
+}
+
 /// Applies one object.
 pub(crate) fn apply(order: Order) -> Flight {
     Box::pin(async move {

@@ -139,3 +139,51 @@ async fn an_api_server_that_turns_calls_away_is_left_alone_for_a_second() -> Res
     }
     Ok(())
 }
+
+/// Its answer holds for all that the engine would ask it, and not for the one object that it was about.
+#[tokio::test]
+async fn an_api_server_that_turns_one_call_away_is_asked_nothing_else_before_its_time() -> Result<()>
+{
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    engine.accept(desired(1, 200, 0)?).await?;
+    synced(&engine, 1).await?;
+    let calls: Arc<Mutex<Vec<(std::time::Instant, String)>>> = Arc::default();
+    let heard = calls.clone();
+    server.set_fault(Some(Arc::new(move |call: &Call| {
+        // A person patches; the engine does not.
+        if matches!(call.verb, "watch" | "patch") || !call.path.contains("/configmaps") {
+            return None;
+        }
+        let mut heard = heard.lock().expect("nobody panics with it");
+        heard.push((std::time::Instant::now(), call.verb.to_owned()));
+        (heard.len() == 1).then_some(Fault::Status(429))
+    })));
+    // Applies, removals, and a look at what a person changed.
+    engine.accept(desired(2, 150, 100)?).await?;
+    wait::until("a call is turned away", PATIENCE, async || {
+        ensure!(!calls.lock().expect("nobody panics with it").is_empty());
+        Ok(())
+    })
+    .await?;
+    let maps: Api<ConfigMap> = Api::namespaced(server.client(), "shop");
+    let edit = json!({"data": {"value": "by hand"}});
+    maps.patch("c149", &PatchParams::default(), &Patch::Merge(&edit))
+        .await?;
+    wait::until("all is done", PATIENCE, async || {
+        let maps = maps.list(&Default::default()).await?.items;
+        let value = |map: &ConfigMap| map.data.clone().unwrap_or_default()["value"].clone();
+        let by_hand = maps.iter().filter(|map| value(map) == "by hand");
+        let new = maps.iter().filter(|map| value(map) == "new");
+        ensure!(maps.len() == 150 && by_hand.count() == 0 && new.count() == 100);
+        Ok(())
+    })
+    .await?;
+    let calls = calls.lock().expect("nobody panics with it").clone();
+    let of_agent = calls.iter().filter(|(_, verb)| verb != "list");
+    let early = of_agent.filter(|(at, _)| *at - calls[0].0 < Duration::from_secs(1));
+    // The eight that were on their way when the answer came.
+    let early: Vec<_> = early.map(|(_, verb)| verb.as_str()).collect();
+    assert_eq!(early, ["apply"; 8]);
+    Ok(())
+}
