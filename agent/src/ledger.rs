@@ -104,6 +104,12 @@ impl Ledger {
         self.root.owner.as_ref().map_or("", |owner| &owner.instance)
     }
 
+    /// Something of it is lost; the root says so from the next write on, until [`Ledger::mended`].
+    pub(crate) fn lost(&mut self, damage: &str) {
+        self.root.damaged = Some(damage.to_owned());
+        self.torn = true;
+    }
+
     /// What was lost is found again; the next write says so.
     pub(crate) fn mended(&mut self) {
         self.root.damaged = None;
@@ -358,7 +364,11 @@ impl Ledger {
     }
 
     /// Removes shards that the root does not list: left by a crash between writing them and the flip, or after it.
+    /// Not while something is lost: they may be all that is left of it.
     async fn collect_orphans(&self) -> Result<(), kube::Error> {
+        if self.root.damaged.is_some() {
+            return Ok(());
+        }
         let listed: BTreeSet<&str> = self
             .root
             .shards()

@@ -11,6 +11,7 @@ mod in_memory {
     mod settling;
     mod taking_over;
     mod times;
+    mod unreadable;
     mod unwatchable;
     mod unwritable;
 }

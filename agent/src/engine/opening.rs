@@ -82,6 +82,7 @@ pub(crate) async fn open(client: &Client, options: &EngineOptions) -> Result<Ope
     opening.read_inventory(&loaded.items);
     if let Some(damage) = &opening.damaged {
         tracing::warn!(%damage, "the ledger is damaged: rebuilding it from the live objects that are ours");
+        opening.ledger.lost(damage);
         opening.rebuild(client).await;
     }
     Ok(opening)

@@ -49,6 +49,8 @@ pub(crate) async fn open(
     let older = root.format < FORMAT;
     root.owner = Some(owner.clone());
     root.format = FORMAT;
+    // In the first write already: who is killed after it must not leave a root that looks whole and lists nothing.
+    root.damaged.clone_from(&damaged);
     let mut ledger = ledger(secrets, root, found.resource_version());
     ledger.torn = older;
     let bytes = |(name, bytes): (&String, &ByteString)| (name.clone(), bytes.0.clone());
@@ -69,10 +71,8 @@ pub(crate) async fn open(
             }
         }
     }
-    if damaged.is_some() {
-        // Until everything is found again, whatever else is written.
-        ledger.root.damaged.clone_from(&damaged);
-        ledger.torn = true;
+    if let Some(damage) = &damaged {
+        ledger.lost(damage);
     }
     Ok((ledger, Loaded { items, damaged }))
 }
