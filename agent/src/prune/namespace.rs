@@ -26,9 +26,14 @@ pub(super) async fn staying(client: &Client, namespace: &str) -> Result<Vec<Stri
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
         let mut parameters = ListParams::default().limit(500);
         loop {
-            let page = api.list_metadata(&parameters).await;
-            let page =
-                page.map_err(|error| format!("{}: {}", resource.kind, apply::said(&error)))?;
+            let page = match api.list_metadata(&parameters).await {
+                Ok(page) => page,
+                // Its definition went in the meantime, and all objects of it.
+                Err(kube::Error::Api(status)) if status.code == 404 => break,
+                Err(error) => {
+                    return Err(format!("{}: {}", resource.kind, apply::said(&error)));
+                }
+            };
             for object in &page.items {
                 let name = object.name_any();
                 if stays(&resource.kind, &name, &object.metadata) {
@@ -76,7 +81,36 @@ fn shown(kind: &str, name: &str, metadata: &ObjectMeta) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scripted::client_that_answers;
     use serde_json::{Value, json};
+
+    #[tokio::test]
+    async fn a_kind_whose_definition_goes_meanwhile_holds_up_no_namespace() {
+        let resource = |kind: &str| {
+            json!({"name": format!("{}s", kind.to_lowercase()), "singularName": "", "namespaced": true,
+                "kind": kind, "verbs": ["list", "watch"]})
+        };
+        let kinds = ["Cart", "Secret"].map(resource);
+        let secrets = json!({"metadata": {}, "items": [{"metadata": {"name": "tls"}}]});
+        let found = async |code: u16| {
+            let (kinds, secrets) = (kinds.clone(), secrets.clone());
+            let client = client_that_answers(move |(request, _)| match request.uri.path() {
+                "/apis" => (200, json!({"kind": "APIGroupList", "groups": []})),
+                "/api/v1" => (
+                    200,
+                    json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": kinds}),
+                ),
+                "/api/v1/namespaces/shop/secrets" => (200, secrets.clone()),
+                _ => (
+                    code,
+                    json!({"status": "Failure", "code": code, "message": "no", "reason": ""}),
+                ),
+            });
+            staying(&client, "shop").await
+        };
+        assert_eq!(found(404).await, Ok(vec!["Secret tls".to_owned()]));
+        assert!(found(403).await.unwrap_err().starts_with("Cart: "));
+    }
 
     #[test]
     fn what_stands_for_itself_keeps_its_namespace_and_is_named() {
