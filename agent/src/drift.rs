@@ -2,8 +2,8 @@
 //!
 //! Every foreign write that changes a value of ours takes that field out of our managedFields entry, so comparing the
 //! field set stored at our last apply with the one there now tells what was changed, without any value. In: both
-//! sets and the live managedFields. Out: field paths, and the manager that wrote last. [`delay`] says how long to
-//! wait before correcting the same object again and again.
+//! sets and the live managedFields. Out: field paths, and the manager that wrote last. [`stated`] tells of the few
+//! writes that field sets do not show. [`delay`] says how long to wait before correcting the same object again and again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use serde_json::Value;
 
 mod added;
 mod paths;
+pub(crate) mod stated;
 mod values;
 
 pub(crate) use added::added;
@@ -79,14 +80,6 @@ pub(crate) fn compare(stored: &str, managed: &[ManagedFieldsEntry]) -> Changed {
             .iter()
             .filter(|entry| entry.manager.as_deref() != Some(MANAGER))
     };
-    let newest = |entries: &mut dyn Iterator<Item = &ManagedFieldsEntry>| {
-        let newest = entries.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
-        let at = newest.time.as_ref().map(|time| time.0.as_millisecond());
-        Some((
-            newest.manager.clone().unwrap_or_default(),
-            at.map(Timestamp),
-        ))
-    };
     let holders =
         &mut foreign().filter(|entry| held_by(entry).iter().any(|path| lost.contains(path)));
     // A value that was taken out is held by nobody: then the newest other writer is the best guess.
@@ -98,6 +91,39 @@ pub(crate) fn compare(stored: &str, managed: &[ManagedFieldsEntry]) -> Changed {
         manager,
         at,
     }
+}
+
+/// What no field set tells: values in `set` that are not as Git states them. The last writer is named, also when that one
+/// calls itself as we do.
+pub(crate) fn rewritten(
+    set: &Value,
+    stated: &Value,
+    live: &Value,
+    managed: &[ManagedFieldsEntry],
+) -> Changed {
+    let ours = our_entry(managed);
+    let others = managed.iter().filter(|entry| {
+        entry.subresource.as_deref().unwrap_or_default().is_empty() && Some(*entry) != ours
+    });
+    // Of writers in the same second the last here.
+    let (manager, at) = newest(&mut others.chain(ours)).unwrap_or_default();
+    Changed {
+        paths: stated::differing(set, stated, live),
+        manager,
+        at,
+    }
+}
+
+/// Who wrote last of these, and when.
+fn newest(
+    entries: &mut dyn Iterator<Item = &ManagedFieldsEntry>,
+) -> Option<(String, Option<Timestamp>)> {
+    let newest = entries.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
+    let at = newest.time.as_ref().map(|time| time.0.as_millisecond());
+    Some((
+        newest.manager.clone().unwrap_or_default(),
+        at.map(Timestamp),
+    ))
 }
 
 /// How long to wait before correcting an object that was corrected `streak` times in short order. A few corrections

@@ -113,6 +113,12 @@ impl Left {
     }
 }
 
+/// A field set without all that may be left to others at some time; `None` when that may be any field.
+pub(crate) fn never_left(set: &Value, ignore: Option<&Ignore>) -> Option<Value> {
+    let lets_managers = ignore.is_some_and(|ignore| !ignore.managers.is_empty());
+    (!lets_managers).then(|| apart(set, ignore, &replicas()))
+}
+
 /// A body fit to be applied onto `live`.
 pub(crate) fn fit(mut body: Value, live: &Value, ignore: Option<&Ignore>) -> Value {
     let managed = managed(live);

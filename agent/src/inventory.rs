@@ -27,6 +27,9 @@ pub(crate) struct Entry {
     /// The fields that were ours after that, as `fieldsV1` of our managedFields entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fields: Option<String>,
+    /// Of what stood in them then, see [`crate::live::LiveObject::values`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) values: Option<Digest>,
     /// What it was applied after, by name; [`crate::graph::removal`] goes back the same way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) needs: Vec<ObjectKey>,
@@ -54,6 +57,7 @@ impl Entry {
             uid: None,
             digest: None,
             fields: None,
+            values: None,
             needs: Vec::new(),
             stage: 0,
             after: Vec::new(),

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use muster_proto::{Additions, Digest, HealthStatus, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::body::APPLICATION_LABEL;
 use crate::desired::wanted::Wanted;
@@ -29,6 +29,9 @@ pub(crate) struct LiveObject {
     pub(crate) resource_version: u64,
     /// Our own managedFields entry; none when we never applied it, or its managedFields were reset.
     pub(crate) ours: Option<Ours>,
+    /// Of what stands in the fields of ours that Git states, but for those that may be left to others; none of a kind
+    /// of which only metadata is watched, and where any field may be left to a manager.
+    pub(crate) values: Option<Digest>,
     /// Its application label.
     pub(crate) application: Option<String>,
     /// Somebody else runs it: a controller, or another GitOps tool. For people.
@@ -100,6 +103,7 @@ pub(crate) fn look(object: &DynamicObject, kind: &Kind, rule: Option<&Rule>) -> 
         uid: object.uid().unwrap_or_default(),
         resource_version: version(metadata),
         ours,
+        values: None,
         application: object.labels().get(APPLICATION_LABEL).cloned(),
         foreign: foreign(object),
         keep: marks::keep(metadata),
@@ -122,7 +126,9 @@ pub(crate) fn look(object: &DynamicObject, kind: &Kind, rule: Option<&Rule>) -> 
 
 impl LiveObject {
     /// Looks at it as one that is wanted: what is left to others, what is taken from them.
-    pub(crate) fn wanted(&mut self, wanted: &Wanted, managed: &[ManagedFieldsEntry]) {
+    pub(crate) fn wanted(&mut self, wanted: &Wanted, object: &DynamicObject) {
+        let managed = object.managed_fields();
+        self.values = values(wanted, object);
         self.left = ignore::left(wanted.ignore.as_deref(), managed).map(Box::new);
         let whose = takeover::Whose::of(wanted, self.ours.is_some());
         let version = &wanted.kind.resource.api_version;
@@ -146,6 +152,41 @@ impl LiveObject {
             }
         })
     }
+}
+
+/// Our field set without all that may be left to others at some time.
+fn ours_alone(wanted: &Wanted, managed: &[ManagedFieldsEntry]) -> Option<Value> {
+    let ours = drift::our_entry(managed)?.fields_v1.as_ref()?;
+    ignore::never_left(&ours.0, wanted.ignore.as_deref())
+}
+
+/// Values of ours that somebody changed without taking the field. `stated` is the body we apply, `live` the whole object.
+pub(crate) fn rewritten(
+    wanted: &Wanted,
+    stated: &Value,
+    live: &Value,
+    managed: &[ManagedFieldsEntry],
+) -> Changed {
+    match ours_alone(wanted, managed) {
+        Some(set) => drift::rewritten(&set, stated, live, managed),
+        None => Changed::default(),
+    }
+}
+
+/// See [`LiveObject::values`].
+fn values(wanted: &Wanted, object: &DynamicObject) -> Option<Digest> {
+    if object.data.is_null() || !wanted.kind.is_read_whole() {
+        return None;
+    }
+    let set = ours_alone(wanted, object.managed_fields())?;
+    let metadata = json!({"metadata": {
+        "labels": object.metadata.labels,
+        "annotations": object.metadata.annotations,
+        "finalizers": object.metadata.finalizers,
+        "ownerReferences": object.metadata.owner_references,
+    }});
+    let live = [&metadata, &object.data];
+    Some(drift::stated::digest(&set, &wanted.object.value(), &live))
 }
 
 /// When an object changed last: what it states by the newest write of it, how it does by the newest turn of its
@@ -213,7 +254,6 @@ fn foreign(object: &DynamicObject) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn seen(metadata: Value) -> LiveObject {
         let kind = Kind::config_map();

@@ -181,7 +181,7 @@ pub(crate) fn conflict(wanted: &Wanted, object: &LiveObject, handed_over: bool) 
     }
 }
 
-/// Is our managedFields entry still the one our last apply left, but for what is left to others?
+/// Is our managedFields entry still the one our last apply left, but for what is left to others, and holds what it held?
 fn holds(wanted: &Wanted, entry: &Entry, object: &LiveObject) -> bool {
     let Some(ours) = &object.ours else {
         return entry.fields.is_none();
@@ -195,7 +195,11 @@ fn holds(wanted: &Wanted, entry: &Entry, object: &LiveObject) -> bool {
             }
             None => live::fields_digest(stored) == ours.fields,
         });
-    same && ours.api_version == entry.api_version
+    let stands = match (entry.values, object.values) {
+        (Some(left), Some(now)) => left == now,
+        _ => true,
+    };
+    same && stands && ours.api_version == entry.api_version
 }
 
 fn unwant(key: &ObjectKey, entry: &Entry, sight: &Sight, guards: &Guards) -> Step {

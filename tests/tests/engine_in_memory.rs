@@ -72,13 +72,17 @@ fn desired(generation: u64, count: usize, changed: usize) -> Result<Desired> {
     ))
 }
 
-/// One Deployment of one replica.
-fn with_workload(generation: u64) -> Result<Desired> {
-    let body = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+/// A Deployment of one replica.
+fn workload() -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "web"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}},
         "template": {"metadata": {"labels": {"app": "web"}},
-            "spec": {"containers": [{"name": "main", "image": "registry.invalid/app:1"}]}}}});
-    holding(generation, &[body])
+            "spec": {"containers": [{"name": "main", "image": "registry.invalid/app:1"}]}}}})
+}
+
+/// That Deployment alone.
+fn with_workload(generation: u64) -> Result<Desired> {
+    holding(generation, &[workload()])
 }
 
 /// One application of these objects.

@@ -124,7 +124,7 @@ impl State {
             Ok(answer) => {
                 let mut seen = look(&answer, kind, object.rule());
                 if let Some(wanted) = &object.wanted {
-                    seen.wanted(wanted, answer.managed_fields());
+                    seen.wanted(wanted, &answer);
                 }
                 let states_replicas = object.wanted.as_ref().is_some_and(|wanted| wanted.replicas);
                 let ours = drift::our_entry(answer.managed_fields());
@@ -144,6 +144,7 @@ impl State {
                         Some(left) => left.remembered(fields, states_replicas),
                         None => fields,
                     }),
+                    values: seen.values,
                     ..entry
                 };
                 let repair = object.standing_drift().is_some();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use muster_proto::{DriftKind, ObjectKey, Timestamp};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::detecting::SOON;
@@ -181,7 +182,7 @@ impl State {
         };
         let mut now = live::look(object, kind, tracked.rule());
         if let Some(wanted) = &tracked.wanted {
-            now.wanted(wanted, object.managed_fields());
+            now.wanted(wanted, object);
         }
         if let Sight::Present(before) = &tracked.sight {
             let older = before.uid == now.uid && now.resource_version < before.resource_version;
@@ -192,13 +193,6 @@ impl State {
                 // A look at the whole of what an event showed a part of.
                 self.notice(&key, kind, object);
                 return;
-            }
-        }
-        if let Some(at) = now.health.settles_at {
-            let left = at.0.saturating_sub(self.clock.now().0);
-            if let Ok(left) = u64::try_from(left) {
-                self.queue
-                    .at(Instant::now() + Duration::from_millis(left), key.clone());
             }
         }
         tracked.sight = Sight::Present(now);
@@ -235,7 +229,7 @@ impl State {
         let left = tracked.sight.object().and_then(|now| now.left.as_ref());
         let apart = left.map(|left| left.apart(stored, ignore));
         let managed = object.managed_fields();
-        let changed = match (how, tracked.sight.object(), &tracked.wanted) {
+        let mut changed = match (how, tracked.sight.object(), &tracked.wanted) {
             (DriftKind::Added, Some(now), Some(wanted)) => now.additions(wanted, managed),
             _ => drift::compare(apart.as_deref().unwrap_or(stored), managed),
         };
@@ -248,12 +242,16 @@ impl State {
             }
             return;
         }
-        let desired = tracked.wanted.as_ref().map(|wanted| {
-            let body = body::of(&wanted.object, key, &wanted.application);
-            serde_json::from_slice(&body.bytes).unwrap_or_default()
-        });
         let live = serde_json::to_value(object).unwrap_or_default();
-        let changes = drift::changes(key, &changed.paths, &desired.unwrap_or_default(), &live);
+        let mut desired = Value::Null;
+        if let Some(wanted) = &tracked.wanted {
+            let body = body::of(&wanted.object, key, &wanted.application);
+            desired = serde_json::from_slice(&body.bytes).unwrap_or_default();
+            if how == DriftKind::Changed && changed.paths.is_empty() {
+                changed = live::rewritten(wanted, &desired, &live, managed);
+            }
+        }
+        let changes = drift::changes(key, &changed.paths, &desired, &live);
         if tracked.note_drift(how, changed, changes, self.clock.now()) {
             let drift = tracked.drift.as_ref().expect("noted above");
             tracing::info!(object = %key, manager = %drift.manager, fields = ?drift.fields, "drift: the object was changed in the cluster");

@@ -68,6 +68,7 @@ fn live() -> LiveObject {
             api_version: "v1".into(),
             fields: live::fields_digest(FIELDS),
         }),
+        values: None,
         application: None,
         foreign: None,
         left: None,
@@ -274,6 +275,27 @@ fn drift_is_repaired_or_left_as_the_application_says() {
         }),
         Step::Repair(DriftKind::Missing)
     );
+    // The same fields with other values: only where the values of both times are known.
+    let values = |text: &str| Some(Digest::of([text]));
+    for (kept, now, step) in [
+        (values("a"), values("b"), Step::Repair(DriftKind::Changed)),
+        (values("a"), values("a"), Step::InSync),
+        (values("a"), None, Step::InSync),
+        (None, values("b"), Step::InSync),
+    ] {
+        let rewritten = |_: &mut Settings, world: &mut World| {
+            let entry = world.entries.get_mut(&key(0)).expect("it was applied");
+            entry.values = kept;
+            see(
+                world,
+                LiveObject {
+                    values: now,
+                    ..live()
+                },
+            );
+        };
+        assert_eq!(one(rewritten), step);
+    }
     let added = || LiveObject {
         added: true,
         ..live()

@@ -234,3 +234,28 @@ async fn what_a_person_adds_is_taken_away_reported_or_left_as_the_application_sa
     })
     .await
 }
+
+/// Only the values tell: our managedFields entry stays as it is.
+#[tokio::test]
+async fn what_somebody_writes_under_our_name_is_put_right_where_the_whole_is_seen() -> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    engine.accept(with_workload(1)?).await?;
+    synced(&engine, 1).await?;
+    let deployments: Api<Deployment> = Api::namespaced(server.client(), "shop");
+    let mut body = workload();
+    body["metadata"]["labels"] = json!({"muster.dev/application": "shop"});
+    body["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry.invalid/app:2");
+    let ours = PatchParams::apply("muster").force();
+    deployments
+        .patch("web", &ours, &Patch::Apply(&body))
+        .await?;
+    let drift = drift_of(&engine, "web", |drift| drift.repaired_at.is_some()).await?;
+    assert_eq!((drift.manager.as_str(), drift.count), ("muster", 1));
+    let image = ".spec.template.spec.containers[name=\"main\"].image";
+    assert_eq!(drift.fields, [image]);
+    let found = serde_json::to_value(deployments.get("web").await?)?;
+    let image = &found["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert_eq!(image, "registry.invalid/app:1");
+    Ok(())
+}

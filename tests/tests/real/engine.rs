@@ -18,6 +18,7 @@ mod dying;
 mod impersonating;
 mod narrowed;
 mod ordering;
+mod rewritten;
 mod versions;
 
 #[tokio::test]
