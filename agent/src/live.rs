@@ -227,7 +227,7 @@ pub(crate) fn is_ours(object: &LiveObject) -> bool {
 }
 
 /// Who else runs this object, if anybody.
-fn foreign(object: &DynamicObject) -> Option<String> {
+pub(crate) fn foreign(object: &DynamicObject) -> Option<String> {
     let controller = object
         .owner_references()
         .iter()

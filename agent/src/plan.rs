@@ -142,10 +142,17 @@ fn want(wanted: &Wanted, entry: Option<&Entry>, sight: &Sight) -> Step {
     if object.terminating {
         return Step::Wait("it is being deleted, and applied again when it is gone".into());
     }
+    let held = same && applied.is_some_and(|entry| holds(wanted, entry, object));
+    if same
+        && !held
+        && let Some(conflict) = of_another_tool(wanted, object, true)
+    {
+        return Step::Conflict(conflict);
+    }
     match applied {
         Some(_) if changed => Step::Apply,
         Some(entry) if entry.application != wanted.application => Step::Apply,
-        Some(entry) if !same || !holds(wanted, entry, object) => repair(DriftKind::Changed),
+        Some(_) if !held => repair(DriftKind::Changed),
         Some(_) if object.added => match wanted.settings.additions {
             Additions::Repair => repair(DriftKind::Added),
             Additions::Report => Step::Leave(DriftKind::Added),
@@ -159,8 +166,8 @@ fn want(wanted: &Wanted, entry: Option<&Entry>, sight: &Sight) -> Step {
 /// Somebody else's object, or one that the adoption policy leaves alone. `handed_over`: the application it belongs to is
 /// the one it moves from.
 pub(crate) fn conflict(wanted: &Wanted, object: &LiveObject, handed_over: bool) -> Option<String> {
-    if let Some(foreign) = &object.foreign {
-        return Some(format!("{foreign}: take it out of one of the two"));
+    if let Some(conflict) = of_another_tool(wanted, object, object.ours.is_some()) {
+        return Some(conflict);
     }
     let application = wanted.application.as_str();
     if let Some(other) = object
@@ -179,6 +186,16 @@ pub(crate) fn conflict(wanted: &Wanted, object: &LiveObject, handed_over: bool) 
         }
         _ => None,
     }
+}
+
+/// Another tool or a controller runs it. `applied`: by us, so that a mark which Git states is ours.
+fn of_another_tool(wanted: &Wanted, object: &LiveObject, applied: bool) -> Option<String> {
+    let foreign = object.foreign.as_ref()?;
+    let stated = || serde_json::from_value(wanted.object.value()).ok();
+    if applied && stated().and_then(|stated| live::foreign(&stated)).as_ref() == Some(foreign) {
+        return None;
+    }
+    Some(format!("{foreign}: take it out of one of the two"))
 }
 
 /// Is our managedFields entry still the one our last apply left, but for what is left to others, and holds what it held?

@@ -339,6 +339,73 @@ fn an_unknown_digest_is_applied_again_and_another_object_of_the_name_is_looked_a
 }
 
 #[test]
+fn what_another_tool_marked_and_changed_is_a_conflict_and_its_mark_alone_is_none() {
+    let flux = "Flux Kustomization shop manages it";
+    let marked = |changed: bool| LiveObject {
+        ours: live().ours.filter(|_| !changed),
+        foreign: Some(flux.into()),
+        ..live()
+    };
+    let git_moved = |_: &mut Settings, world: &mut World| {
+        world.entries.get_mut(&key(0)).unwrap().digest = Some(Digest::of(["before"]));
+    };
+    let off = |settings: &mut Settings, _: &mut World| settings.self_heal = false;
+    let nothing = |_: &mut Settings, _: &mut World| {};
+    let also: [fn(&mut Settings, &mut World); 3] = [nothing, git_moved, off];
+    let wants = [Step::InSync, Step::Apply, Step::InSync];
+    for (also, want) in also.into_iter().zip(wants) {
+        let step = |changed| {
+            one(|settings, world| {
+                see(world, marked(changed));
+                also(settings, world);
+            })
+        };
+        assert_eq!(step(false), want);
+        let told = format!("{flux}: take it out of one of the two");
+        assert_eq!(step(true), Step::Conflict(told));
+    }
+}
+
+#[test]
+fn a_mark_that_git_states_is_nobody_elses_on_what_is_ours() {
+    let mut desired = desired(
+        &Shape::from([(0, BTreeMap::from([(0, 1)]))]),
+        &Settings::default(),
+        Removals::Released,
+    );
+    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c0", "namespace": "web",
+        "labels": {"kustomize.toolkit.fluxcd.io/name": "shop"}}});
+    let object = Arc::new(Object::new(&body, &DigestKey::new([9; 32])).unwrap());
+    let name = "app-0".parse().unwrap();
+    let application =
+        DesiredApplication::new(name, String::new(), Settings::default(), vec![object]);
+    desired = Desired::new(1, vec![Arc::new(application)], desired.removals, Vec::new());
+    let step = |by: &str, uid: &str, ours: bool| {
+        let mut world = World::default();
+        let entry = Entry {
+            uid: Some("u".into()),
+            ..entry(0, Some(Digest::of(["before"])))
+        };
+        world.entries.insert(key(0), entry);
+        let object = LiveObject {
+            uid: uid.into(),
+            ours: live().ours.filter(|_| ours),
+            foreign: Some(format!("Flux Kustomization {by} manages it")),
+            ..live()
+        };
+        see(&mut world, object);
+        plan_of(&desired, &world).remove(&key(0)).unwrap()
+    };
+    assert_eq!(step("shop", "u", false), Step::Apply);
+    // Our first apply, whose answer never came.
+    assert_eq!(step("shop", "new", true), Step::Apply);
+    for (by, uid, ours) in [("other", "u", false), ("shop", "new", false)] {
+        let step = step(by, uid, ours);
+        assert!(matches!(step, Step::Conflict(_)), "{by} {uid}: {step:?}");
+    }
+}
+
+#[test]
 fn what_our_lost_apply_made_moves_between_our_applications_and_nobody_elses_does() {
     // Application 1 wrote it ahead and never heard of it; now application 0 wants it.
     let moved = |label: &str, ours: bool| {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use muster_proto::SyncStatus;
 use muster_tests::memory::{Options, Server};
 use muster_tests::wait;
 use serde_json::{Value, json};
@@ -73,6 +74,54 @@ async fn what_kubectl_applied_costs_one_patch_once_and_then_nothing() -> Result<
     assert_eq!(objects.load(Ordering::SeqCst), 1);
     let labels = maps.get("c0").await?.metadata.labels.unwrap_or_default();
     assert_eq!(labels["team"], "shop");
+    Ok(())
+}
+
+/// Two appliers of one object would undo each other for ever: who comes second and leaves a mark gets it, with a word.
+#[tokio::test]
+async fn another_tool_that_applies_what_is_ours_is_a_conflict_and_no_fight() -> Result<()> {
+    let server = Server::new(Options::default());
+    let engine = start(&server, "first").await?;
+    engine.accept(desired(1, 3, 0)?).await?;
+    synced(&engine, 1).await?;
+    let maps: Api<ConfigMap> = Api::namespaced(server.client(), "shop");
+    let flux = PatchParams::apply("kustomize-controller").force();
+    let applied = |name: &str, value: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"value": value},
+            "metadata": {"name": name, "labels": {"kustomize.toolkit.fluxcd.io/name": "all"}}})
+    };
+    // The same value in c1: its mark alone is no conflict.
+    for (name, value) in [("c1", "old"), ("c0", "flux")] {
+        maps.patch(name, &flux, &Patch::Apply(applied(name, value)))
+            .await?;
+    }
+    for generation in [1, 2] {
+        if generation == 2 {
+            // Git's next change is not written over it either.
+            engine.accept(desired(2, 3, 1)?).await?;
+        }
+        wait::until("the conflict is told", PATIENCE, async || {
+            let rows = engine.rows().borrow().clone();
+            ensure!(rows.generation() == generation);
+            let shop = &rows.applications()["shop"];
+            ensure!(shop.synced == 2, "{shop:?}");
+            let of_c0 = rows.objects().iter().find(|(key, _)| key.name == "c0");
+            let (_, row) = of_c0.context("no row")?;
+            ensure!(row.sync == SyncStatus::Failed, "{row:?}");
+            let told = "Flux Kustomization all manages it: take it out of one of the two";
+            ensure!(&*row.message == told, "{row:?}");
+            Ok(())
+        })
+        .await?;
+        let data = maps.get("c0").await?.data.unwrap_or_default();
+        assert_eq!(data["value"], "flux");
+    }
+    let unmarked = json!({"metadata": {"labels": {"kustomize.toolkit.fluxcd.io/name": null}}});
+    maps.patch("c0", &PatchParams::default(), &Patch::Merge(&unmarked))
+        .await?;
+    synced(&engine, 2).await?;
+    let data = maps.get("c0").await?.data.unwrap_or_default();
+    assert_eq!(data["value"], "new");
     Ok(())
 }
 
