@@ -286,7 +286,7 @@ pub(crate) struct DriftArgs {
     #[arg(long, value_name = "NAME", default_value_t, hide_default_value = true)]
     pub(crate) app: String,
     /// Only what stands, and what was repaired within this time, such as 30m, 24h, 7d
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) since: Option<Duration>,
     #[command(flatten)]
     pub(crate) list: ListArgs,
@@ -299,7 +299,7 @@ pub(crate) struct PauseArgs {
     #[command(flatten)]
     pub(crate) on: OnArgs,
     /// For how long, such as 30m, 2h, 1d; 7d at most [default: the hub's, one hour]
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) length: Option<Duration>,
     /// Why, for everyone who looks
     #[arg(long, value_name = "TEXT", default_value_t, hide_default_value = true)]
@@ -359,7 +359,7 @@ pub(crate) struct JoinArgs {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
     /// For how long the token may be used, such as 30m, 1h, 2d [default: the hub's, one hour]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) valid: Option<Duration>,
     /// Print manifests for `kubectl apply -f -` that run the agent inside the cluster
     #[arg(long, conflicts_with = "output")]

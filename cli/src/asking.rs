@@ -55,6 +55,7 @@ pub(crate) async fn diff(
 /// Prints one object; as JSON or YAML it is the object itself, as it is in the cluster.
 pub(crate) async fn object(
     hub: &Hub,
+    name: v1::ObjectName,
     args: GetObjectArgs,
     terminal: Option<Terminal>,
     out: &mut (dyn Write + Send),
@@ -62,7 +63,7 @@ pub(crate) async fn object(
     let request = v1::CompareRequest {
         cluster: args.cluster,
         application: String::new(),
-        object: Some(object_name(&args.object, &args.namespace)?),
+        object: Some(name),
     };
     let comparison = ask(hub, request).await?;
     let Some(object) = comparison.objects.first() else {
@@ -122,7 +123,7 @@ fn paint(
 }
 
 /// An object as people write it: `deployment.apps/web`, `deployment web`, `deployment shop/web`.
-fn object_name(words: &[String], namespace: &str) -> Result<v1::ObjectName, Failure> {
+pub(crate) fn object_name(words: &[String], namespace: &str) -> Result<v1::ObjectName, Failure> {
     let unclear = || {
         Failure::Usage(
             "name an object as KIND[.GROUP]/NAME, or as KIND[.GROUP] and [NAMESPACE/]NAME".into(),

@@ -136,8 +136,9 @@ async fn dispatch(
     let connection = &args.connection;
     match args.command {
         Command::Get(GetCommand::Object(args)) => {
+            let name = asking::object_name(&args.object, &args.namespace)?;
             let hub = config::find_hub(environment, connection)?;
-            asking::object(&hub, args, environment.terminal, out).await
+            asking::object(&hub, name, args, environment.terminal, out).await
         }
         Command::Diff(args) => {
             let hub = config::find_hub(environment, connection)?;

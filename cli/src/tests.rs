@@ -232,6 +232,23 @@ async fn what_makes_no_sense_is_wrong_usage() {
     }
 }
 
+/// Also where no hub is known yet: that is not what is wrong with the line.
+#[tokio::test]
+async fn what_is_wrong_with_a_word_is_said_of_that_word() {
+    let (time, name) = ("write a duration such as 30m", "name an object as KIND");
+    for (line, told) in [
+        ("pause app --for -1h", time),
+        ("drift --since -1h", time),
+        ("cluster join eu-1 --valid -1h", time),
+        ("get object foo --cluster eu-1", name),
+        ("get object ConfigMap/a/b/c --cluster eu-1", name),
+    ] {
+        let run = muster(&Environment::default(), line).await;
+        assert_eq!(run.code, ExitCode::Usage, "{line}: {}", run.err);
+        assert!(run.err.contains(told), "{line}: {}", run.err);
+    }
+}
+
 #[tokio::test]
 async fn a_join_token_is_asked_for_with_labels_and_validity() {
     let hub = Stub::start().await;
