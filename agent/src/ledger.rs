@@ -59,6 +59,8 @@ pub(crate) struct Ledger {
     whole: BTreeMap<String, u64>,
     /// A write failed and may have passed all the same, or somebody's hand was in it: everything is written anew.
     torn: bool,
+    /// A write in this phase passed, or [`Ledger::confirm`] was asked: the cluster is ours.
+    confirmed: bool,
 }
 
 /// What was read when the ledger was opened.
@@ -116,6 +118,32 @@ impl Ledger {
         self.torn = true;
     }
 
+    /// Is the cluster still ours? Asked once in a phase in which nothing was written yet, by a compare-and-swap that
+    /// changes nothing: the API server stores nothing for it.
+    ///
+    /// # Errors
+    /// As [`Ledger::append`]. Who can't ask may go on: nothing says that somebody else took it.
+    pub(crate) async fn confirm(&mut self) -> Result<(), LedgerError> {
+        if std::mem::replace(&mut self.confirmed, true) {
+            return Ok(());
+        }
+        let patch = json!({ "metadata": { "resourceVersion": self.resource_version } });
+        let patch = Patch::Merge(&patch);
+        let parameters = PatchParams::default();
+        match self.secrets.patch_metadata(ROOT, &parameters, &patch).await {
+            Ok(_) => Ok(()),
+            // What it is now is not what we wrote: whoever looks at the ledger, or writes it, mends that.
+            Err(kube::Error::Api(status)) if status.code == 409 => self.is_ours().await.map(drop),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// There is nothing more to do: whatever comes is another phase.
+    pub(crate) fn rests(&mut self) {
+        self.confirmed = false;
+    }
+
     /// Must everything be written anew?
     pub(crate) fn is_torn(&self) -> bool {
         self.torn
@@ -151,16 +179,10 @@ impl Ledger {
     }
 
     async fn damage(&mut self, shown: &Shown) -> Result<Option<String>, LedgerError> {
-        let Some(found) = self.secrets.get_opt(ROOT).await? else {
+        let Some(found) = self.is_ours().await? else {
             return Ok(Some(format!("the Secret {ROOT} is gone")));
         };
         let data = found.data.clone().unwrap_or_default();
-        let root = data.get("root").map(|root| Root::read(&root.0));
-        if let Some(Ok(root)) = root
-            && root.owner != self.root.owner
-        {
-            return Err(LedgerError::Lost(taken_by(&root)));
-        }
         let labelled = found.labels().contains_key(LABEL);
         let digests = data
             .iter()
@@ -314,6 +336,7 @@ impl Ledger {
             .await?;
         self.resource_version = patched.metadata.resource_version.unwrap_or_default();
         self.written.extend(digests);
+        self.confirmed = true;
         Ok(())
     }
 
@@ -332,6 +355,7 @@ impl Ledger {
                 Ok(written) => {
                     self.resource_version = written.resource_version().unwrap_or_default();
                     self.written = digests(&BTreeMap::from([("root".into(), self.root.write())]));
+                    self.confirmed = true;
                     return Ok(());
                 }
                 Err(error) => self.learn(error).await?,
@@ -348,18 +372,25 @@ impl Ledger {
             kube::Error::Api(status) if status.code == 404 => return Ok(()),
             _ => return Err(error.into()),
         }
-        let Some(found) = self.secrets.get_opt(ROOT).await? else {
-            return Ok(());
-        };
-        let data = found.data.as_ref().and_then(|data| data.get("root"));
-        match data.map(|root| Root::read(&root.0)) {
+        if let Some(found) = self.is_ours().await? {
+            self.resource_version = found.resource_version().unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// The root as it is now, when there is one.
+    ///
+    /// # Errors
+    /// [`LedgerError::Lost`] when it names somebody else.
+    async fn is_ours(&self) -> Result<Option<Secret>, LedgerError> {
+        let found = self.secrets.get_opt(ROOT).await?;
+        let data = found.as_ref().and_then(|found| found.data.as_ref());
+        let root = data.and_then(|data| data.get("root"));
+        match root.map(|root| Root::read(&root.0)) {
             Some(Ok(root)) if root.owner != self.root.owner => {
                 Err(LedgerError::Lost(taken_by(&root)))
             }
-            _ => {
-                self.resource_version = found.resource_version().unwrap_or_default();
-                Ok(())
-            }
+            _ => Ok(found),
         }
     }
 

@@ -9,6 +9,7 @@ mod in_memory {
     mod replacing;
     mod ruled;
     mod settling;
+    mod taken;
     mod taking_over;
     mod times;
     mod unreadable;

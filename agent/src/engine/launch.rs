@@ -46,6 +46,7 @@ impl State {
         self.write_ahead(now).await?;
         let may_call = self.may_call(now);
         if may_call {
+            self.confirm().await?;
             self.start_fetches();
             self.start_looks();
             self.start_compares();
@@ -61,7 +62,27 @@ impl State {
         if quiet || self.unsaved.len() > 500 || self.ledger.is_torn() {
             self.settle(now).await?;
         }
+        if quiet {
+            self.ledger.rests();
+        }
         Ok(())
+    }
+
+    /// Before the first object of a phase is written: is the cluster still ours? The watch of the ledger tells that too,
+    /// but may lag, or be cut off.
+    async fn confirm(&mut self) -> Result<(), LedgerError> {
+        if self.queue.applies.is_empty() && self.queue.prunes.is_empty() {
+            return Ok(());
+        }
+        match self.ledger.confirm().await {
+            Err(LedgerError::Lost(why)) => Err(LedgerError::Lost(why)),
+            Err(error) => {
+                // What is held goes on being repaired also while the ledger can't be written.
+                tracing::debug!(%error, "whether the cluster is still this agent's can't be asked");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     fn is_flying(&self) -> bool {

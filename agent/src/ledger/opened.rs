@@ -83,6 +83,7 @@ fn ledger(secrets: Api<Secret>, root: Root, resource_version: Option<String>) ->
         secrets,
         root,
         torn: false,
+        confirmed: false,
         resource_version: resource_version.unwrap_or_default(),
         journal_bytes: 0,
         written,
