@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::launch::CONCURRENCY;
 use super::state::State;
-use super::work::{self, Outcome};
+use super::work::Outcome;
 use crate::apply::Failure;
 
 /// What priority and fairness asks of a client that it turns away.
@@ -34,20 +33,6 @@ impl State {
     pub(super) fn may_call(&mut self, now: Instant) -> bool {
         self.brake = self.brake.filter(|at| *at > now);
         self.brake.is_none()
-    }
-
-    /// Looks at single objects.
-    pub(super) fn start_fetches(&mut self) {
-        while self.flying.len() < CONCURRENCY {
-            let Some((key, kind)) = self.queue.fetches.pop_first() else {
-                return;
-            };
-            if let Some(object) = self.objects.get_mut(&key) {
-                object.looking = true;
-                let client = self.client.clone();
-                self.flying.push(work::fetch(client, key, kind));
-            }
-        }
     }
 }
 

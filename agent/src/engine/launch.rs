@@ -310,6 +310,20 @@ impl State {
         &self.save_failure
     }
 
+    /// Looks at single objects.
+    fn start_fetches(&mut self) {
+        while self.flying.len() < CONCURRENCY {
+            let Some((key, kind)) = self.queue.fetches.pop_first() else {
+                return;
+            };
+            if let Some(object) = self.objects.get_mut(&key) {
+                object.looking = true;
+                let client = self.client.clone();
+                self.flying.push(work::fetch(client, key, kind));
+            }
+        }
+    }
+
     fn start_looks(&mut self) {
         let ready: Vec<_> = self
             .queue
