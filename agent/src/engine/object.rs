@@ -147,9 +147,8 @@ impl Tracked {
         } else {
             Duration::from_secs(2 << doublings).min(Duration::from_secs(300))
         };
-        let least = braking::pause(&failure).unwrap_or_default();
         let asked = failure.retry_after.min(braking::LONGEST);
-        let wait = wait.max(least).max(asked);
+        let wait = wait.max(braking::pause(&failure).unwrap_or(asked));
         self.failure = Some(failure);
         let at = now + wait;
         self.not_before = Some(at);
