@@ -48,8 +48,13 @@ pub(crate) fn our_entry(managed: &[ManagedFieldsEntry]) -> Option<&ManagedFields
     managed.iter().find(|entry| {
         entry.manager.as_deref() == Some(MANAGER)
             && entry.operation.as_deref() == Some("Apply")
-            && entry.subresource.as_deref().unwrap_or_default().is_empty()
+            && is_of_whole(entry)
     })
+}
+
+/// Is it of writes to the object itself, and of no subresource?
+pub(crate) fn is_of_whole(entry: &ManagedFieldsEntry) -> bool {
+    entry.subresource.as_deref().unwrap_or_default().is_empty()
 }
 
 /// An entry's field set as canonical text.
@@ -102,9 +107,9 @@ pub(crate) fn rewritten(
     managed: &[ManagedFieldsEntry],
 ) -> Changed {
     let ours = our_entry(managed);
-    let others = managed.iter().filter(|entry| {
-        entry.subresource.as_deref().unwrap_or_default().is_empty() && Some(*entry) != ours
-    });
+    let others = managed
+        .iter()
+        .filter(|entry| is_of_whole(entry) && Some(*entry) != ours);
     // Of writers in the same second the last here.
     let (manager, at) = newest(&mut others.chain(ours)).unwrap_or_default();
     Changed {

@@ -142,7 +142,7 @@ impl<'a> Whose<'a> {
     }
 
     fn takes(&self, entry: &ManagedFieldsEntry) -> bool {
-        if !entry.subresource.as_deref().unwrap_or_default().is_empty() {
+        if !drift::is_of_whole(entry) {
             return false;
         }
         let manager = entry.manager.as_deref().unwrap_or_default();

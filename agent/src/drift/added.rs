@@ -11,7 +11,7 @@ use muster_proto::Timestamp;
 use serde_json::Value;
 
 use super::paths::{Path, leaves};
-use super::{Changed, our_entry};
+use super::{Changed, is_of_whole, our_entry};
 use crate::marks;
 
 /// What people added, beside what is left to others. `people`: do they write as this field manager? `reads`: is this
@@ -32,8 +32,7 @@ pub(crate) fn added(
     let mut all = BTreeSet::new();
     for entry in managed {
         let by_people = people(entry.manager.as_deref().unwrap_or_default());
-        let in_whole = entry.subresource.as_deref().unwrap_or_default().is_empty();
-        if !by_people || !in_whole || !reads(entry) {
+        if !by_people || !is_of_whole(entry) || !reads(entry) {
             continue;
         }
         let mut theirs = leaves(&apart(&set(entry)));
