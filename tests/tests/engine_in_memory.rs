@@ -137,6 +137,15 @@ async fn synced(engine: &Engine, generation: u64) -> Result<()> {
     .await
 }
 
+/// What the first state costs is written down: of that many writes of the ledger.
+async fn settled(ledger: &AtomicUsize) -> Result<()> {
+    wait::until("the ledger is settled", PATIENCE, async || {
+        ensure!(ledger.load(Ordering::SeqCst) >= 2);
+        Ok(())
+    })
+    .await
+}
+
 /// Counts writes: of objects, of the ledger.
 fn count(server: &Server) -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
     let (objects, ledger) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -164,11 +173,7 @@ async fn one_changed_object_is_one_write_and_two_of_bookkeeping() -> Result<()> 
     let (objects, ledger) = count(&server);
     engine.accept(desired(2, 100, 1)?).await?;
     synced(&engine, 2).await?;
-    wait::until("the ledger is settled", PATIENCE, async || {
-        ensure!(ledger.load(Ordering::SeqCst) >= 2);
-        Ok(())
-    })
-    .await?;
+    settled(&ledger).await?;
     assert_eq!(objects.load(Ordering::SeqCst), 1);
     assert_eq!(ledger.load(Ordering::SeqCst), 2);
     Ok(())

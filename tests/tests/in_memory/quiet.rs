@@ -26,11 +26,7 @@ async fn at_rest_there_is_no_call_but_the_watches() -> Result<()> {
     let (_, ledger) = count(&server);
     engine.accept(desired(1, 200, 0)?).await?;
     synced(&engine, 1).await?;
-    wait::until("the ledger is settled", PATIENCE, async || {
-        ensure!(ledger.load(Ordering::SeqCst) >= 2);
-        Ok(())
-    })
-    .await?;
+    settled(&ledger).await?;
     let (heard, mut calls) = tokio::sync::mpsc::unbounded_channel();
     server.set_fault(Some(Arc::new(move |call: &Call| {
         if call.verb != "watch" {

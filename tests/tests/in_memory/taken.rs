@@ -90,11 +90,7 @@ async fn to_ask_whose_the_cluster_is_stores_nothing_and_precedes_the_first_repai
     let (_, ledger) = count(&server);
     engine.accept(desired(1, 20, 0)?).await?;
     synced(&engine, 1).await?;
-    wait::until("the ledger is settled", PATIENCE, async || {
-        ensure!(ledger.load(Ordering::SeqCst) >= 2);
-        Ok(())
-    })
-    .await?;
+    settled(&ledger).await?;
     let version = || -> Result<u64> {
         let root = server.stored("secrets", "muster-system", "muster-ledger");
         let root = root.context("no root")?;

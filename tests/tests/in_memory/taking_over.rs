@@ -184,22 +184,33 @@ async fn labelled_by_hand(server: &Arc<Server>) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn what_others_hold_in_another_version_costs_a_patch_and_an_apply_more() -> Result<()> {
+/// With a cart that kubectl made in a version that is not the newest.
+async fn with_an_old_cart() -> Result<Arc<Server>> {
     let server = Server::new(Options::default());
     make_shop(&server).await?;
     define_carts(&server, &["v1", "v1beta1"]).await?;
     let before = json!({"size": 1, "bell": "loud"});
     made_by_kubectl(&server, &cart("v1beta1", before)).await?;
     labelled_by_hand(&server).await?;
+    Ok(server)
+}
 
-    let engine = start(&server, "first").await?;
-    let (objects, _) = count(&server);
+/// The cart once it is as Git states it, and what that cost in writes of objects.
+async fn wanted_by_git(server: &Arc<Server>) -> Result<(DynamicObject, usize)> {
+    let engine = start(server, "first").await?;
+    let (objects, _) = count(server);
     let wanted = cart("v1", json!({"size": 2}));
     engine.accept(holding(1, &[wanted])?).await?;
     synced(&engine, 1).await?;
-    let taken = carts(&server, "v1").get("c").await?;
+    let taken = carts(server, "v1").get("c").await?;
     assert_eq!(taken.data["spec"], json!({"size": 2}));
+    Ok((taken, objects.load(Ordering::SeqCst)))
+}
+
+#[tokio::test]
+async fn what_others_hold_in_another_version_costs_a_patch_and_an_apply_more() -> Result<()> {
+    let server = with_an_old_cart().await?;
+    let (taken, writes) = wanted_by_git(&server).await?;
     let labels = taken.metadata.labels.unwrap_or_default();
     assert_eq!(
         labels.into_keys().collect::<Vec<_>>(),
@@ -212,7 +223,7 @@ async fn what_others_hold_in_another_version_costs_a_patch_and_an_apply_more() -
         .collect();
     assert_eq!(held, [(Some("muster"), Some("shop.io/v1"))]);
     // What was held in our version is put into our entry before the apply, the rest by a patch and an apply after it.
-    assert_eq!(objects.load(Ordering::SeqCst), 4);
+    assert_eq!(writes, 4);
     Ok(())
 }
 
@@ -220,22 +231,10 @@ async fn what_others_hold_in_another_version_costs_a_patch_and_an_apply_more() -
 #[tokio::test]
 async fn what_was_held_in_a_version_that_is_gone_is_taken_before_anything_is_written() -> Result<()>
 {
-    let server = Server::new(Options::default());
-    make_shop(&server).await?;
-    define_carts(&server, &["v1", "v1beta1"]).await?;
-    let before = json!({"size": 1, "bell": "loud"});
-    made_by_kubectl(&server, &cart("v1beta1", before)).await?;
-    labelled_by_hand(&server).await?;
+    let server = with_an_old_cart().await?;
     define_carts(&server, &["v1"]).await?;
-
-    let engine = start(&server, "first").await?;
-    let (objects, _) = count(&server);
-    let wanted = cart("v1", json!({"size": 2}));
-    engine.accept(holding(1, &[wanted])?).await?;
-    synced(&engine, 1).await?;
-    let taken = carts(&server, "v1").get("c").await?;
-    assert_eq!(taken.data["spec"], json!({"size": 2}));
+    let (_, writes) = wanted_by_git(&server).await?;
     // One patch and one apply: nothing is held in another version after that.
-    assert_eq!(objects.load(Ordering::SeqCst), 2);
+    assert_eq!(writes, 2);
     Ok(())
 }

@@ -42,11 +42,7 @@ async fn what_was_synced_before_a_crash_is_synced_since_then() -> Result<()> {
     let (_, ledger) = count(&server);
     engine.accept(desired(1, 20, 0)?).await?;
     synced(&engine, 1).await?;
-    wait::until("the ledger is settled", PATIENCE, async || {
-        ensure!(ledger.load(Ordering::SeqCst) >= 2);
-        Ok(())
-    })
-    .await?;
+    settled(&ledger).await?;
     let since = row(&engine)?.since;
     wait::until("time has passed", PATIENCE, async || {
         ensure!(now() > since);
