@@ -17,7 +17,7 @@ use super::bare;
 use super::bed::Bed;
 use super::figure::{Figure, Promise};
 use super::load::{Load, name};
-use super::objects::{changed, config_maps, pass};
+use super::objects::{First, config_maps, pass};
 use super::process::memory;
 use super::shipped;
 use crate::programs::Programs;
@@ -189,10 +189,11 @@ async fn at(programs: &Programs, count: usize, rounds: usize) -> Result<Vec<Figu
     progress(count, "unchanged: looked at four times");
 
     let mark = bed.audit.mark()?;
+    let first = First::watch(&bed.cluster, &application).await?;
+    bed.commit("Change one", &[load.file(&application, 0, "2")])?;
     let began = Instant::now();
-    bed.push("Change one", &[load.file(&application, 0, "2")])
-        .await?;
-    changed(&bed.cluster, &application, "2").await?;
+    bed.tell().await?;
+    first.changes_to("2").await?;
     let seconds = began.elapsed().as_secs_f64();
     bed.synced(&application).await?;
     pass(LATE).await;
@@ -339,7 +340,7 @@ async fn repairs(bed: &Bed, application: &str, load: &Load) -> Result<Vec<f64>> 
         ..PatchParams::default()
     };
     let api: Api<ConfigMap> = Api::namespaced(bed.cluster.client()?, application);
-    let mut objects = std::pin::pin!(config_maps(&bed.cluster, application)?);
+    let mut objects = config_maps(&bed.cluster, application)?;
     let mut versions = BTreeMap::new();
     let mut seconds = Vec::new();
     let numbers = load.some_config_maps(EDITS);

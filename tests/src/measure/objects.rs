@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher::{self, Event, watcher};
@@ -37,34 +37,50 @@ pub(super) async fn put(
         .with_context(|| format!("{manager}: {name}"))
 }
 
-/// The ConfigMaps of a namespace as they come and change, seen by a client of our own.
-pub(super) fn config_maps(
-    cluster: &Cluster,
-    namespace: &str,
-) -> Result<impl futures::Stream<Item = Result<Event<ConfigMap>, watcher::Error>> + use<>> {
+/// ConfigMaps as they come and change, seen by a client of our own.
+pub(super) type ConfigMaps = BoxStream<'static, Result<Event<ConfigMap>, watcher::Error>>;
+
+/// Those of a namespace.
+pub(super) fn config_maps(cluster: &Cluster, namespace: &str) -> Result<ConfigMaps> {
     let api: Api<ConfigMap> = Api::namespaced(cluster.client()?, namespace);
     Ok(watcher(api, watcher::Config::default()).boxed())
 }
 
-/// Waits until the first object of the load holds `version`; not longer than anything here may take.
-pub(super) async fn changed(cluster: &Cluster, namespace: &str, version: &str) -> Result<()> {
-    let came = tokio::time::timeout(PATIENCE, comes(cluster, namespace, version)).await;
-    came.with_context(|| format!("no object of version {version} came into {namespace} in time"))?
-}
+/// The first object of a load, and nothing beside it: a LIST of ten thousand would be measured, too.
+pub(super) struct First(ConfigMaps);
 
-async fn comes(cluster: &Cluster, namespace: &str, version: &str) -> Result<()> {
-    let mut objects = std::pin::pin!(config_maps(cluster, namespace)?);
-    while let Some(event) = objects.try_next().await? {
-        if let Event::Apply(object) | Event::InitApply(object) = event
-            && object.name_any() == name(0)
-            && object
-                .data
-                .is_some_and(|data| data.get("version").is_some_and(|it| it == version))
-        {
-            return Ok(());
+impl First {
+    /// Watches it from now on; it need not be there.
+    pub(super) async fn watch(cluster: &Cluster, namespace: &str) -> Result<Self> {
+        let api: Api<ConfigMap> = Api::namespaced(cluster.client()?, namespace);
+        let only = watcher::Config::default().fields(&format!("metadata.name={}", name(0)));
+        let mut events = watcher(api, only).boxed();
+        while let Some(event) = events.try_next().await? {
+            if matches!(event, Event::InitDone) {
+                return Ok(Self(events));
+            }
         }
+        bail!("the watch ended")
     }
-    bail!("the watch ended")
+
+    /// Waits until it changes to `version`; not longer than anything here may take.
+    pub(super) async fn changes_to(self, version: &str) -> Result<()> {
+        let came = tokio::time::timeout(PATIENCE, self.comes(version)).await;
+        came.with_context(|| format!("{} did not become version {version} in time", name(0)))?
+    }
+
+    async fn comes(mut self, version: &str) -> Result<()> {
+        while let Some(event) = self.0.try_next().await? {
+            if let Event::Apply(object) | Event::InitApply(object) = event
+                && object
+                    .data
+                    .is_some_and(|data| data.get("version").is_some_and(|it| it == version))
+            {
+                return Ok(());
+            }
+        }
+        bail!("the watch ended")
+    }
 }
 
 /// Lets time pass, which is what is measured at rest, and for what comes late.

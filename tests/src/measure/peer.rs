@@ -17,7 +17,7 @@ use super::bed::Bed;
 use super::figure::{Figure, Promise};
 use super::flux::{self, Flux};
 use super::load::Load;
-use super::objects::{changed, pass};
+use super::objects::{First, pass};
 use super::{process, shipped};
 use crate::cluster::{Cluster, real};
 use crate::git::Repository;
@@ -230,12 +230,13 @@ async fn ours(programs: &Programs, cluster: &Cluster, audit: Audit, work: Work) 
     pass(SETTLES).await;
     let pids = [bed.hub.pid, bed.agent.pid];
     let (mark, before) = (bed.audit.mark()?, processor(&pids)?);
+    let first = First::watch(cluster, namespace).await?;
     let file = work.load().file(&work.folders()[0], 0, "2");
     let revision = bed.commit("Change one", &[file])?;
     let began = Instant::now();
     bed.tell().await?;
     let seen = async {
-        changed(cluster, namespace, "2").await?;
+        first.changes_to("2").await?;
         anyhow::Ok(began.elapsed().as_secs_f64())
     };
     let last = async {
@@ -282,12 +283,13 @@ async fn theirs(cluster: &Cluster, audit: &Audit, work: Work, tuned: bool) -> Re
     pass(SETTLES).await;
     let pids = [flux.processes[0].pid, flux.processes[1].pid];
     let (mark, before) = (audit.mark()?, processor(&pids)?);
+    let first = First::watch(cluster, namespace).await?;
     let (path, text) = work.load().file(&work.folders()[0], 0, "2");
     let revision = repository.commit("Change one", &[(&path, &text)])?;
     let began = Instant::now();
     flux.tell().await?;
     let seen = async {
-        changed(cluster, namespace, "2").await?;
+        first.changes_to("2").await?;
         anyhow::Ok(began.elapsed().as_secs_f64())
     };
     let last = async {
