@@ -20,6 +20,7 @@ use crate::snapshot::{Others, Snapshot, Sources};
 
 mod closure;
 mod difference;
+mod files;
 mod helm;
 mod hidden;
 mod hooks;
@@ -29,6 +30,8 @@ mod plain;
 mod tests;
 mod tool;
 mod variation;
+
+use files::{Files, Found};
 
 pub(crate) use closure::inside;
 pub use closure::{Closure, Plain, closure};
@@ -66,7 +69,9 @@ pub struct Wrong {
 pub struct Cache {
     tools: Tools,
     documents: Known,
-    renderings: HashMap<Digest, Rendered>,
+    files: Files,
+    /// With what they read, which is known for as long as they are.
+    renderings: HashMap<Digest, (Rendered, Vec<Arc<Found>>)>,
     used: BTreeSet<Digest>,
     /// What failed and may go well with the same files: forgotten with the commit.
     unlucky: BTreeSet<Digest>,
@@ -254,7 +259,7 @@ impl Cache {
                 Err(Arc::new(vec![Wrong { location, message }]))
             }
         };
-        self.renderings.insert(digest, rendered);
+        self.renderings.insert(digest, (rendered, Vec::new()));
     }
 
     /// Renders a subject, or finds the rendering of the same files.
@@ -279,14 +284,16 @@ impl Cache {
         })?;
         let digest = closure.key(namespace, &self.tools);
         self.used.insert(digest);
-        if let Some(rendered) = self.renderings.get(&digest) {
+        if let Some((rendered, _)) = self.renderings.get(&digest) {
             return rendered.clone();
         }
         match &closure {
             Closure::Plain(plain) => {
                 let at = |location| snapshot.shown(location);
-                let rendered = plain::plain(plain, at, namespace, key, &mut self.objects);
-                self.renderings.insert(digest, rendered.clone());
+                let (files, objects) = (&mut self.files, &mut self.objects);
+                let (rendered, found) =
+                    plain::plain_anew(plain, at, namespace, key, files, objects);
+                self.renderings.insert(digest, (rendered.clone(), found));
                 rendered
             }
             Closure::Tool(job) => Err(Arc::new(vec![Wrong {
@@ -306,6 +313,7 @@ impl Cache {
         self.renderings
             .retain(|digest, _| used.contains(digest) && !unlucky.contains(digest));
         self.end_of_variations();
+        self.files.end_of_commit();
         self.objects
             .0
             .retain(|_, object| Arc::strong_count(object) > 1);

@@ -44,7 +44,7 @@ pub(super) struct Variants<'a> {
     /// What placeholders of each cluster stand for, once anything asks.
     facts: Option<Vec<Facts<'a>>>,
     /// Where each object of an application is written, by identity with the namespace filled in.
-    written: BTreeMap<ApplicationName, BTreeMap<ObjectKey, Location>>,
+    written: BTreeMap<ApplicationName, HashMap<ObjectKey, Location>>,
     /// What applications hold for other tools.
     foreign: BTreeMap<ApplicationName, Foreign>,
 }
@@ -334,7 +334,7 @@ impl<'a> Variants<'a> {
         self.written.get(application)?.get(key)
     }
 
-    /// The identity of everything that any cluster gets of this commit.
+    /// The identity of everything that any cluster gets of this commit, in no order.
     pub(super) fn all_written(&self) -> impl Iterator<Item = (&ApplicationName, &ObjectKey)> {
         let written = self.written.iter();
         written.flat_map(|(name, keys)| keys.keys().map(move |key| (name, key)))

@@ -1,21 +1,20 @@
-//! Plain YAML and JSON manifests, and the YAML that tools write.
+//! Manifests out of what files hold, and out of what tools write.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster_proto::{DigestKey, Object, ObjectKey};
+use muster_proto::{DigestKey, ObjectKey};
 
+use super::files::{Files, Found};
 use super::{Manifest, Objects, Plain, Rendered, Wrong, hooks};
-use crate::foreign;
-use crate::model::document::API_VERSION;
+use crate::identity;
 use crate::problem::Location;
-use crate::yaml::{self, Fault, Node, Value};
+use crate::yaml;
 
 /// How many mistakes are told at a time.
 const MOST: usize = 20;
 
-/// The objects of all files, in the order of their paths. A `List` is its items; empty documents are left out.
-/// `namespace` fills the objects that state none, for telling duplicates only; places are as they are `shown`.
+/// The objects of all files, in the order of their paths. `namespace` fills the objects that state none, for telling
+/// duplicates only; places are as they are `shown`.
 ///
 /// # Errors
 /// When a file can't be read, a document is no object, or two are the same object: all of it at once.
@@ -26,24 +25,27 @@ pub fn plain(
     key: &DigestKey,
     objects: &mut Objects,
 ) -> Rendered {
-    let mut gathered = Gathered::new(namespace, key, objects);
-    for (path, _, bytes) in &closure.files {
+    let mut files = Files::default();
+    plain_anew(closure, shown, namespace, key, &mut files, objects).0
+}
+
+/// The same, where files may be known; and what they hold, to be kept with the rendering.
+pub(super) fn plain_anew(
+    closure: &Plain<'_>,
+    shown: impl Fn(Location) -> Location,
+    namespace: &str,
+    key: &DigestKey,
+    files: &mut Files,
+    objects: &mut Objects,
+) -> (Rendered, Vec<Arc<Found>>) {
+    let found = closure.files.iter();
+    let found: Vec<Arc<Found>> = found.map(|file| files.read(*file, key, objects)).collect();
+    let mut gathered = Gathered::default();
+    for ((path, ..), found) in closure.files.iter().zip(&found) {
         let path: Arc<str> = (*path).into();
-        let at = |line| shown(Location::new(Arc::clone(&path), line));
-        let documents = match path.ends_with(".json") {
-            true => yaml::json_documents(bytes),
-            false => yaml::documents(bytes),
-        };
-        let mine = |document: &Node| {
-            let is_object = ["apiVersion", "kind"]
-                .iter()
-                .any(|it| document.get(it).is_some());
-            !foreign::is_for_fleet(&path, is_object)
-        };
-        let documents = documents.map(|all| all.into_iter().filter(mine).collect());
-        gathered.take(documents, at);
+        gathered.take(found, |line| shown(Location::new(Arc::clone(&path), line)));
     }
-    gathered.finish()
+    (gathered.finish(namespace), found)
 }
 
 /// The objects of a tool's output; `at` says where what begins at a line comes from. `hooks` of a chart become stages.
@@ -55,7 +57,7 @@ pub(super) fn output(
     key: &DigestKey,
     objects: &mut Objects,
 ) -> Rendered {
-    let mut gathered = Gathered::new(namespace, key, objects);
+    let mut gathered = Gathered::default();
     let documents = yaml::documents(bytes);
     let documents = match hooks {
         false => documents,
@@ -72,66 +74,40 @@ pub(super) fn output(
             kept.collect()
         }),
     };
-    gathered.take(documents, at);
-    gathered.finish()
+    gathered.take(&Found::of(documents, key, objects), at);
+    gathered.finish(namespace)
 }
 
 /// The manifests found so far, and what is wrong with others.
-struct Gathered<'a> {
-    namespace: &'a str,
-    key: &'a DigestKey,
-    objects: &'a mut Objects,
+#[derive(Default)]
+struct Gathered {
     manifests: Vec<Manifest>,
-    places: BTreeMap<ObjectKey, Location>,
     wrong: Vec<Wrong>,
 }
 
-impl<'a> Gathered<'a> {
-    fn new(namespace: &'a str, key: &'a DigestKey, objects: &'a mut Objects) -> Self {
-        Self {
-            namespace,
-            key,
-            objects,
-            manifests: Vec::new(),
-            places: BTreeMap::new(),
-            wrong: Vec::new(),
-        }
-    }
-
-    fn take(&mut self, documents: Result<Vec<Node>, Fault>, at: impl Fn(u32) -> Location) {
-        let documents = documents.unwrap_or_else(|fault| {
-            self.wrong.push(Wrong {
-                location: at(fault.line),
-                message: fault.message,
-            });
-            Vec::new()
+impl Gathered {
+    fn take(&mut self, found: &Found, at: impl Fn(u32) -> Location) {
+        let wrong = found.wrong.iter().map(|(line, message)| Wrong {
+            location: at(*line),
+            message: message.clone(),
         });
-        for node in documents.iter().flat_map(items) {
-            let location = at(node.line);
-            if let Err(message) = self.put(node, &location) {
-                self.wrong.push(Wrong { location, message });
-            }
-        }
-    }
-
-    fn put(&mut self, node: &Node, location: &Location) -> Result<(), String> {
-        let object = object(node, self.key)?;
-        let identity = filled(&object.key, self.namespace);
-        if let Some(first) = self.places.get(&identity) {
-            return Err(format!("{identity} is at {first} already"));
-        }
-        self.places.insert(identity, location.clone());
-        self.manifests.push(Manifest {
-            object: self.objects.share(Arc::new(object)),
-            location: location.clone(),
+        self.wrong.extend(wrong);
+        let manifests = found.objects.iter().map(|(line, object)| Manifest {
+            object: Arc::clone(object),
+            location: at(*line),
         });
-        Ok(())
+        self.manifests.extend(manifests);
     }
 
-    fn finish(mut self) -> Rendered {
+    fn finish(mut self, namespace: &str) -> Rendered {
+        let written = self.manifests.iter();
+        let written = written.map(|manifest| (&*manifest.object, &manifest.location));
+        self.wrong.extend(identity::twice(written, namespace));
         if self.wrong.is_empty() {
             return Ok(Arc::new(self.manifests));
         }
+        self.wrong
+            .sort_by(|one, other| one.location.cmp(&other.location));
         self.wrong.truncate(MOST);
         Err(Arc::new(self.wrong))
     }
@@ -145,25 +121,4 @@ pub(crate) fn filled(key: &ObjectKey, namespace: &str) -> ObjectKey {
         namespace.clone_into(&mut filled.namespace);
     }
     filled
-}
-
-/// The items of a list as `kubectl get -o yaml` writes it, else the document itself.
-fn items(document: &Node) -> &[Node] {
-    let is_list = document
-        .text(&["kind"])
-        .is_some_and(|kind| kind.ends_with("List"))
-        && document.text(&["metadata", "name"]).is_none();
-    match document.get("items").map(|items| &items.value) {
-        Some(Value::List(items)) if is_list => items,
-        _ => std::slice::from_ref(document),
-    }
-}
-
-fn object(node: &Node, key: &DigestKey) -> Result<Object, String> {
-    if node.text(&["apiVersion"]) == Some(API_VERSION) {
-        return Err(format!(
-            "documents of {API_VERSION} stand in files called muster.yaml"
-        ));
-    }
-    Object::new(&node.to_json(), key).map_err(|invalid| invalid.to_string())
 }

@@ -348,6 +348,44 @@ helmCharts: [{name: x}]
 }
 
 #[test]
+fn a_commit_parses_the_files_that_it_touches_and_no_other() {
+    let key = DigestKey::new([1; 32]);
+    let (homes, target) = (BTreeSet::new(), target("a"));
+    let mut cache = Cache::default();
+    let mut render = |snapshot: &Snapshot| {
+        let rendered = cache.render(&subject(snapshot, &homes, &target, "shop"), &key);
+        cache.end_of_commit();
+        (shown(&rendered), cache.files.len())
+    };
+    let commit = |files: &[(&str, &str)]| {
+        let files = files.iter().map(|(path, name)| (*path, object(name)));
+        let files: Vec<_> = files.collect();
+        Snapshot::of("r", files.iter().map(|(path, text)| (*path, text.as_str())))
+    };
+    let first = commit(&[("a/1.yaml", "one"), ("a/2.yaml", "two")]);
+    assert_eq!(
+        render(&first),
+        (
+            "a/1.yaml:1: ConfigMap one\na/2.yaml:1: ConfigMap two".into(),
+            2
+        )
+    );
+    let mut second = commit(&[("a/1.yaml", "one"), ("a/2.yaml", "other")]);
+    // Bytes that no parser takes, under the id of what was read before.
+    let unread = second.files.get_mut("a/1.yaml").unwrap();
+    unread.content = FileContent::Bytes("[".into());
+    assert_eq!(
+        render(&second),
+        (
+            "a/1.yaml:1: ConfigMap one\na/2.yaml:1: ConfigMap other".into(),
+            2
+        )
+    );
+    let third = commit(&[("a/2.yaml", "other")]);
+    assert_eq!(render(&third), ("a/2.yaml:1: ConfigMap other".into(), 1));
+}
+
+#[test]
 fn a_run_is_wanted_once_and_again_when_a_file_of_it_changed_or_it_was_unlucky() {
     let key = DigestKey::new([1; 32]);
     let application = |name: &str| {
