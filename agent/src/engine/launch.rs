@@ -20,8 +20,8 @@ use crate::ledger::{Change, LedgerError};
 use crate::live::Sight;
 use crate::plan::Step;
 
-/// Calls on their way at once.
-pub(super) const CONCURRENCY: usize = 8;
+/// Calls on their way at once: an API server takes a third more a second than of eight, and little more of thirty-two.
+pub(super) const CONCURRENCY: usize = 16;
 /// After a failed write of the ledger; each time it takes double as long.
 const SAVE_AGAIN: Duration = Duration::from_secs(2);
 /// As many failed writes in a row don't pass in a moment: people should know.

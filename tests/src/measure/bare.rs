@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 /// The loop's name at the API server.
 pub(super) const PROGRAM: &str = "bare-loop";
 /// As many as the agent.
-const CONCURRENCY: usize = 8;
+const CONCURRENCY: usize = 16;
 /// As long as the agent's, and not it: the agent would watch these objects too.
 const LABEL: &str = "bare-loop.dev/applied";
 
