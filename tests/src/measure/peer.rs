@@ -267,13 +267,16 @@ async fn theirs(cluster: &Cluster, audit: &Audit, work: Work, tuned: bool) -> Re
         .iter()
         .map(|(path, text)| (path.as_str(), text.as_str()))
         .collect();
-    let repository = Repository::with(&files)?;
+    let repository = Repository::with(&[("README.md", "Nothing yet.")])?;
     let git = GitServer::start(repository.root().to_owned(), None).await?;
     let flux = Flux::start(cluster, &git.url("fleet.git"), tuned).await?;
-    let revision = repository.head()?;
-    flux.fetched(&revision).await?;
+    flux.fetched(&repository.head()?).await?;
 
+    let revision = repository.commit("Deploy", &files)?;
     let began = Instant::now();
+    flux.tell().await?;
+    // A Kustomization of a folder that is not there yet would fail first, and be tried again later.
+    flux.fetched(&revision).await?;
     let folders = work.folders();
     let made = flux.deploy(&folders, namespace);
     let applied = flux.applied(work.applications, &revision);
