@@ -14,7 +14,7 @@ use crate::health;
 use crate::live::watches::KindId;
 
 /// One kind in one version.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kind {
     /// Group, version, kind, plural.
     pub(crate) resource: ApiResource,

@@ -53,6 +53,7 @@ mod serving;
 pub mod session;
 mod since;
 mod takeover;
+mod walk;
 
 #[cfg(test)]
 mod scripted;

@@ -3,6 +3,7 @@
 mod in_memory {
     mod asking;
     mod drift;
+    mod newer;
     mod ordering;
     mod pauses;
     mod quiet;

@@ -42,6 +42,20 @@ pub(crate) struct Wanted {
     pub(crate) trouble: Option<Trouble>,
 }
 
+impl Wanted {
+    /// Is it wanted in the same way? Whatever else it holds is read from these.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let rules = [self, other].map(|wanted| wanted.rule.as_ref().map(Arc::as_ptr));
+        self.application == other.application
+            && self.settings == other.settings
+            && self.object == other.object
+            && self.kind == other.kind
+            && self.digest == other.digest
+            && self.trouble == other.trouble
+            && rules[0] == rules[1]
+    }
+}
+
 /// Reads an object that is `key` here; `known` is what was read of it before.
 pub(super) fn wanted(
     application: &ApplicationName,

@@ -87,7 +87,24 @@ impl Tracked {
         self.wanted.is_none() && self.entry.is_none()
     }
 
-    /// A new desired state: whatever failed may pass now.
+    /// Takes over what Git wants of it now, under a new desired state: whatever failed may pass. False when that leaves
+    /// nothing to decide: it is wanted as before, and as desired. No guard and no pause makes more or less of that, and
+    /// what others wait for in it they have.
+    pub(crate) fn want(
+        &mut self,
+        key: &ObjectKey,
+        wanted: Option<&Wanted>,
+        guards: &Guards,
+    ) -> bool {
+        let same = self.wanted.as_ref().zip(wanted);
+        let same = same.is_some_and(|(before, now)| before.is_same(now));
+        let waited = self.failure.is_some() || self.not_before.is_some();
+        self.wanted = wanted.cloned();
+        self.forgive();
+        !same || waited || self.step(key, guards) != Step::InSync
+    }
+
+    /// Whatever failed may pass now.
     pub(crate) fn forgive(&mut self) {
         self.failure = None;
         self.failures = 0;
@@ -329,8 +346,13 @@ fn found(kind: DriftKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discovery::Kind;
+    use crate::desired::resolved::{Resolved, resolve};
+    use crate::discovery::{Catalogue, Kind};
+    use crate::graph::Trouble;
     use crate::live;
+    use muster_proto::{
+        Desired, DesiredApplication, Digest, DigestKey, Object, Removals, Settings,
+    };
 
     #[test]
     fn what_nobody_reports_on_says_so_also_when_it_counts_as_working() {
@@ -355,6 +377,91 @@ mod tests {
         assert_eq!(line(59_999), (HealthStatus::InProgress, silent));
         let settled = "no controller reports status".to_owned();
         assert_eq!(line(60_000), (HealthStatus::Current, settled));
+    }
+
+    /// An application of one ConfigMap, as it is wanted here.
+    fn wanted(settings: Settings, value: &str) -> (Arc<ObjectKey>, Wanted) {
+        let body = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "c", "namespace": "web"}, "data": {"v": value}});
+        let object = Arc::new(Object::new(&body, &DigestKey::new([0; 32])).unwrap());
+        let name = "shop".parse().unwrap();
+        let shop = DesiredApplication::new(name, String::new(), settings, vec![object]);
+        let state = Desired::new(1, vec![Arc::new(shop)], Removals::Released, Vec::new());
+        let mut catalogue = Catalogue::default();
+        let kind = Arc::new(Kind::config_map());
+        catalogue.learn("v1", [("ConfigMap".to_owned(), kind)].into());
+        let resolved = resolve(&state, &catalogue, |_| None, &Resolved::default());
+        resolved.wanted.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn under_a_newer_state_all_is_decided_about_but_what_is_wanted_as_before_and_as_desired() {
+        let guards = Guards::default();
+        let (key, as_before) = wanted(Settings::default(), "1");
+        let in_sync = || {
+            let live = serde_json::json!({"metadata": {"name": "c", "uid": "u"}});
+            let live = serde_json::from_value(live).unwrap();
+            let entry = Entry::planned("v1", &as_before.application);
+            Tracked {
+                wanted: Some(as_before.clone()),
+                entry: Some(Entry {
+                    uid: Some("u".into()),
+                    digest: Some(as_before.digest),
+                    ..entry
+                }),
+                sight: Sight::Present(live::look(&live, &Kind::config_map(), None)),
+                ..Tracked::default()
+            }
+        };
+        assert_eq!(in_sync().step(&key, &guards), Step::InSync);
+        assert!(!in_sync().want(&key, Some(&as_before), &guards));
+        // Equal, and read anew.
+        let (_, equal) = wanted(Settings::default(), "1");
+        assert!(!in_sync().want(&key, Some(&equal), &guards));
+
+        let settings = |change: fn(&mut Settings)| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            wanted(settings, "1").1
+        };
+        let trouble = Wanted {
+            trouble: Some(Trouble::Wrong("a cycle".into())),
+            ..as_before.clone()
+        };
+        let ruled = Kind {
+            ruled: Some(Digest::ZERO),
+            ..Kind::config_map()
+        };
+        let ruled = Wanted {
+            kind: Arc::new(ruled),
+            ..as_before.clone()
+        };
+        for other in [
+            wanted(Settings::default(), "2").1,
+            settings(|settings| settings.self_heal = false),
+            settings(|settings| settings.detect_only = true),
+            settings(|settings| settings.depends_on = vec!["base".parse().unwrap()]),
+            settings(|settings| settings.service_account = "web/robot".into()),
+            trouble,
+            ruled,
+        ] {
+            assert!(in_sync().want(&key, Some(&other), &guards), "{other:?}");
+        }
+        assert!(in_sync().want(&key, None, &guards));
+
+        type Otherwise = fn(&mut Tracked);
+        let otherwise: [(&str, Otherwise); 5] = [
+            ("failed", |it| it.failure = Some(Failure::default())),
+            ("waits", |it| it.not_before = Some(Instant::now())),
+            ("new", |it| it.wanted = None),
+            ("unseen", |it| it.sight = Sight::Unknown),
+            ("changed", |it| it.entry.as_mut().unwrap().digest = None),
+        ];
+        for (what, change) in otherwise {
+            let mut object = in_sync();
+            change(&mut object);
+            assert!(object.want(&key, Some(&as_before), &guards), "{what}");
+        }
     }
 
     #[tokio::test]

@@ -28,6 +28,7 @@ use crate::ledger::{Change, Ledger, LedgerError};
 use crate::live::watches::{Event, KindId, Scope, Watches};
 use crate::plan::{self, Guards};
 use crate::since;
+use crate::walk::Walk;
 
 /// Everything the engine knows.
 pub(crate) struct State {
@@ -177,13 +178,14 @@ impl State {
         self.keep_times();
         let mut change = std::mem::take(&mut self.unsaved);
         change.extend(desired::change(&self.desired, &offered));
+        let mut known = Walk::over(&self.objects);
         let planned: Vec<(Key, Entry)> = placed
             .wanted
             .iter()
             .filter(|(key, _)| {
-                self.objects
-                    .get(*key)
-                    .is_none_or(|object| object.entry.is_none())
+                known
+                    .get(key)
+                    .is_none_or(|(_, object)| object.entry.is_none())
             })
             .filter(|(_, wanted)| !wanted.settings.detect_only)
             .map(|(key, wanted)| (key.clone(), planned(key, wanted, &placed.graph)))
@@ -260,21 +262,29 @@ impl State {
     /// Acts on a desired state from now on.
     pub(super) fn take_on(&mut self, desired: Arc<Desired>, placed: resolved::Resolved) {
         self.desired = desired;
+        let reordered = placed.graph != self.resolved.graph;
         self.resolved = placed;
-        for object in self.objects.values_mut() {
-            object.wanted = None;
-            object.forgive();
-        }
-        for (key, wanted) in &self.resolved.wanted {
-            let object = self.objects.entry(key.clone()).or_default();
-            object.wanted = Some(wanted.clone());
+        let mut known = Walk::over(&self.objects);
+        let wanted = self.resolved.wanted.keys();
+        let new: Vec<Key> = wanted
+            .filter(|key| known.get(key).is_none())
+            .cloned()
+            .collect();
+        let new = new.into_iter().map(|key| (key, Tracked::default()));
+        self.objects.extend(new);
+        let mut wanted = Walk::over(&self.resolved.wanted);
+        for (key, object) in &mut self.objects {
+            let wanted = wanted.get(key).map(|(_, wanted)| wanted);
+            let news = object.want(key, wanted, &self.guards);
+            if news {
+                self.queue.dirty.insert(key.clone());
+            }
             // It need not be applied again for what it is removed by.
-            let planned = planned(key, wanted, &self.resolved.graph);
-            if let Some(entry) = object
-                .entry
-                .as_mut()
-                .filter(|entry| entry.digest == Some(wanted.digest))
-                && entry.take_order(&planned)
+            if (news || reordered)
+                && let Some(wanted) = wanted
+                && let Some(entry) = object.entry.as_mut()
+                && entry.digest == Some(wanted.digest)
+                && entry.take_order(&planned(key, wanted, &self.resolved.graph))
             {
                 self.unsaved
                     .insert(inventory::item(key), Some(entry.write()));
@@ -282,21 +292,16 @@ impl State {
         }
         self.objects
             .retain(|_, object| !object.is_idle() || object.flying);
-        let inventory = self
+        let left = self
             .objects
             .iter()
-            .filter_map(|(key, object)| Some((&**key, object.entry.as_ref()?)));
+            .filter(|(_, object)| object.wanted.is_none());
+        let left = left.filter_map(|(key, object)| Some((&**key, object.entry.as_ref()?)));
         let paused = std::mem::take(&mut self.guards.paused);
-        self.guards = plan::guards(
-            &self.desired,
-            &self.resolved,
-            inventory,
-            self.damaged.as_deref(),
-        );
+        self.guards = plan::guards(&self.desired, &self.resolved, left, self.damaged.as_deref());
         self.guards.paused = paused;
         self.look_at_pauses(Instant::now());
         self.watch_what_is_used();
-        self.queue.dirty.extend(self.objects.keys().cloned());
         let unplaced = self
             .resolved
             .unplaced
@@ -314,8 +319,15 @@ impl State {
     /// Watches every kind of what is wanted or ours; those of which the agent may not see all, in the namespaces in use.
     pub(super) fn watch_what_is_used(&mut self) {
         let mut used: BTreeMap<Scope, Arc<Kind>> = BTreeMap::new();
+        let mut last: Option<(&str, Arc<Kind>)> = None;
         for (key, object) in &self.objects {
             if let Some(kind) = self.kind_of(key, object) {
+                // Objects of one kind and namespace stand side by side.
+                let place = (key.namespace.as_str(), kind.clone());
+                if last.as_ref() == Some(&place) {
+                    continue;
+                }
+                last = Some(place);
                 let id = kind.id();
                 let narrow = self.by_namespace.contains(&id);
                 let scope = Scope {

@@ -40,7 +40,8 @@ impl Guards {
     }
 }
 
-/// Finds what holds removals back. `damaged` is what is wrong with the ledger, if anything.
+/// Finds what holds removals back. `inventory` may leave out what is wanted; `damaged` is what is wrong with the ledger,
+/// if anything.
 pub(crate) fn guards<'a>(
     desired: &Desired,
     resolved: &Resolved,

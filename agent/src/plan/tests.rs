@@ -229,6 +229,28 @@ proptest! {
     }
 
     #[test]
+    fn what_is_as_desired_is_so_under_any_guard_and_pause(shape in shape(), world in world(), applied in any::<bool>()) {
+        let state = desired(&shape, &Settings::default(), Removals::Released);
+        let mut world = world;
+        if applied {
+            perform(&state, &mut world);
+            perform(&state, &mut world);
+        }
+        let in_sync = |plan: BTreeMap<ObjectKey, Step>| -> Vec<ObjectKey> {
+            plan.into_iter().filter(|(_, step)| *step == Step::InSync).map(|(key, _)| key).collect()
+        };
+        let pauses = (0..3).map(|name| muster_proto::Pause {
+            application: format!("app-{name}").parse().unwrap(),
+            until: muster_proto::Timestamp(1),
+            since: muster_proto::Timestamp(0),
+            by: "anna".into(),
+            reason: String::new(),
+        });
+        let held = desired(&shape, &Settings::default(), Removals::Held("why".into())).with_pauses(pauses.collect());
+        prop_assert_eq!(in_sync(plan_of(&state, &world)), in_sync(plan_of(&held, &world)));
+    }
+
+    #[test]
     fn after_a_perfect_apply_there_is_nothing_to_do(shape in shape(), world in world()) {
         let state = desired(&shape, &Settings::default(), Removals::Released);
         let mut world = world;
