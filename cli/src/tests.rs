@@ -1,16 +1,14 @@
 //! Whole runs of `muster` against a hub's API in this process.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
 use muster_proto::wire::v1;
-use tokio::sync::watch;
 
-use crate::config::{Environment, Terminal};
+use crate::config::Environment;
 use crate::show::example;
 use crate::stub::Stub;
 use crate::{ExitCode, run_in};
+
+mod planning;
+mod watching;
 
 /// What a run said and how it ended.
 struct Run {
@@ -28,50 +26,6 @@ async fn muster(environment: &Environment, line: &str) -> Run {
         code,
         out: String::from_utf8(out).unwrap(),
         err: String::from_utf8(err).unwrap(),
-    }
-}
-
-/// Output that the test reads while the run goes on. Refuses, as a closed pipe does, once `limit` documents are out.
-#[derive(Clone)]
-struct Pipe {
-    text: watch::Sender<String>,
-    closed: Arc<Mutex<bool>>,
-}
-
-impl Pipe {
-    fn new() -> Self {
-        Self {
-            text: watch::Sender::new(String::new()),
-            closed: Arc::default(),
-        }
-    }
-
-    fn close(&self) {
-        *self.closed.lock().unwrap() = true;
-    }
-
-    /// Waits until so many lines are out.
-    async fn lines(&self, count: usize) -> Vec<String> {
-        let mut text = self.text.subscribe();
-        let seen = text.wait_for(|text| text.lines().count() >= count);
-        let seen = tokio::time::timeout(Duration::from_secs(30), seen).await;
-        let seen = seen.expect("in time").unwrap();
-        seen.lines().map(str::to_owned).collect()
-    }
-}
-
-impl Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if *self.closed.lock().unwrap() {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        let text = std::str::from_utf8(bytes).unwrap();
-        self.text.send_modify(|all| all.push_str(text));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -373,78 +327,6 @@ async fn a_context_leads_to_the_hub() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_is_no_failure() {
-    let hub = Stub::start().await;
-    let (mut pipe, mut err) = (Pipe::new(), Vec::new());
-    pipe.close();
-    for line in [
-        &["muster", "clusters"][..],
-        &["muster", "completion", "bash"],
-        &["muster", "--help"],
-    ] {
-        let code = run_in(&hub.environment(), line, &mut pipe, &mut err).await;
-        assert_eq!(code, ExitCode::Ok, "{line:?}");
-    }
-    assert!(err.is_empty());
-}
-
-#[tokio::test]
-async fn watching_prints_each_change_and_outlives_a_restart_of_the_hub() {
-    let mut hub = Stub::start().await;
-    let environment = hub.environment();
-    let (pipe, complaints) = (Pipe::new(), Pipe::new());
-    let (mut out, mut err) = (pipe.clone(), complaints.clone());
-    let run = tokio::spawn(async move {
-        let line = ["muster", "clusters", "--watch", "-o", "json"];
-        run_in(&environment, line, &mut out, &mut err).await
-    });
-    let connection = |line: &str| {
-        let value: serde_json::Value = serde_json::from_str(line).unwrap();
-        value["clusters"][0]["connection"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
-    let say = |connection: &str| {
-        let change = |fleet: &mut v1::Fleet| fleet.clusters[0].connection = connection.into();
-        hub.fleet.send_modify(change);
-    };
-    pipe.lines(1).await;
-    say("unknown");
-    pipe.lines(2).await;
-    hub.restart().await;
-    complaints.lines(1).await;
-    hub.fleet
-        .send_modify(|fleet| fleet.clusters[0].connection = "removed".into());
-    let lines = pipe.lines(3).await;
-    let seen: Vec<String> = lines.iter().map(|line| connection(line)).collect();
-    assert_eq!(seen, ["connected", "unknown", "removed"]);
-    pipe.close();
-    hub.fleet
-        .send_modify(|fleet| fleet.clusters[0].connection = "connected".into());
-    let code = tokio::time::timeout(Duration::from_secs(30), run).await;
-    assert_eq!(code.unwrap().unwrap(), ExitCode::Ok);
-}
-
-#[tokio::test]
-async fn watching_one_cluster_asks_again_when_the_fleet_changes() {
-    let hub = Stub::start().await;
-    let environment = hub.environment();
-    let pipe = Pipe::new();
-    let mut out = pipe.clone();
-    let run = tokio::spawn(async move {
-        let line = ["muster", "get", "cluster", "eu-1", "--watch", "-o", "json"];
-        run_in(&environment, line, &mut out, &mut Vec::new()).await
-    });
-    pipe.lines(1).await;
-    hub.fleet
-        .send_modify(|fleet| fleet.clusters[0].generation = 43);
-    let lines = pipe.lines(2).await;
-    assert!(lines[1].contains("\"generation\":43"), "{}", lines[1]);
-    run.abort();
-}
-
-#[tokio::test]
 async fn a_pause_says_until_when_and_where_it_does_not_hold_yet() {
     let hub = Stub::start().await;
     let environment = hub.environment();
@@ -528,170 +410,4 @@ async fn one_object_is_a_page_and_as_yaml_it_is_itself() {
     assert_eq!(run.err, "muster: the object is not there\n");
     let run = muster(&environment, "get object web --cluster eu-1").await;
     assert_eq!(run.code, ExitCode::Usage);
-}
-
-#[tokio::test]
-async fn a_plan_says_by_its_exit_code_whether_something_would_change() {
-    let hub = Stub::start().await;
-    let environment = hub.environment();
-    let run = muster(&environment, "plan whole").await;
-    assert_eq!(run.code, ExitCode::Changes, "{}", run.err);
-    assert!(run.out.contains("\n- 3\n+ 5\n"), "{}", run.out);
-    assert_eq!(run.err, "", "progress is for terminals");
-    assert_eq!(
-        muster(&environment, "plan nothing").await.code,
-        ExitCode::Ok
-    );
-    let run = muster(&environment, "plan raise-replicas").await;
-    assert_eq!(run.code, ExitCode::Failed, "it has a problem");
-    let run = muster(&environment, "plan gone").await;
-    assert_eq!(
-        (run.code, &*run.err),
-        (ExitCode::Failed, "muster: there is no branch gone\n")
-    );
-    let run = muster(&environment, "plan raise-replicas --dry-run=server").await;
-    assert_eq!(run.code, ExitCode::Failed, "an API server refuses it");
-    assert!(
-        run.out.contains(": refused: deployments.apps"),
-        "{}",
-        run.out
-    );
-    // No script may take a wrong command line for a change.
-    for line in [
-        "plan",
-        "plan a --dry-run=client",
-        "plan --local --dry-run=server",
-    ] {
-        let run = muster(&environment, line).await;
-        assert_eq!(run.code, ExitCode::Failed, "{line}");
-    }
-    let run = muster(&environment, "plan a --clster eu-1").await;
-    assert_eq!(run.code, ExitCode::Failed);
-    for line in ["render", "render shop --cluster eu-1 --as-is"] {
-        let run = muster(&environment, line).await;
-        assert_eq!(run.code, ExitCode::Usage, "{line}");
-    }
-}
-
-#[tokio::test]
-async fn a_plan_is_json_markdown_and_on_a_terminal_says_what_the_hub_does() {
-    let hub = Stub::start().await;
-    let mut environment = hub.environment();
-    let line = "plan #7 --as-is --cluster eu-1 --app shop -o json";
-    let run = muster(&environment, line).await;
-    let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
-    assert_eq!(told["of"], example::OF);
-    let plan: muster_decide::plan::Plan = serde_json::from_value(told).unwrap();
-    assert_eq!(plan, example::plan());
-    let asked = hub.told.lock().unwrap().pop().unwrap();
-    assert!(
-        asked.contains(r##"what: "#7", as_is: true, cluster: "eu-1", application: "shop""##),
-        "{asked}"
-    );
-    let run = muster(&environment, "plan x -o markdown").await;
-    assert!(run.out.starts_with("### Plan of `"), "{}", run.out);
-    environment.terminal = Some(Terminal {
-        colour: true,
-        size: || None,
-    });
-    let run = muster(&environment, "plan x").await;
-    assert_eq!(run.err, "fetching branch x [2J ...\n");
-    assert!(run.out.contains("\u{1b}[32m+ 5"), "{}", run.out);
-    let run = muster(&environment, "plan x --color never").await;
-    assert!(!run.out.contains('\u{1b}'), "{}", run.out);
-}
-
-#[tokio::test]
-async fn a_checkout_is_sent_as_the_files_that_differ_and_is_not_touched() {
-    let hub = Stub::start().await;
-    let environment = hub.environment();
-    let folder = tempfile::tempdir().unwrap();
-    let git = |words: &[&str]| {
-        let output = std::process::Command::new("git")
-            .args(["-c", "user.name=t", "-c", "user.email=t@example.com"])
-            .args(words)
-            .current_dir(folder.path())
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    let put = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
-    git(&["init", "--quiet", "--initial-branch=main"]);
-    for file in ["kept", "changed", "gone"] {
-        put(file, file);
-    }
-    put(".gitignore", "ignored\n");
-    git(&["add", "."]);
-    git(&["commit", "--quiet", "--message", "first"]);
-    let base = git(&["rev-parse", "HEAD"]);
-    put("changed", "committed here");
-    git(&["commit", "--quiet", "--all", "--message", "second"]);
-    put("changed", "and changed again");
-    put("new file", "new");
-    put("ignored", "ignored");
-    std::fs::remove_file(folder.path().join("gone")).unwrap();
-    let status = git(&["status", "--porcelain"]);
-    let line = format!("plan {}", folder.path().display());
-
-    let run = muster(&environment, &line).await;
-    assert_eq!(run.code, ExitCode::Failed);
-    assert!(
-        run.err.contains("run `git fetch` there first"),
-        "{}",
-        run.err
-    );
-    hub.fleet
-        .send_modify(|fleet| fleet.source.as_mut().unwrap().revision.clone_from(&base));
-    muster(&environment, &line).await;
-    let asked = hub.told.lock().unwrap().pop().unwrap();
-    let file = |path: &str, kind: &str, content: &str| {
-        format!("WorkingFile {{ path: {path:?}, kind: {kind:?}, content: b{content:?} }}")
-    };
-    let files = [
-        file("changed", "file", "and changed again"),
-        file("gone", "deleted", ""),
-        file("new file", "file", "new"),
-    ];
-    let expected = format!(
-        "WorkingTree {{ base: {base:?}, files: [{}] }}",
-        files.join(", ")
-    );
-    assert!(asked.contains(&expected), "{asked}\n{expected}");
-    assert_eq!(git(&["status", "--porcelain"]), status);
-    let objects = git(&["count-objects"]);
-    muster(&environment, &line).await;
-    assert_eq!(
-        git(&["count-objects"]),
-        objects,
-        "nothing is written into it"
-    );
-}
-
-#[tokio::test]
-async fn what_a_cluster_gets_is_printed_as_documents_or_as_a_list() {
-    let hub = Stub::start().await;
-    let environment = hub.environment();
-    let run = muster(&environment, "render shop --cluster eu-1").await;
-    assert_eq!(run.code, ExitCode::Ok, "{}", run.err);
-    let page = include_str!("../../docs/behaviour/planning.md");
-    assert!(
-        page.contains(&run.out),
-        "docs/behaviour/planning.md shows:\n{}",
-        run.out
-    );
-    let run = muster(&environment, "render shop --cluster eu-1 -o json").await;
-    let list: serde_json::Value = serde_json::from_str(&run.out).unwrap();
-    assert_eq!(list["items"].as_array().unwrap().len(), 2);
-    let run = muster(&environment, "render cellar --cluster eu-1").await;
-    assert_eq!(
-        (run.code, &*run.err),
-        (
-            ExitCode::Failed,
-            "muster: cellar is left as it is on eu-1: it never rendered\n"
-        )
-    );
 }
