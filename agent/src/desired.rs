@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Refused;
 use crate::ledger::{Change, Items};
 
+mod claims;
 pub(crate) mod resolved;
 pub(crate) mod wanted;
 

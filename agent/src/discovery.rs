@@ -102,6 +102,19 @@ impl Catalogue {
         self.versions.contains_key(api_version)
     }
 
+    /// The same with these health rules, by group and kind: such kinds are read whole, and anew when the rules change.
+    pub(crate) fn ruled(&self, rules: &BTreeMap<(String, String), Digest>) -> Self {
+        let mut catalogue = self.clone();
+        for ((group, kind), rules) in rules {
+            let kinds = catalogue.versions.values_mut();
+            let kinds = kinds.filter_map(|kinds| kinds.get_mut(kind));
+            for kind in kinds.filter(|kind| kind.resource.group == *group) {
+                Arc::make_mut(kind).ruled = Some(*rules);
+            }
+        }
+        catalogue
+    }
+
     /// Takes an answer in; true when it differs from the one before.
     pub(crate) fn learn(&mut self, api_version: &str, kinds: Kinds) -> bool {
         let old = self.versions.insert(api_version.to_owned(), kinds);

@@ -87,17 +87,19 @@ impl Graph {
             .collect();
         let mut graph = Self::default();
         let key_of = |key: &ObjectKey| nodes.get_key_value(key).map(|(key, _)| key.clone());
+        let mut all_needs: Vec<(Key, BTreeMap<Key, Until>)> = Vec::new();
+        let (mut last, mut basis) = (None, BTreeMap::new());
         for (key, node) in &nodes {
-            let mut needs = BTreeMap::new();
-            let basis = needs_by_identity(key, definitions);
-            needs.extend(
-                basis
-                    .iter()
-                    .filter_map(key_of)
-                    .map(|key| (key, Until::Ready)),
-            );
+            // Objects of one kind and namespace stand side by side.
+            if !last.is_some_and(|last| are_alike(last, key)) {
+                let needs = needs_by_identity(key, definitions);
+                let needs = needs.iter().filter_map(key_of);
+                basis = needs.map(|key| (key, Until::Ready)).collect();
+            }
+            last = Some(key);
+            let mut needs = basis.clone();
             let Some(names) = node.names else {
-                graph.add(key.clone(), needs);
+                all_needs.push((key.clone(), needs));
                 continue;
             };
             if let Some(wrong) = &names.wrong {
@@ -119,8 +121,10 @@ impl Graph {
                 }
                 needs.extend(meant.into_iter().map(|other| (other.clone(), Until::Ready)));
             }
-            graph.add(key.clone(), needs);
+            all_needs.push((key.clone(), needs));
         }
+        let needs = all_needs.into_iter();
+        graph.needs = needs.filter(|(_, needs)| !needs.is_empty()).collect();
         graph.set_stages(&nodes);
         for cycle in graph.cycles() {
             let text = cycle.iter().map(ToString::to_string);
@@ -135,12 +139,6 @@ impl Graph {
             }
         }
         graph
-    }
-
-    fn add(&mut self, key: Key, needs: BTreeMap<Key, Until>) {
-        if !needs.is_empty() {
-            self.needs.insert(key, needs);
-        }
     }
 
     /// What an object needs directly.
@@ -336,6 +334,11 @@ pub(crate) fn defines(definition: &Value) -> Option<(String, String)> {
 
 /// The definitions of a desired state, by the group and kind they define.
 pub(crate) type Definitions = BTreeMap<(String, String), ObjectKey>;
+
+/// Of one kind and namespace, so that they need the same by who they are?
+fn are_alike(one: &ObjectKey, other: &ObjectKey) -> bool {
+    one.group == other.group && one.kind == other.kind && one.namespace == other.namespace
+}
 
 /// What an object needs by who it is: its namespace, its definition.
 fn needs_by_identity(key: &ObjectKey, definitions: &Definitions) -> Vec<ObjectKey> {

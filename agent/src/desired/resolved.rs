@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use muster_proto::{
-    ApplicationName, Content, Desired, DesiredApplication, Digest, Object, ObjectKey, Settings,
-};
+use muster_proto::{ApplicationName, Content, Desired, Digest, ObjectKey, Settings};
 
+use super::claims::{Claim, by_identity, claims, namespace};
 use super::wanted::{Wanted, wanted};
-use crate::discovery::{Catalogue, Kind};
+use crate::discovery::Catalogue;
 use crate::graph::{self, Definitions, Graph, Node};
 use crate::health::Rules;
+use crate::walk::Walk;
 
 /// An object that has no place yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,14 +41,33 @@ pub(crate) struct Resolved {
     pub(crate) held: BTreeMap<ApplicationName, String>,
     /// Objects that Git states in an application that is held: not wanted now, and no less stated.
     spoken_for: BTreeSet<ObjectKey>,
-    /// Of all health rules for a kind, by group and kind.
-    ruled: BTreeMap<(String, String), Digest>,
-    /// Compiled health rules, by application.
-    rules: BTreeMap<ApplicationName, Arc<Rules>>,
+    /// How its application wants an object done, by application.
+    ways: BTreeMap<ApplicationName, Way>,
     /// The CustomResourceDefinitions among the wanted.
     pub(crate) definitions: Definitions,
     /// What waits for what.
     pub(crate) graph: Graph,
+}
+
+/// How an application wants its objects done.
+#[derive(Debug, Clone)]
+struct Way {
+    settings: Arc<Settings>,
+    /// Its health rules, compiled.
+    rules: Arc<Rules>,
+}
+
+impl Way {
+    /// The same again when nothing changed, else anew.
+    fn of(settings: &Settings, before: Option<&Self>) -> Self {
+        match before {
+            Some(before) if *before.settings == *settings => before.clone(),
+            _ => Self {
+                settings: Arc::new(settings.clone()),
+                rules: Rules::of(&settings.health, before.map(|before| &before.rules)),
+            },
+        }
+    }
 }
 
 impl Resolved {
@@ -87,57 +106,36 @@ impl Resolved {
     }
 }
 
-/// Places a desired state. `owner` says which application an object belongs to already; `before` is the last result,
-/// whose digests are taken over for objects that did not change.
+/// Places a desired state. `owner` says which application an object belongs to already, and is asked in the order of the
+/// keys; `before` is the last result, whose digests are taken over for objects that did not change.
 pub(crate) fn resolve(
     desired: &Desired,
     catalogue: &Catalogue,
-    owner: impl Fn(&ObjectKey) -> Option<ApplicationName>,
+    owner: impl FnMut(&ObjectKey) -> Option<ApplicationName>,
     before: &Resolved,
 ) -> Resolved {
-    let mut resolved = Resolved {
-        ruled: ruled_kinds(desired),
-        ..Resolved::default()
-    };
-    let claims = claims(desired, catalogue);
+    let catalogue = catalogue.ruled(&ruled_kinds(desired));
+    let claims = claims(desired, &catalogue);
+    let mut resolved = Resolved::default();
     for application in &desired.applications {
         if let Content::Keep(why) = &application.content {
             resolved.held.insert(application.name.clone(), why.clone());
         }
     }
-    for (key, claimants) in &claims {
-        let kept_owner = owner(key).filter(|owner| desired.application(owner.as_str()).is_some());
-        let kept_elsewhere = kept_owner
-            .filter(|owner| resolved.held.contains_key(owner) && !claimants.contains(owner));
-        let keeper = match kept_elsewhere {
-            // Left as it is on purpose, and this object with it.
-            Some(owner) => owner,
-            None if claimants.len() > 1 => owner(key)
-                .filter(|owner| claimants.contains(owner))
-                .unwrap_or_else(|| claimants[0].clone()),
-            None => continue,
-        };
-        for claimant in claimants.iter().filter(|claimant| **claimant != keeper) {
-            let why = format!(
-                "{key} belongs to application {keeper}: {claimant} can't claim it too, and is left as it is"
-            );
-            resolved.held.entry(claimant.clone()).or_insert(why);
-        }
-    }
-    resolved.spoken_for = claims
-        .into_iter()
-        .filter(|(_, claimants)| {
-            claimants
-                .iter()
-                .any(|name| resolved.held.contains_key(name))
-        })
-        .map(|(key, _)| key)
-        .collect();
+    hold_back(&claims, desired, owner, &mut resolved.held);
+    let held = claims
+        .iter()
+        .filter(|claim| resolved.held.contains_key(claim.application));
+    resolved.spoken_for = held.map(|claim| claim.key.clone().into_owned()).collect();
     for application in &desired.applications {
-        if !resolved.held.contains_key(&application.name) {
-            place(application, catalogue, before, &mut resolved);
+        if let Content::Objects { settings, .. } = &application.content
+            && !resolved.held.contains_key(&application.name)
+        {
+            let way = Way::of(settings, before.ways.get(&application.name));
+            resolved.ways.insert(application.name.clone(), way);
         }
     }
+    place(claims, &catalogue, before, &mut resolved);
     for unplaced in &mut resolved.unplaced {
         let kind = (unplaced.key.group.clone(), unplaced.key.kind.clone());
         if let Some(definition) = resolved.definitions.get(&kind) {
@@ -149,52 +147,74 @@ pub(crate) fn resolve(
     resolved
 }
 
-/// Who claims what, in the order of the applications' names.
-fn claims(desired: &Desired, catalogue: &Catalogue) -> BTreeMap<ObjectKey, Vec<ApplicationName>> {
-    let mut claims: BTreeMap<ObjectKey, Vec<ApplicationName>> = BTreeMap::new();
-    for application in &desired.applications {
-        let Content::Objects { settings, objects } = &application.content else {
-            continue;
+/// Holds back whoever claims what belongs to another.
+fn hold_back(
+    claims: &[Claim<'_>],
+    desired: &Desired,
+    mut owner: impl FnMut(&ObjectKey) -> Option<ApplicationName>,
+    held: &mut BTreeMap<ApplicationName, String>,
+) {
+    for claimants in by_identity(claims) {
+        let first = &claimants[0];
+        let claims_it = |name: &ApplicationName| {
+            let mut names = claimants.iter().map(|claim| claim.application);
+            names.any(|other| other == name)
         };
-        for object in objects {
-            let kind = catalogue.kind(&object.api_version, &object.key.kind);
-            let key = match kind {
-                Some(kind) => identity(object, kind, settings),
-                None => stated(object, settings),
-            };
-            let claimants = claims.entry(key).or_default();
-            if claimants.last() != Some(&application.name) {
-                claimants.push(application.name.clone());
+        let owner = owner(&first.key);
+        let kept_elsewhere = owner.as_ref().filter(|owner| {
+            held.contains_key(*owner)
+                && desired.application(owner.as_str()).is_some()
+                && !claims_it(owner)
+        });
+        let keeper = match kept_elsewhere {
+            // Left as it is on purpose, and this object with it.
+            Some(owner) => owner,
+            None => owner
+                .as_ref()
+                .filter(|owner| claims_it(owner))
+                .unwrap_or(first.application),
+        };
+        for claimant in claimants.iter().map(|claim| claim.application) {
+            if claimant != keeper {
+                let why = format!(
+                    "{} belongs to application {keeper}: {claimant} can't claim it too, and is left as it is",
+                    first.key
+                );
+                held.entry(claimant.clone()).or_insert(why);
             }
         }
     }
-    claims
 }
 
+/// Places what is not held, in the order of the identities.
 fn place(
-    application: &DesiredApplication,
+    claims: Vec<Claim<'_>>,
     catalogue: &Catalogue,
     before: &Resolved,
     resolved: &mut Resolved,
 ) {
-    let Content::Objects { settings, objects } = &application.content else {
-        return;
-    };
-    let settings = Arc::new(settings.clone());
-    let rules = Rules::of(&settings.health, before.rules.get(&application.name));
-    resolved
-        .rules
-        .insert(application.name.clone(), rules.clone());
-    for object in objects {
-        let unplaced = |why: String| Unplaced {
-            key: stated(object, &settings),
-            api_version: object.api_version.clone(),
-            application: application.name.clone(),
-            why,
-            awaited: false,
+    let mut before = Walk::over(&before.wanted);
+    let mut placed: Vec<(Arc<ObjectKey>, Wanted)> = Vec::new();
+    for claim in claims {
+        let Some(way) = resolved.ways.get(claim.application) else {
+            continue;
         };
-        let Some(kind) = catalogue.kind(&object.api_version, &object.key.kind) else {
-            let why = if catalogue.knows(&object.api_version) {
+        let (key, object) = (&*claim.key, claim.object);
+        let mut unplaced = |why: String| {
+            let namespace = namespace(object, &way.settings).to_owned();
+            resolved.unplaced.push(Unplaced {
+                key: ObjectKey {
+                    namespace,
+                    ..object.key.clone()
+                },
+                api_version: object.api_version.clone(),
+                application: claim.application.clone(),
+                why,
+                awaited: false,
+            });
+        };
+        let Some(kind) = claim.kind else {
+            unplaced(if catalogue.knows(&object.api_version) {
                 format!(
                     "this cluster does not serve {} in {}: install its CustomResourceDefinition, or correct apiVersion and kind",
                     object.key.kind, object.api_version
@@ -204,42 +224,37 @@ fn place(
                     "nothing is known of {} yet: the API server has not answered",
                     object.api_version
                 )
-            };
-            resolved.unplaced.push(unplaced(why));
+            });
             continue;
         };
-        let key = identity(object, kind, &settings);
         if kind.namespaced && key.namespace.is_empty() {
-            let why = format!(
+            unplaced(format!(
                 "{} lives in a namespace and states none: set metadata.namespace, or the application's namespace",
                 object.key
-            );
-            resolved.unplaced.push(unplaced(why));
+            ));
             continue;
         }
-        if graph::is_definition(&key)
+        if placed.last().is_some_and(|(last, _)| **last == *key) {
+            unplaced(format!(
+                "{key} is stated twice, with and without its namespace"
+            ));
+            continue;
+        }
+        if graph::is_definition(key)
             && let Some(defined) = graph::defines(&object.value())
         {
             resolved.definitions.insert(defined, key.clone());
         }
-        let (key, known) = match before.wanted.get_key_value(&key) {
+        let (key, known) = match before.get(key) {
             Some((key, known)) => (key.clone(), Some(known)),
-            None => (Arc::new(key), None),
+            None => (Arc::new(claim.key.into_owned()), None),
         };
-        let kind = match resolved.ruled.get(&(key.group.clone(), key.kind.clone())) {
-            Some(rules) => ruled(kind, *rules),
-            None => kind.clone(),
-        };
-        let mut wanted = wanted(&application.name, &settings, object, &kind, &key, known);
-        wanted.rule = rules.get(&key.group, &key.kind).cloned();
-        if resolved.wanted.contains_key(&key) {
-            resolved.unplaced.push(unplaced(format!(
-                "{key} is stated twice, with and without its namespace"
-            )));
-            continue;
-        }
-        resolved.wanted.insert(key, wanted);
+        let name = claim.application;
+        let mut wanted = wanted(name, &way.settings, object, kind, &key, known);
+        wanted.rule = way.rules.get(&key.group, &key.kind).cloned();
+        placed.push((key, wanted));
     }
+    resolved.wanted = placed.into_iter().collect();
 }
 
 fn ruled_kinds(desired: &Desired) -> BTreeMap<(String, String), Digest> {
@@ -260,40 +275,12 @@ fn ruled_kinds(desired: &Desired) -> BTreeMap<(String, String), Digest> {
         .collect()
 }
 
-/// The kind, read whole because of rules; read anew when they change.
-fn ruled(kind: &Kind, rules: Digest) -> Arc<Kind> {
-    Arc::new(Kind {
-        ruled: Some(rules),
-        ..kind.clone()
-    })
-}
-
-/// Identity in this cluster: the namespace filled in, or dropped from what has none.
-fn identity(object: &Object, kind: &Kind, settings: &Settings) -> ObjectKey {
-    if kind.namespaced {
-        stated(object, settings)
-    } else {
-        ObjectKey {
-            namespace: String::new(),
-            ..object.key.clone()
-        }
-    }
-}
-
-fn stated(object: &Object, settings: &Settings) -> ObjectKey {
-    let mut key = object.key.clone();
-    if key.namespace.is_empty() {
-        key.namespace.clone_from(&settings.namespace);
-    }
-    key
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discovery::Kinds;
+    use crate::discovery::{Kind, Kinds};
     use kube::core::ApiResource;
-    use muster_proto::{DigestKey, Removals};
+    use muster_proto::{DesiredApplication, DigestKey, Object, Removals};
     use serde_json::{Value, json};
 
     fn catalogue() -> Catalogue {

@@ -252,9 +252,10 @@ impl State {
     }
 
     pub(super) fn place(&self, desired: &Desired) -> resolved::Resolved {
+        let mut known = Walk::over(&self.objects);
         let owner = |key: &ObjectKey| {
-            let entry = self.objects.get(key)?.entry.as_ref()?;
-            Some(entry.application.clone())
+            let (_, object) = known.get(key)?;
+            Some(object.entry.as_ref()?.application.clone())
         };
         resolved::resolve(desired, &self.catalogue, owner, &self.resolved)
     }
