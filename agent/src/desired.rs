@@ -5,7 +5,7 @@
 //! digest says so, so that a commit that changes one object adds one body, a list or two, one application and the
 //! head, however many objects there are. [`resolved`] places a desired state in this cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -89,6 +89,11 @@ pub(crate) fn judge(
 
 /// Everything to keep of a desired state.
 pub(crate) fn items(desired: &Desired) -> Items {
+    items_beside(desired, &HashSet::new())
+}
+
+/// The same but for these objects.
+fn items_beside(desired: &Desired, objects: &HashSet<Digest>) -> Items {
     let mut items = Items::new();
     let head = Head {
         generation: desired.generation,
@@ -121,7 +126,8 @@ pub(crate) fn items(desired: &Desired) -> Items {
             }
         };
         items.insert(format!("application/{}", application.name), json(&kept));
-        for object in application.objects() {
+        let kept = application.objects().iter();
+        for object in kept.filter(|object| !objects.contains(&object.digest)) {
             items.insert(format!("object/{}", object.digest), object.body.clone());
         }
     }
@@ -152,7 +158,14 @@ fn json(value: &impl Serialize) -> Bytes {
 
 /// What to change in the ledger so that it holds `new` instead of `old`.
 pub(crate) fn change(old: &Desired, new: &Desired) -> Change {
-    let (old, new) = (items(old), items(new));
+    let objects = |desired: &Desired| -> HashSet<Digest> {
+        let applications = desired.applications.iter();
+        let objects = applications.flat_map(|application| application.objects());
+        objects.map(|object| object.digest).collect()
+    };
+    // What both hold is neither put nor dropped.
+    let (held, wanted) = (objects(old), objects(new));
+    let (old, new) = (items_beside(old, &wanted), items_beside(new, &held));
     let dropped = old.keys().filter(|key| !new.contains_key(*key));
     let mut change: Change = dropped.map(|key| (key.clone(), None)).collect();
     for (key, value) in new {
