@@ -381,6 +381,42 @@ mod tests {
     }
 
     #[test]
+    fn an_object_that_is_stated_twice_counts_as_it_is_stated_first() {
+        let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "web"}, "data": {"v": "2"}});
+        let state = desired(vec![application("a", "web", &[config("x", None), other])]);
+        let resolved = resolve(&state, &catalogue(), |_| None, &Resolved::default());
+        let wanted = &resolved.wanted.values().next().unwrap().object;
+        assert_eq!(wanted.digest, state.applications[0].objects()[0].digest);
+        assert_eq!(resolved.wanted.len(), 1);
+        assert!(resolved.unplaced[0].why.contains("stated twice"));
+    }
+
+    #[test]
+    fn what_is_stated_again_is_taken_over_from_before() {
+        let first = desired(vec![application(
+            "a",
+            "web",
+            &[config("x", None), config("z", None)],
+        )]);
+        let again = desired(vec![application(
+            "a",
+            "web",
+            &[config("z", None), config("y", None), config("x", None)],
+        )]);
+        let before = resolve(&first, &catalogue(), |_| None, &Resolved::default());
+        let resolved = resolve(&again, &catalogue(), |_| None, &before);
+        for (key, wanted) in &before.wanted {
+            let (same, now) = resolved.wanted.get_key_value(key).unwrap();
+            assert!(Arc::ptr_eq(same, key));
+            assert!(Arc::ptr_eq(&now.settings, &wanted.settings));
+        }
+        assert_eq!(
+            keys(&resolved),
+            ["ConfigMap web/x", "ConfigMap web/y", "ConfigMap web/z"]
+        );
+    }
+
+    #[test]
     fn the_owner_keeps_an_object_that_two_claim_and_the_newcomer_is_held() {
         let state = desired(vec![
             application("a", "web", &[config("x", None), config("only-a", None)]),
