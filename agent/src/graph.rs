@@ -221,9 +221,16 @@ impl Graph {
 
     fn cycles(&self) -> Vec<Vec<Part>> {
         let mut parts: BTreeMap<Part, Vec<Part>> = BTreeMap::new();
+        // What needs nothing itself is no part of a way round, such as a Namespace that thousands need.
+        let needed: BTreeSet<&Key> = self.needs.values().flat_map(BTreeMap::keys).collect();
+        let waits = |key: &&Key| !self.stages.is_empty() || self.needs.contains_key(*key);
+        let waiting: BTreeSet<&Key> = needed.into_iter().filter(waits).collect();
         for (key, needs) in &self.needs {
-            let needs = needs.keys().cloned().map(Part::Object).collect();
-            parts.insert(Part::Object(key.clone()), needs);
+            let needs = needs.keys().filter(|key| waiting.contains(key));
+            let needs: Vec<Part> = needs.cloned().map(Part::Object).collect();
+            if !needs.is_empty() {
+                parts.insert(Part::Object(key.clone()), needs);
+            }
         }
         for (application, stages) in &self.stages {
             let mut earlier: Option<i32> = None;
