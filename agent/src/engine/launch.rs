@@ -20,7 +20,7 @@ use crate::ledger::{Change, LedgerError};
 use crate::live::Sight;
 use crate::plan::Step;
 
-/// Calls on their way at once: an API server takes a third more a second than of eight, and little more of thirty-two.
+/// Calls on their way at once. More are faster, by less and less, and the API server is not ours alone.
 pub(super) const CONCURRENCY: usize = 16;
 /// After a failed write of the ledger; each time it takes double as long.
 const SAVE_AGAIN: Duration = Duration::from_secs(2);
