@@ -28,7 +28,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams};
 use muster_agent::engine::{self, Engine, EngineOptions};
 use muster_proto::{
-    Desired, DesiredApplication, DigestKey, HealthStatus, Object, Removals, Settings, SyncStatus,
+    ApplicationStatus, Desired, DesiredApplication, DigestKey, HealthStatus, Object, Removals,
+    Settings, SyncStatus,
 };
 use muster_tests::memory::{Call, Fault, Options, Server};
 use muster_tests::wait;
@@ -123,6 +124,13 @@ async fn workload_has(server: &Arc<Server>, available: i32) -> Result<()> {
     Ok(())
 }
 
+/// What is said of the application.
+fn row(engine: &Engine) -> Result<ApplicationStatus> {
+    let rows = engine.rows().borrow().clone();
+    let row = rows.applications().get("shop").cloned();
+    row.ok_or_else(|| anyhow::anyhow!("no row"))
+}
+
 async fn synced(engine: &Engine, generation: u64) -> Result<()> {
     wait::until("everything is synced", PATIENCE, async || {
         let rows = engine.rows().borrow().clone();
@@ -203,12 +211,8 @@ async fn failing_writes_are_reported_and_tried_again() -> Result<()> {
     })));
     engine.accept(desired(1, 3, 0)?).await?;
     wait::until("the failure is reported", PATIENCE, async || {
-        let rows = engine.rows().borrow().clone();
-        let row = rows.applications().get("shop");
-        ensure!(
-            row.is_some_and(|row| row.sync == SyncStatus::Failed),
-            "{row:?}"
-        );
+        let row = row(&engine)?;
+        ensure!(row.sync == SyncStatus::Failed, "{row:?}");
         Ok(())
     })
     .await?;

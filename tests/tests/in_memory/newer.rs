@@ -58,12 +58,8 @@ async fn what_was_left_changed_is_repaired_when_only_the_settings_say_so() -> Re
     maps.patch("c1", &PatchParams::default(), &Patch::Merge(&edit))
         .await?;
     wait::until("the edit is seen and left", PATIENCE, async || {
-        let rows = engine.rows().borrow().clone();
-        let row = rows.applications().get("shop");
-        ensure!(
-            row.is_some_and(|row| row.sync == SyncStatus::Drifted),
-            "{row:?}"
-        );
+        let row = row(&engine)?;
+        ensure!(row.sync == SyncStatus::Drifted, "{row:?}");
         Ok(())
     })
     .await?;

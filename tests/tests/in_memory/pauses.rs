@@ -13,7 +13,7 @@ use muster_tests::memory::{Options, Server};
 use muster_tests::wait;
 use serde_json::json;
 
-use super::super::{PATIENCE, count, desired, options, synced};
+use super::super::{PATIENCE, count, desired, options, row, synced};
 
 const HOUR: i64 = 3_600_000;
 
@@ -76,12 +76,8 @@ async fn becomes(server: &Arc<Server>, name: &str, expected: &str) -> Result<()>
 /// Waits until the application's row says so.
 async fn says(engine: &Engine, sync: SyncStatus, part: &str) -> Result<()> {
     wait::until(&format!("{sync}: {part}"), PATIENCE, async || {
-        let rows = engine.rows().borrow().clone();
-        let row = rows.applications().get("shop");
-        ensure!(
-            row.is_some_and(|row| row.sync == sync && row.message.contains(part)),
-            "{row:?}"
-        );
+        let row = row(engine)?;
+        ensure!(row.sync == sync && row.message.contains(part), "{row:?}");
         Ok(())
     })
     .await

@@ -49,12 +49,9 @@ async fn a_commit_is_two_writes_of_the_ledger_also_when_its_workload_becomes_rea
     let (_, ledger) = count(&server);
     engine.accept(with_workload(1)?).await?;
     wait::until("it is synced and not ready yet", PATIENCE, async || {
-        let rows = engine.rows().borrow().clone();
-        let row = rows.applications().get("shop");
+        let row = row(&engine)?;
         ensure!(
-            row.is_some_and(
-                |row| row.sync == SyncStatus::Synced && row.health == HealthStatus::InProgress
-            ),
+            row.sync == SyncStatus::Synced && row.health == HealthStatus::InProgress,
             "{row:?}"
         );
         Ok(())

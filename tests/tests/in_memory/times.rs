@@ -2,13 +2,7 @@
 
 use crate::*;
 
-use muster_proto::{ApplicationStatus, HealthStatus, Timestamp};
-
-fn row(engine: &Engine) -> Result<ApplicationStatus> {
-    let rows = engine.rows().borrow().clone();
-    let row = rows.applications().get("shop").cloned();
-    row.ok_or_else(|| anyhow::anyhow!("no row"))
-}
+use muster_proto::Timestamp;
 
 fn now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_millisecond())
